@@ -1,0 +1,83 @@
+"""regraft: a folder of labelled photos → an image classifier, by transfer learning.
+
+Names are imported on first use, so that ``import regraft`` loads no framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regraft.backbones import Backbone, load_backbone
+    from regraft.classifier import Classifier
+    from regraft.config import TrainConfig
+    from regraft.dataset import Dataset, ImageRecord
+    from regraft.errors import BackboneError, ConfigError, DataError, ImageError, RegraftError, RunError
+    from regraft.evaluation import Evaluation, Predictor, evaluate, measure
+    from regraft.images import Problem, Transform
+    from regraft.split import Split, split
+    from regraft.training import train
+
+_HOMES = {
+    "Backbone": "backbones",
+    "BackboneError": "errors",
+    "Classifier": "classifier",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "Dataset": "dataset",
+    "Evaluation": "evaluation",
+    "ImageError": "errors",
+    "ImageRecord": "dataset",
+    "Predictor": "evaluation",
+    "Problem": "images",
+    "RegraftError": "errors",
+    "RunError": "errors",
+    "Split": "split",
+    "TrainConfig": "config",
+    "Transform": "images",
+    "evaluate": "evaluation",
+    "load_backbone": "backbones",
+    "measure": "evaluation",
+    "split": "split",
+    "train": "training",
+}
+
+__all__ = [
+    "Backbone",
+    "BackboneError",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "Evaluation",
+    "ImageError",
+    "ImageRecord",
+    "Predictor",
+    "Problem",
+    "RegraftError",
+    "RunError",
+    "Split",
+    "TrainConfig",
+    "Transform",
+    "__version__",
+    "evaluate",
+    "load_backbone",
+    "measure",
+    "split",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("regraft")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'regraft' has no attribute {name!r}")
+    return getattr(import_module(f"regraft.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

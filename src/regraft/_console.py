@@ -1,0 +1,70 @@
+"""Talk on stderr: notes, warnings, progress. Silent in a library; the command line turns it on.
+
+Notes and progress are for a person at a terminal and vanish in a pipe; warnings are always said.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+_log = logging.getLogger("regraft")
+_log.addHandler(logging.NullHandler())
+
+
+class Advance(Protocol):
+    """Tell a progress bar that ``count`` more are done."""
+
+    def __call__(self, count: int = 1) -> None: ...
+
+
+def turn_on() -> None:
+    """Send talk to stderr, as the command line does: notes only where a person is there to read them."""
+    if any(type(handler) is logging.StreamHandler for handler in _log.handlers):
+        return
+    _log.addHandler(logging.StreamHandler(sys.stderr))
+    _log.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
+    _log.propagate = False
+
+
+def note(message: str) -> None:
+    """Say something worth knowing but not acting on."""
+    _log.info(printable(message))
+
+
+def warn(message: str) -> None:
+    """Say something the user should act on, though the work goes on."""
+    _log.warning("warning: %s", printable(message))
+
+
+def printable(text: str) -> str:
+    """``text`` as one line that any UTF-8 terminal can show: control characters and odd bytes escaped."""
+    safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def _nothing(count: int = 1) -> None:  # noqa: ARG001 — an Advance for when nobody looks
+    pass
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Advance]:
+    """A bar with count, rate and time left, at a terminal only; yields a function to advance it."""
+    if not (_log.isEnabledFor(logging.INFO) and sys.stderr.isatty()) or total == 0:
+        yield _nothing
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:.0f}/s")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count=1: bar.advance(task, count)

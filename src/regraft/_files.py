@@ -1,0 +1,99 @@
+"""Digests, atomic writes and the cache folder. The only module that touches the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of ``data``, as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, as 64 hexadecimal digits; reads in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of ``value`` written as canonical JSON: the same for equal values on every machine."""
+    return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode())
+
+
+def cache_folder() -> Path:
+    """Where regraft keeps what it can compute again: ``$REGRAFT_CACHE``, or the platform's user cache."""
+    if chosen := os.environ.get("REGRAFT_CACHE"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("regraft", appauthor=False))
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """The environment for a child process: ours, with ``changes``."""
+    return {**os.environ, **changes}
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes in all files under ``folder``; 0 where there is none."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is flushed to disk and takes that name.
+
+    A reader sees the old file, the new file or none, never half of one, even after a power cut.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; on success it takes that name.
+
+    An existing folder of that name is moved aside first and deleted last, so that a failure
+    between the two leaves either the old or the new one whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Made inside a folder of mode 0700, so that the result itself has the user's ordinary mode.
+    shelter = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+    fresh = shelter / "new"
+    fresh.mkdir()
+    try:
+        yield fresh
+        if path.exists():
+            path.replace(shelter / "old")
+        fresh.replace(path)
+    finally:
+        shutil.rmtree(shelter, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends, the same bytes on every platform."""
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented UTF-8 JSON. File names that are not UTF-8 keep their odd bytes as escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    path.write_bytes(text.encode("utf-8", "backslashreplace"))
