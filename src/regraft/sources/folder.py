@@ -1,0 +1,116 @@
+"""A folder of class folders, with or without its own ``train/ val/ test/`` above them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from regraft import _console
+from regraft.errors import DataError
+from regraft.images import Problem
+from regraft.sources import Entry, Listing, Side
+
+_SIDE_NAMES: dict[str, Side] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+_JUNK = {"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+
+
+class Folder:
+    """``photos/cats/1.jpg``: the first folder under the root is the class; deeper ones belong to it."""
+
+    def accepts(self, spec: str) -> bool:
+        """Any existing folder."""
+        return Path(spec).expanduser().is_dir()
+
+    def list(self, spec: str) -> Listing:
+        """List the class folders of ``spec``. Raises DataError for none, or for two that NFC makes one."""
+        root = Path(spec).expanduser()
+        folders, files = _children(root)
+        sides = {f: _SIDE_NAMES.get(f.name.lower()) for f in folders}
+        entries: list[Entry] = []
+        problems = [
+            Problem(f, "lies beside the class folders, in none of them")
+            for f in files
+            if f.suffix.lower() in _IMAGE_SUFFIXES
+        ]
+        empty: list[str] = []
+        if _is_split_layout(sides):
+            found = sorted({side for side in sides.values() if side})
+            _console.note(f"{root} has its own {'/, '.join(found)}/: kept as the split")
+            for folder, side in sides.items():
+                _list_classes(folder, side, entries, problems, empty)
+        else:
+            _list_classes(root, None, entries, problems, empty)
+        labels = {entry.label for entry in entries}
+        return Listing(tuple(entries), tuple(problems), tuple(sorted(set(empty) - labels)))
+
+
+def _is_split_layout(sides: dict[Path, Side | None]) -> bool:
+    """Only side names, train among them, and class folders below: a class that happens to be called 'test' is none."""
+    if "train" not in sides.values() or len(sides) < 2 or None in sides.values():
+        return False
+    return all(_children(folder)[0] for folder in sides)
+
+
+def _list_classes(
+    root: Path, side: Side | None, entries: list[Entry], problems: list[Problem], empty: list[str]
+) -> None:
+    names: dict[str, Path] = {}
+    for folder in _children(root)[0]:
+        label = unicodedata.normalize("NFC", os.fsencode(folder.name).decode("utf-8", "replace"))
+        if label in names:
+            raise DataError(
+                f"{root} has two folders called {label!r} that differ only in their Unicode form; rename one of them"
+            )
+        names[label] = folder
+        before = len(entries)
+        for path in _walk(folder, problems):
+            entries.append(Entry(path, label, side))
+        if len(entries) == before:
+            empty.append(label)
+    if not names:
+        raise DataError(
+            f"{root} holds no folders; wanted one folder of photos for each class, "
+            f"such as {root / 'cats'} and {root / 'dogs'}"
+        )
+
+
+def _walk(folder: Path, problems: list[Problem]) -> Iterator[Path]:
+    """Every file under ``folder``, links followed, loops not."""
+    seen: set[tuple[int, int]] = set()
+    stack = [folder]
+    while stack:
+        current = stack.pop()
+        try:
+            status = current.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                problems.append(Problem(current, "a link back to a folder that is already listed"))
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders, files = _children(current)
+        except OSError as error:
+            problems.append(Problem(current, f"cannot be listed: {(error.strerror or str(error)).lower()}"))
+            continue
+        yield from files
+        stack.extend(reversed(folders))
+
+
+def _children(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Folders and other entries of ``folder``, each sorted by name; hidden ones and system litter passed over."""
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError as error:
+        raise DataError(f"{folder} cannot be listed: permission denied") from error
+    kept = [e for e in found if not e.name.startswith(".") and e.name.lower() not in _JUNK]
+    return [Path(e.path) for e in kept if e.is_dir()], [Path(e.path) for e in kept if not e.is_dir()]
