@@ -1,0 +1,110 @@
+"""Pretrained networks that turn photos into features: one protocol, one registry, one spelling.
+
+In: ``source:name``, such as ``embedded:efficientnet_lite0``. Out: a `Backbone`.
+Why: a backbone is more than weights; its transform and its stages travel with it.
+Surprise: a backbone only describes. It is the engine that computes, so that importing one costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from regraft._registry import Registry
+from regraft.errors import BackboneError
+from regraft.images import Transform
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Backbone(Protocol):
+    """A pretrained network and all that is needed to use it rightly."""
+
+    @property
+    def name(self) -> str:
+        """The full ``source:name``."""
+        ...
+
+    @property
+    def transform(self) -> Transform:
+        """What it wants done to a photo first."""
+        ...
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The layers whose averages over space make the features, in order."""
+        ...
+
+    @property
+    def num_features(self) -> int:
+        """D, the length of a feature row."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of weights, transform, stages and code: equal only where the features are."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """SPDX identifier of the weights' licence."""
+        ...
+
+    def require_weights(self) -> None:
+        """Raise BackboneError, with the mend, where the weights are not on this machine."""
+        ...
+
+    def keras_model(self) -> keras.Model:
+        """Build it with weights: input (N, H, W, 3) or (N, 3, H, W) after mean and std, output (N, D)."""
+        ...
+
+
+class BackboneSource(Protocol):
+    """A family of backbones behind one prefix."""
+
+    def names(self) -> list[str]:
+        """What it offers, without the prefix."""
+        ...
+
+    def load(self, name: str, size: int | None) -> Backbone:
+        """Describe one for photos of ``size`` pixels a side; None is its native size. Raises BackboneError."""
+        ...
+
+
+registry: Registry[type[BackboneSource]] = Registry("backbone_source", BackboneError)
+registry.register("embedded", "regraft.backbones.efficientnet_lite:EfficientNetLiteSource")
+
+
+def load_backbone(spec: str, size: int | None = None) -> Backbone:
+    """Find a backbone.
+
+    Args:
+        spec: ``source:name``, or ``name`` alone where one source has it.
+        size: side of the photos in pixels; None is the size it was trained at.
+
+    Raises:
+        BackboneError: it is unknown (the message offers the spellings) or its weights are missing or damaged.
+    """
+    source, colon, name = spec.rpartition(":")
+    if colon:
+        return registry.load(source)().load(name, size)
+    offers = [s for s in registry.names() if name in registry.load(s)().names()]
+    if len(offers) == 1:
+        return registry.load(offers[0])().load(name, size)
+    if offers:
+        raise BackboneError(f"{name!r} is ambiguous; type one of {', '.join(f'{s}:{name}' for s in offers)}")
+    raise BackboneError(_unknown(name))
+
+
+def list_backbones() -> list[str]:
+    """The full names of all backbones that the installed sources offer."""
+    return [f"{source}:{name}" for source in registry.names() for name in registry.load(source)().names()]
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    known = list_backbones()
+    near = difflib.get_close_matches(name, [k.partition(":")[2] for k in known], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown backbone {name!r}: {hint}there is {', '.join(known)}"

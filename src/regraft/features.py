@@ -1,0 +1,270 @@
+"""Photos → features, each computed once, ever.
+
+In: records with content digests, and an engine. Out: `Features`, one row a readable photo.
+Why: nearly all of a run's time is here; what is cached by content survives renaming, relabelling and kills.
+Surprise: a photo that cannot be decoded is found only here; it comes back as a `Problem`, not as a row.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft._files import atomic_file, cache_folder, digest_bytes
+from regraft.dataset import ImageRecord
+from regraft.engine import Engine
+from regraft.errors import ImageError
+from regraft.images import Pixels, Problem, Transform, read
+
+Loader = Callable[[], Pixels]
+
+PART_ROWS = 256
+PART_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Feature rows and what they belong to.
+
+    Attributes:
+        x: ``(N, D)`` float32.
+        y: ``(N,)`` int64 class indices.
+        classes: the labels, in index order.
+        digests: the N photos' digests.
+        backbone: the full name of what computed them.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    classes: tuple[str, ...]
+    digests: tuple[str, ...]
+    backbone: str
+
+    def select(self, indices: Sequence[int]) -> Features:
+        """The rows at ``indices``, in that order."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return Features(self.x[rows], self.y[rows], self.classes, tuple(self.digests[i] for i in rows), self.backbone)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What `extract` did.
+
+    Attributes:
+        x: ``(N, D)`` float32, a row for each record, in their order; NaN where the photo cannot be read.
+        problems: the photos that cannot be read.
+        computed: photos that went through the backbone.
+        cached: photos whose features were known, byte-equal twins included.
+    """
+
+    x: NDArray[np.float32]
+    problems: tuple[Problem, ...]
+    computed: int
+    cached: int
+
+
+def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
+    """Features of ``records``: from the cache where they are known, else computed and cached.
+
+    What is computed is written every 256 photos or 10 seconds; a kill loses what is younger than that.
+
+    Raises:
+        BackboneError: the backbone cannot be built. A bad photo never raises.
+    """
+    cache = FeatureCache(engine.fingerprint, engine.backbone.num_features)
+    rows: dict[str, list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        rows[record.digest].append(index)
+    x = np.full((len(records), engine.backbone.num_features), np.nan, np.float32)
+    known: set[str] = set()
+    for digest, values in cache.read(rows):
+        known.add(digest)
+        x[rows[digest]] = values
+    todo = [records[indices[0]] for digest, indices in rows.items() if digest not in known]
+    problems: list[Problem] = []
+    with cache.writer() as write, _console.progress("extracting features", len(todo)) as advance:
+        loaders = [partial(_load_unchanged, record, engine.backbone.transform) for record in todo]
+        for index, result in compute(loaders, engine):
+            record = todo[index]
+            if isinstance(result, str):
+                problems += [Problem(records[i].path, result) for i in rows[record.digest]]
+            else:
+                x[rows[record.digest]] = result
+                write(record.digest, result)
+            advance()
+    failed = {problem.path for problem in problems}
+    computed = sum(record.path not in failed for record in todo)
+    return Extraction(x, tuple(problems), computed, len(records) - computed - len(problems))
+
+
+def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+    """Yield (index, features (D,), or the reason why not) for each photo as it is done, in any order.
+
+    Each thread takes a photo all the way, from bytes to features, on a compiled request of its own. Decoding and
+    inference both release the interpreter, so cores stay busy with no queue between two stages to balance; one
+    thread more than cores fills the gaps.
+
+    Args:
+        loaders: functions that return a photo's transformed pixels, or raise ImageError.
+        engine: computes the features.
+    """
+    jobs, lock, stop = iter(enumerate(loaders)), threading.Lock(), threading.Event()
+    results: queue.Queue[tuple[int, NDArray[np.float32] | str] | BaseException | None] = queue.Queue()
+
+    def work() -> None:
+        run = None
+        try:
+            while not stop.is_set():
+                with lock:
+                    index, loader = next(jobs, (-1, None))
+                if loader is None:
+                    break
+                try:
+                    pixels = loader()
+                except ImageError as error:
+                    results.put((index, str(error)))
+                    continue
+                run = run or engine.runner()
+                results.put((index, run(pixels)))
+        except BaseException as error:  # carried to the caller's thread, which raises it
+            results.put(error)
+        finally:
+            results.put(None)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(loaders), engine.workers))]
+    for thread in threads:
+        thread.start()
+    running = len(threads)
+    try:
+        while running:
+            result = results.get()
+            if result is None:
+                running -= 1
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield result
+    finally:
+        stop.set()
+
+
+def _load_unchanged(record: ImageRecord, transform: Transform) -> Pixels:
+    """The record's pixels. A file that changed since it was listed must not be cached under its old digest."""
+    data = read(record.path)
+    if digest_bytes(data) != record.digest:
+        raise ImageError("changed while regraft was reading it; run again")
+    return transform.load(data)
+
+
+class FeatureCache:
+    """Parquet part files of one engine's features, keyed by content digest.
+
+    Each part is written under a temporary name and renamed, so a reader never meets half of one; a part that is
+    damaged all the same fails its checksum, is set aside with a warning, and its photos are computed again. Two
+    processes may share the folder: they add parts, and never change one.
+
+    Args:
+        fingerprint: the engine's; rows of another never mix in.
+        num_features: D.
+    """
+
+    def __init__(self, fingerprint: str, num_features: int) -> None:
+        self.folder = cache_folder() / "features" / fingerprint[:32]
+        self._fingerprint = fingerprint
+        self._num_features = num_features
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield (digest, row of D) for those of ``wanted`` that are known, each once."""
+        missing = set(wanted)
+        for part in sorted(self.folder.glob("part-*.parquet")):
+            if not missing:
+                return
+            yield from self._read_part(part, missing)
+
+    def _read_part(self, part: Path, missing: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            file = parquet.ParquetFile(part, page_checksum_verification=True)
+            digests = file.read(columns=["digest"]).column("digest").to_pylist()
+            hits = [i for i, digest in enumerate(digests) if digest in missing]
+            if not hits:
+                return
+            column = file.read(columns=["features"]).column("features").combine_chunks()
+            values = np.frombuffer(column.buffers()[1], np.float32).reshape(-1, self._num_features)
+        except FileNotFoundError:  # another process cleared the cache
+            return
+        except (OSError, ValueError, pa.ArrowException) as error:
+            aside = part.with_suffix(".damaged")
+            with suppress(OSError):  # another process may have moved it first, or the folder is read-only
+                part.replace(aside)
+            _console.warn(f"a damaged cache file is set aside and computed again: {aside} ({error})")
+            return
+        for i in hits:
+            if digests[i] in missing:
+                missing.discard(digests[i])
+                yield digests[i], values[i]
+
+    def writer(self) -> _Writer:
+        """A context whose value is a function ``write(digest, row)``."""
+        return _Writer(self)
+
+    def write_part(self, digests: list[str], rows: NDArray[np.float32]) -> None:
+        """Write one part file: ``digests`` and their ``rows`` (N, D)."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        # Rows as bytes of fixed length: read back without decoding, where lists of floats take 20 times as long.
+        blob = pa.py_buffer(np.ascontiguousarray(rows, dtype="<f4"))
+        features = pa.FixedSizeBinaryArray.from_buffers(pa.binary(4 * self._num_features), len(digests), [None, blob])
+        facts = {"regraft.schema": "1", "regraft.fingerprint": self._fingerprint, "regraft.dtype": "<f4"}
+        table = pa.table({"digest": pa.array(digests), "features": features}).replace_schema_metadata(facts)
+        with atomic_file(self.folder / f"part-{uuid.uuid4().hex}.parquet") as path:
+            parquet.write_table(
+                table, path, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False
+            )
+
+
+class _Writer:
+    """Collects rows and writes a part when one is full or old, and at the end, also when stopped half way."""
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache = cache
+        self._digests: list[str] = []
+        self._rows: list[NDArray[np.float32]] = []
+        self._since = monotonic()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __call__(self, digest: str, row: NDArray[np.float32]) -> None:
+        self._digests.append(digest)
+        self._rows.append(row)
+        if len(self._rows) >= PART_ROWS or monotonic() - self._since > PART_SECONDS:
+            self._flush()
+
+    def __exit__(self, *_: Any) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._cache.write_part(self._digests, np.stack(self._rows))
+            self._digests, self._rows = [], []
+        self._since = monotonic()
