@@ -1,0 +1,236 @@
+"""Transform + backbone + head + classes: the whole thing, and the folder it lives in.
+
+In: what `train` learned, or a run folder. Out: probabilities for photos.
+Why: a head without its preprocessing, class order and backbone version is a source of wrong answers.
+Surprise: ``manifest.json`` is written last, and the folder appears at once; a run without it is none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from regraft import _console, heads
+from regraft._files import write_json, write_text
+from regraft.backbones import Backbone, load_backbone
+from regraft.config import TrainConfig
+from regraft.dataset import Dataset, ImageRecord
+from regraft.engine import Engine
+from regraft.errors import ImageError, RunError
+from regraft.features import Loader, compute, extract
+from regraft.heads import Head, softmax
+from regraft.images import Pixels, Problem, Transform, read
+
+SCHEMA = 1
+"""Number of the run folder's layout. A reader takes its own and all before it."""
+
+MANY = 8
+"""From so many photos on, the engine is compiled for throughput."""
+
+Photo = ImageRecord | str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+"""A dataset's record, a path, a file's bytes, a Pillow image, or RGB pixels (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier; a `Predictor`.
+
+    Attributes:
+        backbone: what computes the features.
+        head: what turns them into logits.
+        classes: the labels, in the order of the probabilities.
+        config: the options it was trained with.
+        metrics: what `train` measured and counted, as in ``metrics.json``.
+        path: its run folder, where it has one.
+    """
+
+    backbone: Backbone
+    head: Head
+    classes: tuple[str, ...]
+    config: TrainConfig
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @cached_property
+    def _engines(self) -> tuple[Engine, Engine]:
+        return Engine(self.backbone, many=False), Engine(self.backbone)
+
+    def predict_proba(
+        self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Class probabilities.
+
+        Args:
+            images: the photos. Features of `ImageRecord` s are taken from the cache and added to it; of others,
+                computed and forgotten.
+            on_problem: told of each photo that cannot be read, whose row is then NaN.
+
+        Returns:
+            (N, C) float32, each row summing to 1.
+
+        Raises:
+            ImageError: a photo cannot be read and there is no ``on_problem``.
+        """
+        x, problems = self.features(images)
+        for problem in problems:
+            if on_problem is None:
+                raise ImageError(f"{problem.path}: {problem.reason}")
+            on_problem(problem)
+        result = np.full((len(images), len(self.classes)), np.nan, np.float32)
+        good = ~np.isnan(x[:, 0])
+        result[good] = softmax(self.head.logits(x[good]))
+        return result
+
+    def features(self, images: Sequence[Photo]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
+        """Feature rows (N, D) of photos, NaN for those that cannot be read, and why not."""
+        engine = self._engines[len(images) >= MANY]
+        if images and all(isinstance(image, ImageRecord) for image in images):
+            found = extract([image for image in images if isinstance(image, ImageRecord)], engine)
+            return found.x, found.problems
+        x = np.full((len(images), self.backbone.num_features), np.nan, np.float32)
+        problems: dict[int, Problem] = {}
+        with _console.progress("predicting", len(images)) as advance:
+            for index, row in compute([_loader(image, self.backbone.transform) for image in images], engine):
+                if isinstance(row, str):
+                    problems[index] = Problem(_path_of(images[index], index), row)
+                else:
+                    x[index] = row
+                advance()
+        return x, tuple(problems[i] for i in sorted(problems))
+
+    def trained_digests(self) -> frozenset[str]:
+        """Digests of the photos it was trained on; none where it has no run folder that tells."""
+        if self.path is None:
+            return frozenset()
+        try:
+            return frozenset(json.loads((self.path / "split.json").read_text(encoding="utf-8"))["train"])
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(
+                f"{self.path / 'split.json'} is missing or damaged ({error}); train the run again"
+            ) from error
+
+    def save(self, folder: Path, dataset: Dataset, split: Mapping[str, Sequence[int]]) -> None:
+        """Write the run into an empty ``folder``; the manifest last."""
+        from safetensors.numpy import save_file
+
+        state = {name: np.ascontiguousarray(array) for name, array in self.head.state().items()}
+        save_file(state, folder / "head.safetensors")
+        write_text(folder / "config.toml", self.config.to_toml())
+        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.classes))
+        sides = {side: [dataset.records[i].digest for i in indices] for side, indices in split.items()}
+        write_json(folder / "split.json", {"salt": self.config.salt, **sides})
+        write_json(folder / "metrics.json", self.metrics)
+        write_json(folder / "manifest.json", self._manifest(dataset))
+
+    def _manifest(self, dataset: Dataset) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "classes": self.classes,
+            "backbone": {
+                "name": self.backbone.name,
+                "fingerprint": self.backbone.fingerprint,
+                "num_features": self.backbone.num_features,
+                "stages": self.backbone.stages,
+                "licence": self.backbone.licence,
+                "transform": self.backbone.transform.to_dict(),
+            },
+            "head": self.config.head,
+            "data": {"digest": dataset.digest, "photos": len(dataset.records)},
+            "made_by": {
+                "regraft": version("regraft"),
+                "python": platform.python_version(),
+                "platform": f"{sys.platform}-{platform.machine()}",
+                "precision": self._engines[1].precision,
+                **{package: version(package) for package in ("numpy", "openvino", "pillow")},
+            },
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Classifier:
+        """Read a run folder.
+
+        Raises:
+            RunError: it is no run, damaged, or written by a newer regraft.
+            BackboneError: its backbone is not installed here.
+        """
+        folder = Path(path).expanduser()
+        manifest = read_manifest(folder)
+        try:
+            from safetensors import SafetensorError
+            from safetensors.numpy import load_file
+
+            record = manifest["backbone"]
+            transform = Transform.from_dict(record["transform"])
+            state = load_file(folder / "head.safetensors")
+            head = heads.registry.load(manifest["head"])
+            config = TrainConfig.from_dict(_read_config(folder))
+            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            fitted = head.from_state(state)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise RunError(f"{folder} is damaged ({type(error).__name__}: {error}); train it again") from error
+        backbone = load_backbone(record["name"], transform.size)
+        if backbone.fingerprint != record["fingerprint"]:
+            raise RunError(
+                f"{folder} was trained on another version of {record['name']} than is installed; "
+                f"type: pip install regraft=={manifest['made_by']['regraft']}, or train it again"
+            )
+        return cls(backbone, fitted, tuple(manifest["classes"]), config, metrics, folder)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A run's manifest. Raises RunError where the folder is no run, or one of a newer regraft."""
+    if not folder.is_dir():
+        raise RunError(f"there is no run folder {folder}; `regraft train PHOTOS --out {folder}` makes one")
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} is not a run folder: it has no manifest.json") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / 'manifest.json'} is damaged ({error}); train the run again") from error
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise RunError(
+            f"{folder} is of schema {schema}, this regraft reads up to {SCHEMA}; type: pip install -U regraft"
+        )
+    return manifest
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+
+
+def _loader(photo: Photo, transform: Transform) -> Loader:
+    if isinstance(photo, Image.Image):
+        return lambda: transform.pixels(photo.convert("RGB"))
+    if isinstance(photo, np.ndarray):
+        return lambda: _pixels_of_array(photo, transform)
+    if isinstance(photo, bytes):
+        return lambda: transform.load(photo)
+    path = photo.path if isinstance(photo, ImageRecord) else Path(photo)
+    return lambda: transform.load(read(path))
+
+
+def _pixels_of_array(array: NDArray[np.uint8], transform: Transform) -> Pixels:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(f"an array of {array.dtype} {array.shape}; wanted RGB pixels, uint8 (H, W, 3)")
+    return transform.pixels(Image.fromarray(array))
+
+
+def _path_of(photo: Photo, index: int) -> Path:
+    if isinstance(photo, ImageRecord):
+        return photo.path
+    return Path(photo) if isinstance(photo, str | os.PathLike) else Path(f"<photo {index}>")

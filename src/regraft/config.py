@@ -1,0 +1,100 @@
+"""Every option once: name, type, default, meaning. The command line and the run folder are made from these.
+
+In: keyword arguments, a TOML file, or both. Out: frozen records, checked.
+Why: an option that exists in two places has two defaults one day.
+Surprise: an option's help text is the string under its field; there is no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from regraft.errors import ConfigError
+
+Effort = Literal["quick", "balanced", "thorough"]
+
+
+class _Effort(NamedTuple):
+    scale: float
+    why: str
+
+
+_EFFORTS: dict[Effort, _Effort] = {
+    "quick": _Effort(1.0, "the size the backbone was trained at"),
+    "balanced": _Effort(
+        9 / 7, "a little above the size it was trained at: about a point better for 1.5 times the work"
+    ),
+    "thorough": _Effort(11 / 7, "well above the size it was trained at, for 2.5 times the work"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """What decides which classifier comes out of the same photos."""
+
+    backbone: str = "efficientnet_lite0"
+    """Pretrained network, as SOURCE:NAME or NAME; `regraft info backbones` lists them."""
+
+    effort: Effort = "balanced"
+    """How much work a photo is worth: sets the size at which the backbone sees it."""
+
+    head: str = "logistic"
+    """What learns the classes from the features: logistic, prototype or knn."""
+
+    class_weight: Literal["none", "balanced"] = "none"
+    """balanced: every class counts alike, however few its photos (logistic only)."""
+
+    val: float = 0.1
+    """Share of the photos that choose between heads."""
+
+    test: float = 0.1
+    """Share of the photos that measure the result, and do nothing else."""
+
+    salt: str = ""
+    """Any text; another text draws another split."""
+
+    def __post_init__(self) -> None:
+        """Check what no type can say."""
+        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+            raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
+        if self.effort not in _EFFORTS:
+            raise ConfigError(f"unknown effort {self.effort!r}; there is {', '.join(_EFFORTS)}")
+        if self.class_weight not in ("none", "balanced"):
+            raise ConfigError(f"unknown class weight {self.class_weight!r}; there is none, balanced")
+        if self.class_weight != "none" and self.head != "logistic":
+            raise ConfigError(f"class_weight {self.class_weight!r} works with the head 'logistic', not {self.head!r}")
+
+    def photo_size(self, native: int) -> tuple[int, str]:
+        """Side in pixels for a backbone trained at ``native``, and the reason for it."""
+        scale, why = _EFFORTS[self.effort]
+        return (native if scale == 1.0 else round(native * scale / 32) * 32), why
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From TOML or JSON values. Raises ConfigError for a name that is no option."""
+        known = {field.name for field in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"unknown option {name!r}; there is {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def to_toml(self) -> str:
+        """As the text of a TOML file that `read_toml` reads back."""
+        import tomli_w
+
+        return tomli_w.dumps(asdict(self))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The options of a TOML file. Raises ConfigError where it cannot be read."""
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error

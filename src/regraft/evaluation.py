@@ -1,0 +1,207 @@
+"""A Predictor × labelled photos → Evaluation: how good it is, and how sure of that one may be.
+
+In: a predictor and a dataset, or probabilities and class indices. Out: `Evaluation`, frozen.
+Why: an accuracy without its interval is a rumour when the test side has 40 photos.
+Surprise: a photo that cannot be read is a problem, not a mistake; it counts in no figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft.dataset import Dataset, ImageRecord
+from regraft.errors import DataError
+from regraft.images import Problem
+
+BINS = 15
+TOP5_FROM = 6  # classes; with five, the top five are always right
+
+
+class Predictor(Protocol):
+    """Anything that gives photos class probabilities: a classifier, an exported file."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels, in the order of the columns."""
+        ...
+
+    def predict_proba(
+        self, images: Sequence[ImageRecord], on_problem: Callable[[Problem], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Probabilities (N, C). With ``on_problem``, an unreadable photo is told to it and gets a row of NaN."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """One class's figures. None where there is nothing to divide by."""
+
+    label: str
+    n: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A photo whose most probable class is not its label."""
+
+    path: Path
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured. Shares are in 0..1; None where there were no photos to measure.
+
+    Attributes:
+        n: photos measured.
+        accuracy: share whose most probable class is their label.
+        interval: 95 % Wilson score interval of the accuracy.
+        top5: share whose label is among the five most probable; None below six classes.
+        log_loss: mean negative log-likelihood of the labels, in nats.
+        calibration_error: mean gap between confidence and accuracy over 15 equal-width bins, weighted by photos.
+        per_class: precision, recall and F1 of each class.
+        confusion: counts, a row for each label, a column for each prediction, in class order.
+        mistakes: the photos that were wrong, the surest first.
+    """
+
+    n: int
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    top5: float | None
+    log_loss: float | None
+    calibration_error: float | None
+    per_class: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    mistakes: tuple[Mistake, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        values = asdict(self)
+        values["mistakes"] = [{**asdict(m), "path": str(m.path)} for m in self.mistakes]
+        return values
+
+
+def evaluate(predictor: Predictor, dataset: Dataset) -> tuple[Evaluation, tuple[Problem, ...]]:
+    """Measure a predictor.
+
+    Args:
+        predictor: a classifier or a loaded artifact.
+        dataset: photos whose labels are all among its classes; some classes may have no photo.
+
+    Returns:
+        The evaluation, and the photos that could not be read.
+
+    Raises:
+        DataError: the photos have a class that the predictor does not know.
+    """
+    strangers = [c for c in dataset.classes if c not in predictor.classes]
+    if strangers:
+        raise DataError(
+            f"the photos have classes the classifier does not know: {', '.join(strangers)}; "
+            f"it knows {', '.join(predictor.classes)}"
+        )
+    problems: list[Problem] = []
+    probabilities = predictor.predict_proba(dataset.records, on_problem=problems.append)
+    kept = [i for i in range(len(dataset.records)) if not np.isnan(probabilities[i, 0])]
+    index = {label: i for i, label in enumerate(predictor.classes)}
+    y = np.array([index[dataset.records[i].label] for i in kept], np.int64)
+    paths = [dataset.records[i].path for i in kept]
+    return measure(probabilities[kept], y, predictor.classes, paths), tuple(problems)
+
+
+def evaluate_photos(
+    predictor: Predictor, photos: str, trained: frozenset[str] = frozenset()
+) -> tuple[Evaluation, tuple[Problem, ...]]:
+    """`evaluate` on what a spec names. Where the photos have sides of their own, on test, or else val.
+
+    ``trained`` holds the digests of photos that the predictor was trained on; a warning tells how many are met again.
+    """
+    dataset = Dataset.open(photos)
+    for side in ("test", "val"):
+        chosen = tuple(r for r in dataset.records if r.split == side)
+        if chosen:
+            _console.note(f"measured on the {side}/ side of {photos}")
+            dataset = replace(dataset, records=chosen)
+            break
+    known = sum(record.digest in trained for record in dataset.records)
+    if known:
+        _console.warn(f"{known} of the {len(dataset.records)} photos were trained on, so the figures flatter")
+    evaluation, problems = evaluate(predictor, dataset)
+    problems = (*dataset.problems, *problems)
+    for problem in problems:
+        _console.warn(f"left out {problem.path}: {problem.reason}")
+    return evaluation, problems
+
+
+def measure(
+    probabilities: NDArray[np.float32], y: NDArray[np.int64], classes: tuple[str, ...], paths: Sequence[Path]
+) -> Evaluation:
+    """Measure probabilities (N, C) against class indices (N,)."""
+    count = len(classes)
+    confusion = np.zeros((count, count), np.int64)
+    if not len(y):
+        return Evaluation(0, None, None, None, None, None, _per_class(confusion, classes), _rows(confusion), ())
+    p = probabilities.astype(np.float64)
+    predicted = p.argmax(axis=1)
+    np.add.at(confusion, (y, predicted), 1)
+    right = predicted == y
+    top5 = (np.argsort(-p, axis=1, kind="stable")[:, :5] == y[:, np.newaxis]).any(axis=1).mean()
+    wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -p[i, predicted[i]])
+    return Evaluation(
+        n=len(y),
+        accuracy=float(right.mean()),
+        interval=wilson_interval(int(right.sum()), len(y)),
+        top5=float(top5) if count >= TOP5_FROM else None,
+        log_loss=float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-15)).mean()),
+        calibration_error=_calibration_error(p.max(axis=1), right),
+        per_class=_per_class(confusion, classes),
+        confusion=_rows(confusion),
+        mistakes=tuple(
+            Mistake(paths[i], classes[y[i]], classes[predicted[i]], float(p[i, predicted[i]])) for i in wrong
+        ),
+    )
+
+
+def wilson_interval(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval for a share, right also near 0 and 1 and for few photos (E. B. Wilson, 1927). ``n`` is at least 1."""
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share, correction = right / n, z * z / n
+    centre = (share + correction / 2) / (1 + correction)
+    half = z * math.sqrt(share * (1 - share) / n + correction / (4 * n)) / (1 + correction)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Expected calibration error (M. Pakdaman Naeini et al., 2015)."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, confidence - right, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def _per_class(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
+    def one(i: int) -> ClassMetrics:
+        hits, labelled, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
+        precision = hits / predicted if predicted else None
+        recall = hits / labelled if labelled else None
+        f1 = 2 * hits / (predicted + labelled) if labelled else None
+        return ClassMetrics(classes[i], labelled, precision, recall, f1)
+
+    return tuple(one(i) for i in range(len(classes)))
+
+
+def _rows(confusion: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(v) for v in row) for row in confusion)

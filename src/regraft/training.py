@@ -1,0 +1,200 @@
+"""Photos → Classifier: the main job.
+
+In: a folder of labelled photos (or any spec a source takes) and a `TrainConfig`. Out: a `Classifier` and its run.
+Why: this is what regraft is for.
+Surprise: features come before the split, since only decoding tells which photos there are to split.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from regraft import _console, heads
+from regraft._files import atomic_folder
+from regraft._tensorboard import EventFile
+from regraft.backbones import Backbone, load_backbone
+from regraft.classifier import Classifier
+from regraft.config import TrainConfig
+from regraft.dataset import Dataset
+from regraft.engine import Engine
+from regraft.errors import DataError, RunError
+from regraft.evaluation import Evaluation, measure
+from regraft.features import Features, extract
+from regraft.heads import Head, LogisticRegression, OnStep, Step, softmax
+from regraft.images import Problem
+from regraft.split import Split, split
+
+
+def train(
+    photos: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    config: TrainConfig | None = None,
+    overwrite: bool = False,
+) -> Classifier:
+    """Train a classifier and write its run folder.
+
+    Args:
+        photos: a folder of class folders, or any other spec that `Dataset.open` takes.
+        out: the run folder; by default the first free name under ``runs/`` after the photos.
+        config: the options.
+        overwrite: replace an existing run at ``out``.
+
+    Returns:
+        The classifier. Its ``metrics`` say what was counted, measured and how long it took; ``path`` is the run.
+
+    Raises:
+        DataError: the photos cannot make a classifier.
+        BackboneError: the backbone is unknown or not installed.
+        RunError: ``out`` is in the way.
+    """
+    config = config or TrainConfig()
+    folder = run_folder(photos, out, overwrite)
+    clock = _Clock()
+    backbone = choose_backbone(config)
+    with clock("scan"):
+        dataset = Dataset.open(photos)
+    with clock("extract"):
+        extraction = extract(dataset.records, Engine(backbone))
+        dataset, features = readable(dataset, extraction.x, extraction.problems, backbone)
+    sides = split(dataset, (config.val, config.test), config.salt)
+    check_trainable(dataset, sides)
+    with atomic_folder(folder) as fresh:
+        with clock("fit"):
+            head = fit(features, sides, config, fresh / "logs")
+        with clock("evaluate"):
+            val, test = (evaluate_side(head, features, dataset, side) for side in (sides.val, sides.test))
+        counts = {"train": len(sides.train), "val": len(sides.val), "test": len(sides.test)}
+        metrics = {
+            "classes": list(dataset.classes),
+            "counts": counts,
+            "problems": [{"path": str(p.path), "reason": p.reason} for p in dataset.problems],
+            "val": val.to_dict(),
+            "test": test.to_dict(),
+            "seconds": clock.seconds(),
+            "features": {"computed": extraction.computed, "cached": extraction.cached},
+        }
+        classifier = Classifier(backbone, head, dataset.classes, config, metrics, folder)
+        classifier.save(fresh, dataset, asdict(sides))
+    return classifier
+
+
+def choose_backbone(config: TrainConfig) -> Backbone:
+    """The backbone at the size that the effort sets, said aloud with the reason."""
+    native = load_backbone(config.backbone)
+    size, why = config.photo_size(native.transform.size)
+    _console.note(f"backbone {native.name} at {size} px: effort {config.effort}, {why}")
+    return load_backbone(config.backbone, size)
+
+
+def readable(
+    dataset: Dataset, x: heads.Matrix, problems: Sequence[Problem], backbone: Backbone
+) -> tuple[Dataset, Features]:
+    """The photos that were decoded, and their features, row for record."""
+    report_problems((*dataset.problems, *problems))
+    kept = ~np.isnan(x[:, 0])
+    if not kept.all():
+        dataset, x = dataset.without(problems), x[kept]
+    index = {label: i for i, label in enumerate(dataset.classes)}
+    y = np.array([index[r.label] for r in dataset.records], np.int64)
+    return dataset, Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name)
+
+
+def fit(features: Features, sides: Split, config: TrainConfig, logs: Path) -> Head:
+    """Fit the configured head, each step to TensorBoard."""
+    make = heads.registry.load(config.head)
+    head = make(class_weight=config.class_weight) if make is LogisticRegression else make()
+    with tensorboard_steps(logs, asdict(config)) as on_step:
+        head.fit(features.select(sides.train), features.select(sides.val), on_step)
+    if isinstance(head, LogisticRegression):
+        why = "lowest cross-entropy on val" if sides.val else "the default, as there is no val to choose on"
+        _console.note(f"L2 strength {head.strength_:g}: {why}")
+    return head
+
+
+def evaluate_side(head: Head, features: Features, dataset: Dataset, indices: Sequence[int]) -> Evaluation:
+    """Measure a head on the records at ``indices``."""
+    side = features.select(indices)
+    probabilities = softmax(head.logits(side.x)) if len(side) else np.empty((0, len(dataset.classes)), np.float32)
+    return measure(probabilities, side.y, dataset.classes, [dataset.records[i].path for i in indices])
+
+
+@contextmanager
+def tensorboard_steps(logs: Path, hyperparameters: dict[str, Any]) -> Iterator[OnStep]:
+    """Curves in two TensorBoard runs, ``train`` and ``validation``; yields where to send the steps."""
+    train, validation = EventFile(logs / "train"), EventFile(logs / "validation")
+    train.hyperparameters(hyperparameters)
+
+    def on_step(step: Step) -> None:
+        train.scalars(step.number, {"accuracy": step.train_accuracy, "cross_entropy": step.train_loss})
+        validation.scalars(step.number, {"accuracy": step.val_accuracy, "cross_entropy": step.val_loss})
+
+    try:
+        yield on_step
+    finally:
+        train.close()
+        validation.close()
+
+
+def check_trainable(dataset: Dataset, sides: Split) -> None:
+    """Raise DataError for fewer than two classes; warn of classes that some side lacks."""
+    if len(dataset.classes) < 2:
+        raise DataError(f"there is only one class, {dataset.classes[0]!r}; wanted photos of at least two classes")
+    single = [label for label, count in dataset.counts().items() if count == 1]
+    if single:
+        _console.warn(f"classes of one photo are trained on and cannot be measured: {', '.join(single)}")
+    if not sides.test:
+        _console.warn("there is no test photo: the val figures also chose the head, and so flatter a little")
+
+
+def report_problems(problems: Sequence[Problem], shown: int = 10) -> None:
+    """Name the files that are left out; beyond ``shown`` only count them (metrics.json has them all)."""
+    for problem in problems[:shown]:
+        _console.warn(f"left out {problem.path}: {problem.reason}")
+    if len(problems) > shown:
+        _console.warn(f"left out {len(problems) - shown} more files")
+
+
+def run_folder(photos: str | os.PathLike[str], out: str | os.PathLike[str] | None, overwrite: bool) -> Path:
+    """Where the run will be. Raises RunError where something else is there already."""
+    if out is None:
+        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", Path(os.fspath(photos)).resolve().name) or "photos"
+        base = Path("runs") / stem.removeprefix("demo-")
+        taken = (base.with_name(f"{base.name}-{i}") for i in range(2, 10**6))
+        return base if overwrite or not base.exists() else next(path for path in taken if not path.exists())
+    folder = Path(out).expanduser()
+    if not folder.exists():
+        return folder
+    if not overwrite:
+        raise RunError(f"{folder} is there already; type --overwrite to replace it, or another --out")
+    if not (folder / "manifest.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not a run folder, so it is not overwritten; type another --out")
+    return folder
+
+
+class _Clock:
+    """Seconds by name: ``with clock("scan"): …``."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = round(perf_counter() - start, 3)
+
+    def seconds(self) -> dict[str, float]:
+        """All so far, and the total since the clock was made."""
+        return {**self._seconds, "total": round(perf_counter() - self._start, 3)}
