@@ -1,0 +1,113 @@
+"""Results as text for people, on stdout. Plain lines: they paste well, and cost no import."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from regraft._console import printable
+from regraft.prediction import Prediction
+
+_MISTAKES = 10
+
+
+def training(document: Mapping[str, Any]) -> None:
+    """What `train` did."""
+    counts, seconds, features = document["counts"], document["seconds"], document["features"]
+    total = sum(counts.values())
+    print(f"{total} photos of {len(document['classes'])} classes: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
+    if document["problems"]:
+        print(f"{len(document['problems'])} files left out (listed in metrics.json)")
+    print(f"features: {features['computed']} computed, {features['cached']} cached")
+    side = "test" if counts["test"] else "val"
+    if counts[side]:
+        evaluation({**document[side], "side": side})
+    print(f"run: {document['run']}   ({seconds['total']:.1f} s)")
+
+
+def evaluation(document: Mapping[str, Any]) -> None:
+    """An evaluation: the figures, each class, the surest mistakes."""
+    if not document["n"]:
+        print("no photo could be measured")
+        return
+    low, high = document["interval"]
+    side = f"{document['side']} " if "side" in document else ""
+    top5 = f", top-5 {document['top5']:.1%}" if document["top5"] is not None else ""
+    print(f"{side}accuracy {document['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}, n={document['n']}){top5}")
+    print(f"log loss {document['log_loss']:.3f}, calibration error {document['calibration_error']:.3f}")
+    print()
+    rows = [("class", "photos", "precision", "recall", "F1")]
+    for c in document["per_class"]:
+        rows.append((c["label"], str(c["n"]), *(_share(c[k]) for k in ("precision", "recall", "f1"))))
+    _table(rows)
+    if document["mistakes"]:
+        print()
+        print(f"surest of {len(document['mistakes'])} mistakes:")
+        _table([(f"{m['probability']:.0%}", f"{m['label']} → {m['predicted']}", m["path"]) for m in _first(document)])
+    print()
+
+
+def demo(document: Mapping[str, Any]) -> None:
+    """`training`, then what to try next."""
+    training(document)
+    run = shlex.quote(document["run"])
+    photo = shlex.quote(document["test"]["mistakes"][0]["path"]) if document["test"]["mistakes"] else "PHOTO.jpg"
+    print()
+    print("Trained on real photos of solar cells: is the cell functional or defective? Three commands to try next:")
+    print(f"  regraft predict {run} {photo}")
+    print(f"  tensorboard --logdir {run}/logs")
+    print("  regraft train PHOTOS     where PHOTOS holds one folder of photos for each class")
+
+
+def predictions(answers: Sequence[Prediction], table: bool) -> None:
+    """Answers, aligned for a person or tab-separated for a program; errors on stderr."""
+    rows = []
+    for answer in answers:
+        if answer.error is not None:
+            print(f"regraft: {printable(str(answer.path))}: {answer.error}", file=sys.stderr)
+        else:
+            figures = [part for label, p in answer.top for part in (label, f"{p:.4f}")]
+            rows.append((str(answer.path), *figures))
+    if table:
+        _table(rows)
+    else:
+        for row in rows:
+            print("\t".join(printable(cell) for cell in row))
+
+
+def facts(document: Mapping[str, Any], indent: str = "") -> None:
+    """Nested facts, a line each."""
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            print(f"{indent}{key}:")
+            facts(value, indent + "  ")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            print(f"{indent}{key}:")
+            for item in value:
+                print(indent + "  " + "  ".join(f"{k} {printable(str(v))}" for k, v in item.items()))
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            print(f"{indent}{key}: {printable(text)}")
+
+
+def _first(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(document["mistakes"][:_MISTAKES])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns aligned by what a terminal shows: a Korean letter is two cells wide."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(_width(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    for row in cells:
+        print("  ".join(cell + " " * (w - _width(cell)) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in text)

@@ -1,0 +1,102 @@
+"""What there is: this installation, a run, the backbones, the cache.
+
+In: a word or a run folder. Out: JSON values.
+Why: a tool that keeps things should say what and where.
+Surprise: clearing the cache is always safe; only time is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from regraft._files import cache_folder, folder_size
+from regraft.backbones import list_backbones, load_backbone
+from regraft.classifier import read_manifest
+from regraft.errors import BackboneError, ConfigError
+
+_CACHES = ("features", "graphs", "openvino")
+
+
+def describe(what: str | None, clear: bool = False) -> dict[str, Any]:
+    """Facts about ``what``: a run folder, ``backbones``, ``cache``, or None for this installation.
+
+    Raises:
+        RunError: ``what`` is neither, and no run folder.
+        ConfigError: ``clear`` without ``cache``.
+    """
+    if clear and what != "cache":
+        raise ConfigError("--clear goes with `regraft info cache`")
+    if what is None:
+        packages = ("regraft", "keras", "openvino", "numpy", "pillow", "pyarrow")
+        return {
+            **{package: version(package) for package in packages},
+            "python": platform.python_version(),
+            "cache": str(cache_folder()),
+        }
+    if what == "backbones":
+        return {"backbones": [_backbone(name) for name in list_backbones()]}
+    if what == "cache":
+        return _cache(clear)
+    return _run(Path(what).expanduser())
+
+
+def _backbone(name: str) -> dict[str, Any]:
+    backbone = load_backbone(name)
+    facts: dict[str, Any] = {
+        "name": name,
+        "size": backbone.transform.size,
+        "num_features": backbone.num_features,
+        "licence": backbone.licence,
+    }
+    try:
+        backbone.require_weights()
+    except BackboneError as error:
+        facts["missing"] = str(error)
+    return facts
+
+
+def _cache(clear: bool) -> dict[str, Any]:
+    root = cache_folder()
+    sizes = {name: folder_size(root / name) for name in _CACHES}
+    if clear:
+        for name in _CACHES:
+            shutil.rmtree(root / name, ignore_errors=True)
+    return {
+        "folder": str(root),
+        "photos": 0 if clear else _cached_rows(root / "features"),
+        "bytes": {name: 0 if clear else size for name, size in sizes.items()},
+        "freed_bytes": sum(sizes.values()) if clear else 0,
+    }
+
+
+def _cached_rows(folder: Path) -> int:
+    from pyarrow import ArrowException, parquet
+
+    rows = 0
+    for part in folder.rglob("part-*.parquet"):
+        try:
+            rows += parquet.read_metadata(part).num_rows
+        except (OSError, ArrowException):  # set aside when it is next read
+            continue
+    return rows
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    kept = ("n", "accuracy", "interval", "log_loss", "calibration_error")
+    return {
+        "run": str(folder),
+        "classes": manifest["classes"],
+        "backbone": manifest["backbone"]["name"],
+        "size": manifest["backbone"]["transform"]["size"],
+        "head": manifest["head"],
+        "counts": metrics["counts"],
+        **{side: {key: metrics[side][key] for key in kept} for side in ("val", "test")},
+        "made_by": manifest["made_by"],
+    }

@@ -1,0 +1,98 @@
+"""A Predictor × files and folders → the most probable classes of each photo.
+
+In: paths. Out: a `Prediction` for each photo, in the order asked.
+Why: whoever has a classifier wants to point it at things.
+Surprise: a file that cannot be read is answered too, with its error, and stops nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regraft import _console
+from regraft.classifier import Classifier
+from regraft.dataset import looks_like_an_image
+from regraft.errors import ConfigError, ImageError
+from regraft.images import Problem
+
+CHUNK = 4096
+"""Photos held at once; memory does not grow with the number of files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One photo's answer.
+
+    Attributes:
+        path: the file.
+        top: (label, probability) pairs, the most probable first; empty where it cannot be read.
+        error: why it cannot be read, or None.
+    """
+
+    path: Path
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        if self.error is not None:
+            return {"path": str(self.path), "error": self.error}
+        return {"path": str(self.path), "top": [{"label": label, "probability": p} for label, p in self.top]}
+
+
+def predict(classifier: Classifier, paths: Sequence[Path], top: int = 1) -> list[Prediction]:
+    """Classify files, and all photos under folders.
+
+    Args:
+        classifier: what to ask.
+        paths: files are always answered; of a folder only what looks like an image, hidden files passed over.
+        top: how many classes each answer holds, at least 1.
+
+    Raises:
+        ConfigError: ``top`` is below 1.
+    """
+    if top < 1:
+        raise ConfigError(f"--top is {top}; wanted at least 1")
+    files = [file for path in paths for file in _files(path)]
+    result: list[Prediction] = []
+    for start in range(0, len(files), CHUNK):
+        chunk = files[start : start + CHUNK]
+        problems: dict[Path, str] = {}
+
+        def note(problem: Problem, found: dict[Path, str] = problems) -> None:
+            found[problem.path] = problem.reason
+
+        for path, row in zip(chunk, classifier.predict_proba(chunk, on_problem=note), strict=True):
+            if path in problems:
+                result.append(Prediction(path, error=problems[path]))
+            else:
+                best = np.argsort(-row, kind="stable")[:top]
+                result.append(Prediction(path, tuple((classifier.classes[i], float(row[i])) for i in best)))
+    return result
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    found = 0
+    for file in sorted(path.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if not hidden and file.is_file() and _is_photo(file):
+            found += 1
+            yield file
+    if not found:
+        _console.warn(f"no photo was found in {path}")
+
+
+def _is_photo(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return looks_like_an_image(file.read(16))
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
