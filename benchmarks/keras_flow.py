@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import time
+from pathlib import Path
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         return data.prefetch(2)
 
     train, val = photos("train", True), photos("val", False)
-    classes = len(os.listdir(f"{options.folder}/train"))
+    classes = len(list(Path(options.folder, "train").iterdir()))
     network = EfficientNetLite("efficientnet_lite0", size)
     base = keras.Model(*_until_head(network.imagenet_model()))
     base.trainable = False
@@ -53,7 +54,7 @@ def main() -> None:
     history: list[float] = []
 
     class Stop(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        def on_epoch_end(self, _epoch: int, logs: dict[str, float] | None = None) -> None:
             history.append(round((logs or {})["val_accuracy"], 4))
             self.model.stop_training = history[-1] >= options.until
 

@@ -46,7 +46,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
-def _nothing(count: int = 1) -> None:  # noqa: ARG001 — an Advance for when nobody looks
+def _nothing(count: int = 1) -> None:
     pass
 
 

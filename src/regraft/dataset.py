@@ -20,7 +20,6 @@ from regraft.errors import DataError, ImageError
 from regraft.images import Problem, read
 from regraft.sources import Entry, Side, find_source
 
-
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
 
 

@@ -8,6 +8,7 @@ Surprise: the file's name plays no part; a PNG called ``rose.jpg`` is a PNG.
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,8 @@ ALPHA_BACKGROUND = (255, 255, 255)
 
 # Of all that Pillow can open only these: some of the others start external programs. JPEG opens MPO too.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# Pillow warns from 89 megapixels on, to stderr; a limit of our own refuses, and a large JPEG is decoded scaled down.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _ORIENTATION = 0x0112
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -122,7 +125,7 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))
-            width, height = image.size
+            width, height = image.size  # after draft: what will be decoded
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{width}×{height} pixels, more than the {MAX_PIXELS:,} that are decoded at once")
             image.load()

@@ -1,0 +1,132 @@
+"""Photos that the tests draw, a cache of their own, and the way to the bench data where it is."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+os.environ["KERAS_BACKEND"] = "openvino"  # for the tests that build networks in this process
+
+Shape = Callable[[ImageDraw.ImageDraw, random.Random], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run what is marked slow")
+    parser.addoption("--bench-data", type=Path, help="folder with photos/ and reference/, for the tests that use them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run scripts/test --slow"))
+
+
+@pytest.fixture(scope="session")
+def bench_data(request: pytest.FixtureRequest) -> Path:
+    """The bench data, or a skip that says so."""
+    folder = request.config.getoption("--bench-data")
+    if folder is None:
+        pytest.skip("needs photos that are not part of the project: give their folder with --bench-data")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that holds Lite0's graphs, built once a session."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("REGRAFT_CACHE")
+    os.environ["REGRAFT_CACHE"] = str(folder)
+    try:
+        from regraft.backbones import load_backbone
+        from regraft.engine import graph_path
+
+        graph_path(load_backbone("efficientnet_lite0"))
+    finally:
+        if before is None:
+            del os.environ["REGRAFT_CACHE"]
+        else:
+            os.environ["REGRAFT_CACHE"] = before
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes to the user's cache."""
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def cache(warm_cache: Path, tmp_path: Path) -> Path:
+    """A cache folder of the test's own: graphs, but no features."""
+    folder = tmp_path / "cache"
+    shutil.copytree(warm_cache, folder, ignore=shutil.ignore_patterns("features"))
+    return folder
+
+
+def _circle(draw: ImageDraw.ImageDraw, dice: random.Random) -> None:
+    x, y, r = dice.randint(20, 60), dice.randint(20, 60), dice.randint(15, 30)
+    draw.ellipse((x, y, x + 2 * r, y + 2 * r), fill=(200, 40, dice.randint(0, 80)))
+
+
+def _square(draw: ImageDraw.ImageDraw, dice: random.Random) -> None:
+    x, y, r = dice.randint(10, 60), dice.randint(10, 60), dice.randint(30, 50)
+    draw.rectangle((x, y, x + r, y + r), fill=(30, dice.randint(80, 140), 200))
+
+
+def _stripes(draw: ImageDraw.ImageDraw, dice: random.Random) -> None:
+    step = dice.randint(8, 20)
+    for x in range(dice.randint(0, step), 160, step):
+        draw.line((x, 0, x, 120), fill=(20, 20, dice.randint(0, 60)), width=3)
+
+
+SHAPES: dict[str, Shape] = {"Square": _square, "줄무늬": _stripes, "circle": _circle}
+
+
+def draw_photo(shape: Shape, seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
+    """One drawn photo, the same for the same seed."""
+    dice = random.Random(seed)
+    shade = dice.randint(150, 250)
+    image = Image.new("RGB", size, (shade, shade, dice.randint(150, 250)))
+    shape(ImageDraw.Draw(image), dice)
+    return image
+
+
+def draw_folder(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """``root/<class>/<number>.jpg`` for each class of `SHAPES` in ``counts``."""
+    for number, (label, count) in enumerate(counts.items()):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        shape = SHAPES.get(label) or list(SHAPES.values())[number % len(SHAPES)]
+        for i in range(count):
+            draw_photo(shape, seed + 1000 * number + i).save(root / label / f"{i:03}.jpg", quality=90)
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 drawn photos of three classes, one with a Korean name. Not to be changed: copy it first."""
+    return draw_folder(tmp_path_factory.mktemp("drawn") / "photos", dict.fromkeys(SHAPES, 20))
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def regraft(tmp_path: Path, cache: Path) -> Iterator[Command]:
+    """Run the command line as a process, in the test's folder."""
+
+    def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "regraft", *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=300, check=False)
+        assert done.returncode == code, f"{' '.join(command)} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    yield run

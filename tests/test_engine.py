@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regraft.backbones import load_backbone
+from regraft.engine import Engine, graph_path
+from regraft.errors import BackboneError
+from tests import keras_float32
+
+
+def noise(count: int, size: int = 224) -> np.ndarray:  # type: ignore[type-arg]
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def test_the_engine_agrees_with_keras(cache: Path) -> None:
+    import keras
+
+    keras.config.set_image_data_format("channels_first")
+    backbone = load_backbone("efficientnet_lite0")
+    photos = noise(3)
+    scaled = ((photos.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
+    expected = keras_float32.run(backbone.keras_model(), scaled)
+    np.testing.assert_allclose(Engine(backbone, "f32").features(photos), expected, rtol=1e-4, atol=1e-4)
+    rough = Engine(backbone, "bf16").features(photos)
+    assert np.corrcoef(rough.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+def test_one_photo_alone_gives_the_same_as_among_many(cache: Path) -> None:
+    backbone = load_backbone("efficientnet_lite0")
+    photos = noise(2)
+    many, one = Engine(backbone, "f32").features(photos), Engine(backbone, "f32", many=False).features(photos[:1])
+    np.testing.assert_allclose(many[:1], one, rtol=1e-4, atol=1e-4)
+
+
+def test_the_fingerprint_tells_precisions_apart() -> None:
+    backbone = load_backbone("efficientnet_lite0")
+    assert Engine(backbone, "f32").fingerprint != Engine(backbone, "bf16").fingerprint
+    assert Engine(backbone, "f32").fingerprint == Engine(backbone, "f32", many=False).fingerprint
+
+
+def test_a_damaged_graph_is_built_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backbone = load_backbone("efficientnet_lite0")
+    graph_path(backbone).write_text("<not xml")
+    features = Engine(backbone, "f32").features(noise(1))
+    assert np.isfinite(features).all()
+    assert "it is built again" in caplog.text
+
+
+def test_a_graph_that_cannot_be_built_says_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone("efficientnet_lite0", 256)
+    monkeypatch.setattr(type(backbone), "name", "embedded:efficientnet_lite7")
+    with pytest.raises(BackboneError, match="cannot be built: unknown backbone 'embedded:efficientnet_lite7'"):
+        graph_path(backbone)

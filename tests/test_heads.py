@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from regraft.features import Features
+from regraft.heads import LogisticRegression, Neighbours, Prototype, Scaling, Step, cross_entropy, softmax
+
+
+def blobs(count: int = 300, classes: int = 4, width: int = 12, seed: int = 0, spread: float = 1.2) -> Features:
+    """Overlapping clusters whose features have very different scales, as pooled stages do."""
+    centres = np.random.default_rng(99).normal(size=(classes, width))
+    dice = np.random.default_rng(seed)
+    y = dice.integers(0, classes, count)
+    x = (centres[y] + spread * dice.normal(size=(count, width))) * np.logspace(-2, 2, width) + 3
+    return Features(x.astype(np.float32), y, tuple(f"c{i}" for i in range(classes)), ("",) * count, "test")
+
+
+def none_of(features: Features) -> Features:
+    return features.select([])
+
+
+@pytest.mark.parametrize("strength", [0.003, 0.1, 10.0])
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+def test_logistic_regression_agrees_with_scikit_learn(strength: float, class_weight: str) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    train, test = blobs(), blobs(seed=1)
+    rare = train.select([i for i in range(len(train)) if train.y[i] != 2 or i % 5 == 0])
+    scaling = Scaling.of(rare.x)
+    theirs = linear_model.LogisticRegression(
+        C=strength, class_weight=None if class_weight == "none" else "balanced", tol=1e-8, max_iter=5000
+    ).fit((rare.x - scaling.mean) / scaling.spread, rare.y)
+    expected = theirs.predict_proba((test.x - scaling.mean) / scaling.spread)
+    ours = LogisticRegression([strength], class_weight, tolerance=1e-6).fit(rare, blobs(seed=2))  # type: ignore[arg-type]
+    np.testing.assert_allclose(softmax(ours.logits(test.x)), expected, atol=2e-3)
+
+
+def test_the_strength_is_the_one_with_the_lowest_loss_on_val() -> None:
+    train, val = blobs(60, spread=2.0), blobs(400, seed=3, spread=2.0)
+    strengths = (0.0003, 0.001, 0.01, 0.1, 1.0)
+    alone = {s: LogisticRegression([s], tolerance=1e-5).fit(train, val) for s in strengths}
+    losses = {s: cross_entropy(head.logits(val.x), val.y) for s, head in alone.items()}
+    chosen = LogisticRegression(strengths, tolerance=1e-5).fit(train, val)
+    assert chosen.strength_ == min(losses, key=losses.__getitem__)
+    assert strengths[0] < chosen.strength_ < strengths[-1]
+
+
+def test_steps_are_true_and_fall() -> None:
+    train, val = blobs(), blobs(seed=1)
+    steps: list[Step] = []
+    head = LogisticRegression([0.1]).fit(train, val, steps.append)
+    assert [s.number for s in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1].train_loss < steps[0].train_loss
+    logits = head.logits(train.x)
+    assert steps[-1].train_loss == pytest.approx(cross_entropy(logits, train.y), rel=1e-3)
+    assert steps[-1].train_accuracy == pytest.approx(float((logits.argmax(1) == train.y).mean()), abs=0.01)
+    assert steps[-1].val_loss == pytest.approx(cross_entropy(head.logits(val.x), val.y), rel=1e-3)
+
+
+def test_balancing_helps_the_rare_class() -> None:
+    train = blobs(600, classes=2, spread=3.0)
+    rare = train.select([i for i in range(len(train)) if train.y[i] == 0 or i % 12 == 0])
+    test = blobs(600, classes=2, seed=5, spread=3.0)
+
+    def recall(class_weight: str) -> float:
+        head = LogisticRegression([0.01], class_weight).fit(rare, none_of(rare))  # type: ignore[arg-type]
+        return float((head.logits(test.x).argmax(1) == 1)[test.y == 1].mean())
+
+    assert recall("balanced") > recall("none") + 0.1
+
+
+def test_a_feature_that_never_varies_does_no_harm() -> None:
+    train = blobs()
+    x = train.x.copy()
+    x[:, 3] = 7.0
+    head = LogisticRegression().fit(Features(x, train.y, train.classes, train.digests, "test"), blobs(seed=1))
+    assert np.isfinite(head.logits(x)).all()
+
+
+def test_prototype_scale_is_calibrated_on_val() -> None:
+    train, val = blobs(), blobs(seed=1)
+    head = Prototype().fit(train, val)
+    loss = cross_entropy(head.logits(val.x), val.y)
+    assert loss < cross_entropy(10 * head.logits(val.x), val.y)
+    assert loss < cross_entropy(head.logits(val.x) / 10, val.y)
+
+
+def test_neighbours_choose_k_on_val_and_never_answer_with_certainty() -> None:
+    train, val = blobs(), blobs(seed=1)
+    head = Neighbours().fit(train, val)
+    assert head.k_ > 1
+    assert softmax(head.logits(val.x)).max() < 1.0
