@@ -162,6 +162,8 @@ def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, ND
                 yield result
     finally:
         stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def _load_unchanged(record: ImageRecord, transform: Transform) -> Pixels:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+
+from regraft.config import TrainConfig, read_toml
+from regraft.errors import ConfigError
+
+
+def test_toml_and_back(tmp_path: Path) -> None:
+    config = TrainConfig(effort="quick", salt='가 "quoted"', val=0.2)
+    (tmp_path / "run.toml").write_text(config.to_toml(), encoding="utf-8")
+    assert TrainConfig.from_dict(read_toml(tmp_path / "run.toml")) == config
+    assert tomllib.loads(config.to_toml()) == asdict(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"efort": "quick"}, "unknown option 'efort'; there is backbone"),
+        ({"effort": "lazy"}, "there is quick, balanced, thorough"),
+        ({"val": 0.6, "test": 0.4}, "leave something to train on"),
+        ({"class_weight": "balanced", "head": "knn"}, "works with the head 'logistic'"),
+        ({"class_weight": "rare"}, "there is none, balanced"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_mend(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_dict(values)
+
+
+def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("effort = ")
+    with pytest.raises(ConfigError, match=r"a\.toml is not TOML"):
+        read_toml(tmp_path / "a.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_toml(tmp_path / "none.toml")
+
+
+def test_the_effort_sets_a_size_on_the_backbones_grid() -> None:
+    sizes = {e: TrainConfig(effort=e).photo_size(224)[0] for e in ("quick", "balanced", "thorough")}  # type: ignore[arg-type]
+    assert sizes == {"quick": 224, "balanced": 288, "thorough": 352}
+
+
+def test_every_option_has_its_line_of_help() -> None:
+    import ast
+    import inspect
+
+    tree = ast.parse(inspect.getsource(TrainConfig)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    documented = {
+        getattr(before.target, "id", "")
+        for before, after in zip(tree.body, tree.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr)
+    }
+    assert documented == {f.name for f in fields(TrainConfig)}

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from regraft.dataset import Dataset, ImageRecord
+from regraft.errors import DataError
+from regraft.evaluation import Evaluation, evaluate, evaluate_photos, measure, wilson_interval
+from regraft.images import Problem
+
+CLASSES = ("a", "b", "c")
+
+
+def rows(*values: Sequence[float]) -> NDArray[np.float32]:
+    return np.array(values, np.float32)
+
+
+def measured() -> Evaluation:
+    p = rows([0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.9, 0.05, 0.05], [0.2, 0.7, 0.1])
+    return measure(p, np.array([0, 1, 1, 1]), CLASSES, [Path(f"{i}.jpg") for i in range(4)])
+
+
+def test_the_figures_are_those_of_the_definitions() -> None:
+    found = measured()
+    assert found.accuracy == 0.75
+    assert found.confusion == ((1, 0, 0), (1, 2, 0), (0, 0, 0))
+    assert found.log_loss == pytest.approx(-np.log([0.8, 0.6, 0.05, 0.7]).mean(), rel=1e-6)
+    a, b, c = found.per_class
+    assert (a.n, a.precision, a.recall, a.f1) == (1, 0.5, 1.0, pytest.approx(2 / 3))
+    assert (b.n, b.precision, b.recall) == (3, 1.0, pytest.approx(2 / 3))
+    assert (c.n, c.precision, c.recall, c.f1) == (0, None, None, None)
+    assert [(m.path.name, m.label, m.predicted) for m in found.mistakes] == [("2.jpg", "b", "a")]
+    assert found.top5 is None
+
+
+def test_figures_agree_with_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    dice = np.random.default_rng(0)
+    p = dice.dirichlet(np.ones(8), 500).astype(np.float32)
+    y = dice.integers(0, 8, 500)
+    found = measure(p, y, tuple("abcdefgh"), [Path("x")] * 500)
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(y, p.argmax(1))
+    np.testing.assert_allclose(
+        [[c.precision, c.recall, c.f1] for c in found.per_class], np.array([precision, recall, f1]).T
+    )
+    assert found.log_loss == pytest.approx(metrics.log_loss(y, p / p.sum(axis=1, keepdims=True, dtype=float)), rel=1e-5)
+    assert found.top5 == pytest.approx(metrics.top_k_accuracy_score(y, p, k=5))
+
+
+def test_wilson_gives_the_textbook_interval() -> None:
+    low, high = wilson_interval(8, 10)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert wilson_interval(10, 10)[1] == 1.0
+    assert wilson_interval(0, 5)[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_calibration_error_of_known_cases() -> None:
+    sure = np.tile(rows([1.0, 0.0]), (10, 1))
+    assert measure(sure, np.zeros(10, int), ("a", "b"), [Path()] * 10).calibration_error == 0.0
+    assert measure(sure, np.ones(10, int), ("a", "b"), [Path()] * 10).calibration_error == 1.0
+    doubtful = np.tile(rows([0.7, 0.3]), (10, 1))
+    half = measure(doubtful, np.array([0] * 5 + [1] * 5), ("a", "b"), [Path()] * 10)
+    assert half.calibration_error == pytest.approx(0.2, abs=1e-6)
+
+
+def test_nothing_to_measure_is_no_figure() -> None:
+    found = measure(np.empty((0, 3), np.float32), np.array([], int), CLASSES, [])
+    assert (found.n, found.accuracy, found.interval, found.log_loss) == (0, None, None, None)
+
+
+class Shipped:
+    """A double of a loaded artifact: knows the answers, cannot read one photo."""
+
+    classes = CLASSES
+
+    def predict_proba(
+        self, images: Sequence[ImageRecord], on_problem: Callable[[Problem], None] | None = None
+    ) -> NDArray[np.float32]:
+        result = np.full((len(images), 3), 0.1, np.float32)
+        for i, image in enumerate(images):
+            result[i, self.classes.index(image.label)] = 0.8
+            if image.path.name == "bad.jpg":
+                assert on_problem is not None
+                on_problem(Problem(image.path, "damaged"))
+                result[i] = np.nan
+        return result
+
+
+def test_any_predictor_can_be_evaluated_and_a_bad_photo_counts_in_no_figure() -> None:
+    records = tuple(ImageRecord(Path(f"{n}.jpg"), label, n) for n, label in (("1", "b"), ("bad", "b"), ("2", "c")))
+    evaluation, problems = evaluate(Shipped(), Dataset(records, ("b", "c")))
+    assert (evaluation.n, evaluation.accuracy) == (2, 1.0)
+    assert [p.path.name for p in problems] == ["bad.jpg"]
+
+
+def test_classes_the_predictor_does_not_know_are_named() -> None:
+    dataset = Dataset((ImageRecord(Path("1.jpg"), "z", "1"),), ("z",))
+    with pytest.raises(DataError, match="does not know: z; it knows a, b, c"):
+        evaluate(Shipped(), dataset)
+
+
+def test_meeting_training_photos_again_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from tests.conftest import draw_folder
+
+    root = draw_folder(tmp_path, {"a": 3, "b": 3})
+    digests = [r.digest for r in Dataset.open(root).records]
+    evaluation, _ = evaluate_photos(Shipped(), str(root), frozenset(digests[:2]))
+    assert evaluation.n == 6
+    assert "2 of the 6 photos were trained on" in caplog.text
+
+
+def test_of_photos_with_sides_the_test_side_is_measured(tmp_path: Path) -> None:
+    from tests.conftest import draw_folder
+
+    draw_folder(tmp_path / "train", {"a": 3, "b": 3})
+    draw_folder(tmp_path / "test", {"a": 2, "b": 2}, seed=50)
+    assert evaluate_photos(Shipped(), str(tmp_path))[0].n == 4
