@@ -25,6 +25,7 @@ from PIL import Image
 from regraft import _console, heads
 from regraft._files import write_json, write_text
 from regraft.backbones import Backbone, load_backbone
+from regraft.card import model_card
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.engine import Engine
@@ -132,7 +133,9 @@ class Classifier:
         sides = {side: [dataset.records[i].digest for i in indices] for side, indices in split.items()}
         write_json(folder / "split.json", {"salt": self.config.salt, **sides})
         write_json(folder / "metrics.json", self.metrics)
-        write_json(folder / "manifest.json", self._manifest(dataset))
+        manifest = self._manifest(dataset)
+        write_text(folder / "MODEL_CARD.md", model_card(manifest, self.metrics))
+        write_json(folder / "manifest.json", manifest)
 
     def _manifest(self, dataset: Dataset) -> dict[str, Any]:
         return {

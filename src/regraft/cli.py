@@ -73,6 +73,7 @@ app = App(
     help="Turn a folder of labelled photos into an image classifier.",
     help_format="plaintext",
     help_formatter="plain",
+    suppress_keyboard_interrupt=False,
     version=lambda: _version(),
     help_epilogue="Start with: regraft train photos/   where photos/ holds one folder of photos for each class.",
 )

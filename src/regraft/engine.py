@@ -11,10 +11,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Lock
 from typing import Any, Literal
 
@@ -28,11 +28,10 @@ from regraft.errors import BackboneError
 from regraft.images import Pixels
 
 Precision = Literal["bf16", "f32"]
-Run = Callable[[Pixels], NDArray[np.float32]]
 
 
 class Engine:
-    """Computes features. One engine serves many threads; each takes a `runner` of its own.
+    """Computes features. One engine serves many threads.
 
     Args:
         backbone: what to compute.
@@ -45,12 +44,12 @@ class Engine:
         self._wanted = precision
         self._many = many
         self._lock = Lock()
-        self._compiled: Any = None
+        self._requests: SimpleQueue[Any] | None = None
 
     @property
     def workers(self) -> int:
-        """How many threads keep it busy: one more than cores, since each also reads and decodes."""
-        return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 1
+        """How many threads keep it busy: two more than cores, since each also reads and decodes."""
+        return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 2
 
     @cached_property
     def precision(self) -> Precision:
@@ -62,24 +61,43 @@ class Engine:
         """Digest of the backbone and the precision: the second half of every feature's key."""
         return digest_json([self.backbone.fingerprint, "openvino", self.precision])
 
-    def runner(self) -> Run:
-        """A function from a photo to its features, for one thread; the first one compiles. Raises BackboneError."""
-        with self._lock:
-            if self._compiled is None:
-                self._compiled = self._compile()
-        request = self._compiled.create_infer_request()
+    def run(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Features (D,) of one transformed photo; threads may call it at once. Raises BackboneError."""
+        requests = self._requests or self._start()
+        request = requests.get()
+        try:
+            row: NDArray[np.float32] = request.infer({0: pixels[np.newaxis]}, share_inputs=True)[0][0]
+        finally:
+            requests.put(request)
+        return row
 
-        def run(pixels: Pixels) -> NDArray[np.float32]:
-            result: NDArray[np.float32] = request.infer({0: pixels[np.newaxis]}, share_inputs=True)[0][0]
-            return result
-
-        return run
+    @property
+    def starting(self) -> bool:
+        """Whether some thread is building or compiling it just now, so that `run` would wait."""
+        return self._requests is None and self._lock.locked()
 
     def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Photos ``(N, size, size, 3)``, transformed, to features ``(N, D)``; for few photos, one after the other."""
-        run = self.runner()
-        rows = [run(photo) for photo in photos]
+        rows = [self.run(photo) for photo in photos]
         return np.stack(rows) if rows else np.empty((0, self.backbone.num_features), np.float32)
+
+    def _start(self) -> SimpleQueue[Any]:
+        """Compile, and make all requests before the first of them runs.
+
+        OpenVINO's Python layer can deadlock where one thread makes a request while another makes its first tensor.
+        """
+        with self._lock:
+            if self._requests is None:
+                compiled = self._compile()
+                requests: SimpleQueue[Any] = SimpleQueue()
+                for _ in range(self.workers if self._many else 1):
+                    requests.put(compiled.create_infer_request())
+                first = requests.get()
+                size = self.backbone.transform.size
+                first.infer({0: np.zeros((1, size, size, 3), np.uint8)}, share_inputs=True)
+                requests.put(first)
+                self._requests = requests
+        return self._requests
 
     def _compile(self) -> Any:
         import openvino

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from regraft.images import Pixels, Problem, Transform, read
 Loader = Callable[[], Pixels]
 
 PART_ROWS = 256
+AHEAD_BYTES = 192 * 2**20  # what may be decoded before the engine is ready
 PART_SECONDS = 10.0
 
 
@@ -116,44 +117,19 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
 def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """Yield (index, features (D,), or the reason why not) for each photo as it is done, in any order.
 
-    Each thread takes a photo all the way, from bytes to features, on a compiled request of its own. Decoding and
-    inference both release the interpreter, so cores stay busy with no queue between two stages to balance; one
-    thread more than cores fills the gaps.
+    Each thread takes a photo all the way, from bytes to features. Decoding and
+    inference both release the interpreter, so cores stay busy with no queue between two stages to balance; a
+    few threads more than cores fill the gaps. While the engine is still being built, the threads decode ahead.
 
     Args:
         loaders: functions that return a photo's transformed pixels, or raise ImageError.
         engine: computes the features.
     """
-    jobs, lock, stop = iter(enumerate(loaders)), threading.Lock(), threading.Event()
-    results: queue.Queue[tuple[int, NDArray[np.float32] | str] | BaseException | None] = queue.Queue()
-
-    def work() -> None:
-        run = None
-        try:
-            while not stop.is_set():
-                with lock:
-                    index, loader = next(jobs, (-1, None))
-                if loader is None:
-                    break
-                try:
-                    pixels = loader()
-                except ImageError as error:
-                    results.put((index, str(error)))
-                    continue
-                run = run or engine.runner()
-                results.put((index, run(pixels)))
-        except BaseException as error:  # carried to the caller's thread, which raises it
-            results.put(error)
-        finally:
-            results.put(None)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(loaders), engine.workers))]
-    for thread in threads:
-        thread.start()
-    running = len(threads)
+    workers = _Workers(loaders, engine)
+    running = workers.start()
     try:
         while running:
-            result = results.get()
+            result = workers.results.get()
             if result is None:
                 running -= 1
             elif isinstance(result, BaseException):
@@ -161,9 +137,64 @@ def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, ND
             else:
                 yield result
     finally:
-        stop.set()
-        for thread in threads:
+        workers.stop()
+
+
+class _Workers:
+    """The threads behind `compute`. ``results`` gets each photo's result, an error of theirs, and None from each."""
+
+    def __init__(self, loaders: Sequence[Loader], engine: Engine) -> None:
+        self.results: queue.SimpleQueue[tuple[int, NDArray[np.float32] | str] | BaseException | None]
+        self.results = queue.SimpleQueue()
+        self._jobs, self._lock = iter(enumerate(loaders)), threading.Lock()
+        self._engine = engine
+        self._ahead: deque[tuple[int, Pixels]] = deque()
+        self._stopped = threading.Event()
+        count = min(len(loaders), engine.workers)
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+
+    def start(self) -> int:
+        """Start the threads; how many there are."""
+        for thread in self._threads:
+            thread.start()
+        return len(self._threads)
+
+    def stop(self) -> None:
+        """End the threads after the photos they are at, and wait for that."""
+        self._stopped.set()
+        for thread in self._threads:
             thread.join()
+
+    def _work(self) -> None:
+        try:
+            for index, pixels in self._decoded():
+                self._ahead.append((index, pixels))
+                if not self._engine.starting or len(self._ahead) * pixels.nbytes > AHEAD_BYTES:
+                    self._run_what_is_decoded()
+            self._run_what_is_decoded()
+        except BaseException as error:  # carried to the caller's thread, which raises it
+            self.results.put(error)
+        finally:
+            self.results.put(None)
+
+    def _decoded(self) -> Iterator[tuple[int, Pixels]]:
+        while not self._stopped.is_set():
+            with self._lock:
+                index, loader = next(self._jobs, (-1, None))
+            if loader is None:
+                return
+            try:
+                yield index, loader()
+            except ImageError as error:
+                self.results.put((index, str(error)))
+
+    def _run_what_is_decoded(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                index, pixels = self._ahead.popleft()
+            except IndexError:  # another thread took the last
+                return
+            self.results.put((index, self._engine.run(pixels)))
 
 
 def _load_unchanged(record: ImageRecord, transform: Transform) -> Pixels:

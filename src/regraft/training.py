@@ -52,6 +52,7 @@ def train(
         The classifier. Its ``metrics`` say what was counted, measured and how long it took; ``path`` is the run.
 
     Raises:
+        ConfigError: there is no such head.
         DataError: the photos cannot make a classifier.
         BackboneError: the backbone is unknown or not installed.
         RunError: ``out`` is in the way.
@@ -59,6 +60,7 @@ def train(
     config = config or TrainConfig()
     folder = run_folder(photos, out, overwrite)
     clock = _Clock()
+    heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
     backbone = choose_backbone(config)
     with clock("scan"):
         dataset = Dataset.open(photos)
@@ -111,7 +113,7 @@ def readable(
 def fit(features: Features, sides: Split, config: TrainConfig, logs: Path) -> Head:
     """Fit the configured head, each step to TensorBoard."""
     make = heads.registry.load(config.head)
-    head = make(class_weight=config.class_weight) if make is LogisticRegression else make()
+    head = LogisticRegression(class_weight=config.class_weight) if make is LogisticRegression else make()
     with tensorboard_steps(logs, asdict(config)) as on_step:
         head.fit(features.select(sides.train), features.select(sides.val), on_step)
     if isinstance(head, LogisticRegression):

@@ -1,0 +1,54 @@
+"""The whole command line on drawn photos, as a user would walk it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.conftest import Command, draw_folder
+
+
+def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
+    shutil.copytree(photos, tmp_path / "사진")
+    bad = tmp_path / "사진" / "circle" / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 half a photo")
+
+    done = regraft("train", "사진", "--effort", "quick", "--json")
+    document = json.loads(done.stdout)
+    assert set(document) == {"run", "classes", "counts", "problems", "val", "test", "seconds", "features"}
+    assert document["classes"] == ["Square", "circle", "줄무늬"]
+    assert [Path(p["path"]).name for p in document["problems"]] == ["bad.jpg"]
+    assert document["run"] == str(Path("runs") / "사진")
+    assert document["test"]["interval"][0] <= document["test"]["accuracy"] <= document["test"]["interval"][1]
+    assert document["features"] == {"computed": 60, "cached": 0}
+
+    again = json.loads(regraft("train", "사진", "--effort", "quick", "--json").stdout)
+    assert again["run"] == str(Path("runs") / "사진-2")
+    assert again["features"] == {"computed": 0, "cached": 60}
+    assert again["test"] == document["test"]
+
+    text = regraft("train", "사진", "--effort", "quick", "--out", "runs/other").stdout
+    assert "60 photos of 3 classes" in text
+    assert "줄무늬" in text
+    assert "95 % interval" in text
+
+    draw_folder(tmp_path / "new", {"줄무늬": 4, "circle": 4}, seed=5000)
+    measured = json.loads(regraft("evaluate", "runs/사진", "new", "--json").stdout)
+    assert measured["n"] == 8
+    assert {c["label"] for c in measured["per_class"]} == {"Square", "circle", "줄무늬"}
+    assert "accuracy" in regraft("evaluate", "runs/사진", "new").stdout
+
+    lines = regraft("predict", "runs/사진", "new/줄무늬", "--top", "2").stdout.splitlines()
+    assert len(lines) == 4
+    path, *answers = lines[0].split("\t")
+    assert path == str(Path("new") / "줄무늬" / "000.jpg")
+    assert len(answers) == 4
+    assert float(answers[1]) >= float(answers[3])
+
+    mixed = regraft("predict", "runs/사진", "new/circle/000.jpg", bad, "none.jpg", "--json", code=1)
+    first, damaged, missing = json.loads(mixed.stdout)
+    assert set(first) == {"path", "top"}
+    assert set(first["top"][0]) == {"label", "probability"}
+    assert damaged["error"].startswith("damaged")
+    assert missing["error"] == "there is no such file"
