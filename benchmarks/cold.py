@@ -17,10 +17,11 @@ from pathlib import Path
 
 from _common import regraft, report
 
+from regraft.config import TrainConfig
 from regraft.dataset import Dataset
 from regraft.engine import Engine
 from regraft.images import read
-from regraft.training import TrainConfig, choose_backbone
+from regraft.training import choose_backbone
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "bench_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("bench")
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
@@ -120,7 +123,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def regraft(tmp_path: Path, cache: Path) -> Iterator[Command]:
+def regraft(tmp_path: Path, cache: Path) -> Command:
     """Run the command line as a process, in the test's folder."""
 
     def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -129,4 +132,4 @@ def regraft(tmp_path: Path, cache: Path) -> Iterator[Command]:
         assert done.returncode == code, f"{' '.join(command)} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    yield run
+    return run

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from regraft import Classifier, TrainConfig, train
+from regraft.classifier import Photo
 from regraft.dataset import Dataset
 from regraft.errors import ImageError, RunError
 from regraft.images import Problem
@@ -33,7 +34,7 @@ def test_every_kind_of_photo_gets_the_same_answer(trained: Classifier, photos: P
     path = photos / "circle" / "003.jpg"
     with Image.open(path) as opened:
         image = opened.convert("RGB")
-    kinds = [path, str(path), path.read_bytes(), image, np.asarray(image)]
+    kinds: list[Photo] = [path, str(path), path.read_bytes(), image, np.asarray(image)]
     found = trained.predict_proba(kinds)
     assert found.shape == (5, 3)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)

@@ -132,7 +132,7 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(photos: Path, tmp_path: Pa
     def stderr_of(terminal: bool) -> str:
         shutil.rmtree(cache / "features", ignore_errors=True)
         ours, theirs = pty.openpty() if terminal else os.pipe()
-        command = [sys.executable, "-m", "regraft", "train", photos, "--effort", "quick", "--json"]
+        command = [sys.executable, "-m", "regraft", "train", str(photos), "--effort", "quick", "--json"]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs)
         os.close(theirs)
         text = b""

@@ -41,7 +41,7 @@ def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
 
 
 def test_the_effort_sets_a_size_on_the_backbones_grid() -> None:
-    sizes = {e: TrainConfig(effort=e).photo_size(224)[0] for e in ("quick", "balanced", "thorough")}  # type: ignore[arg-type]
+    sizes = {e: TrainConfig(effort=e).photo_size(224)[0] for e in ("quick", "balanced", "thorough")}
     assert sizes == {"quick": 224, "balanced": 288, "thorough": 352}
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from regraft.backbones import load_backbone
 from regraft.engine import Engine, graph_path
@@ -11,7 +12,7 @@ from regraft.errors import BackboneError
 from tests import keras_float32
 
 
-def noise(count: int, size: int = 224) -> np.ndarray:  # type: ignore[type-arg]
+def noise(count: int, size: int = 224) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
@@ -21,7 +22,7 @@ def test_the_engine_agrees_with_keras(cache: Path) -> None:
     keras.config.set_image_data_format("channels_first")
     backbone = load_backbone("efficientnet_lite0")
     photos = noise(3)
-    scaled = ((photos.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
+    scaled = ((photos - np.float32(127)) / np.float32(128)).transpose(0, 3, 1, 2)
     expected = keras_float32.run(backbone.keras_model(), scaled)
     np.testing.assert_allclose(Engine(backbone, "f32").features(photos), expected, rtol=1e-4, atol=1e-4)
     rough = Engine(backbone, "bf16").features(photos)

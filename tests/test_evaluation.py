@@ -45,7 +45,7 @@ def test_figures_agree_with_scikit_learn() -> None:
     found = measure(p, y, tuple("abcdefgh"), [Path("x")] * 500)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(y, p.argmax(1))
     np.testing.assert_allclose(
-        [[c.precision, c.recall, c.f1] for c in found.per_class], np.array([precision, recall, f1]).T
+        np.array([[c.precision, c.recall, c.f1] for c in found.per_class], float), np.array([precision, recall, f1]).T
     )
     assert found.log_loss == pytest.approx(metrics.log_loss(y, p / p.sum(axis=1, keepdims=True, dtype=float)), rel=1e-5)
     assert found.top5 == pytest.approx(metrics.top_k_accuracy_score(y, p, k=5))

@@ -14,9 +14,8 @@ def test_an_atomic_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         temporary.write_text("whole")
         assert not target.exists()
     assert target.read_text() == "whole"
-    with pytest.raises(RuntimeError), _files.atomic_file(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(UnicodeEncodeError), _files.atomic_file(target) as temporary:
+        temporary.write_text("half \ud800", encoding="utf-8")
     assert target.read_text() == "whole"
     assert [p.name for p in target.parent.iterdir()] == ["a.txt"]
 
@@ -27,8 +26,8 @@ def test_an_atomic_folder_replaces_only_on_success(tmp_path: Path) -> None:
         with _files.atomic_folder(target) as fresh:
             (fresh / "a").write_text(text)
     assert (target / "a").read_text() == "new"
-    with pytest.raises(RuntimeError), _files.atomic_folder(target) as fresh:
-        raise RuntimeError
+    with pytest.raises(IsADirectoryError), _files.atomic_folder(target) as fresh:
+        fresh.write_text("a folder is no file")
     assert (target / "a").read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
 

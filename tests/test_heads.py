@@ -81,8 +81,8 @@ def test_prototype_scale_is_calibrated_on_val() -> None:
     train, val = blobs(), blobs(seed=1)
     head = Prototype().fit(train, val)
     loss = cross_entropy(head.logits(val.x), val.y)
-    assert loss < cross_entropy(10 * head.logits(val.x), val.y)
-    assert loss < cross_entropy(head.logits(val.x) / 10, val.y)
+    assert loss < cross_entropy(np.float32(10) * head.logits(val.x), val.y)
+    assert loss < cross_entropy(head.logits(val.x) / np.float32(10), val.y)
 
 
 def test_neighbours_choose_k_on_val_and_never_answer_with_certainty() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -157,10 +158,8 @@ def test_damaged_bytes_never_raise_anything_else(data: st.DataObject) -> None:
     )
     for _ in range(data.draw(st.integers(1, 5))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(ImageError):
         assert decode(bytes(whole)).mode == "RGB"
-    except ImageError as error:
-        assert str(error)
 
 
 def test_the_centre_crop_keeps_the_centre_and_squashing_keeps_all() -> None:

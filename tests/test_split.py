@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError
-from regraft.sources import SIDES
+from regraft.sources import SIDES, Side
 from regraft.split import Split, split
 
 
@@ -118,10 +118,11 @@ def test_nohash_variants_stay_together_as_more_join() -> None:
 def test_given_sides_are_kept_and_leaks_are_told(caplog: pytest.LogCaptureFixture) -> None:
     from dataclasses import replace
 
-    records = [replace(record("a", i), split=s) for i, s in enumerate(["train"] * 8 + ["test"] * 2)]
-    records += [replace(record("b", i), split=s) for i, s in enumerate(["train"] * 8 + ["test"] * 2)]
+    given: list[Side] = ["train"] * 8 + ["test"] * 2
+    records = [replace(record("a", i), split=s) for i, s in enumerate(given)]
+    records += [replace(record("b", i), split=s) for i, s in enumerate(given)]
     records.append(replace(records[0], path=Path("leak.jpg"), split="test"))
-    data = dataset(records)  # type: ignore[arg-type]
+    data = dataset(records)
     found = sides(data, split(data))
     assert all(side == "test" for r, side in found.items() if r.split == "test")
     assert {side for r, side in found.items() if r.split == "train"} == {"train", "val"}

@@ -14,7 +14,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names of one kind of thing, say ``"head"``, each with the ``"module:attribute"`` where it is.
 
-    Other packages add to it with an entry point in the group ``regraft.<kind>s``.
+    Other packages add to it with an entry point in the group ``regraft.<kind>s``, spaces as
+    underscores.
     """
 
     def __init__(self, kind: str, error: type[RegraftError] = ConfigError) -> None:
@@ -55,4 +56,4 @@ class Registry(Generic[T]):
         # Looked up only for a name that is not built in: reading every installed package's metadata takes time.
         from importlib.metadata import entry_points
 
-        return {point.name: point.value for point in entry_points(group=f"regraft.{self.kind}s")}
+        return {point.name: point.value for point in entry_points(group=f"regraft.{self.kind.replace(' ', '_')}s")}

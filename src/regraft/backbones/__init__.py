@@ -71,7 +71,7 @@ class BackboneSource(Protocol):
         ...
 
 
-registry: Registry[type[BackboneSource]] = Registry("backbone_source", BackboneError)
+registry: Registry[type[BackboneSource]] = Registry("backbone source", BackboneError)
 registry.register("embedded", "regraft.backbones.efficientnet_lite:EfficientNetLiteSource")
 
 
