@@ -118,7 +118,8 @@ def test_nohash_variants_stay_together_as_more_join() -> None:
 def test_given_sides_are_kept_and_leaks_are_told(caplog: pytest.LogCaptureFixture) -> None:
     from dataclasses import replace
 
-    given: list[Side] = ["train"] * 8 + ["test"] * 2
+    given: list[Side] = ["train"] * 8
+    given += ["test"] * 2
     records = [replace(record("a", i), split=s) for i, s in enumerate(given)]
     records += [replace(record("b", i), split=s) for i, s in enumerate(given)]
     records.append(replace(records[0], path=Path("leak.jpg"), split="test"))

@@ -25,7 +25,7 @@ from regraft import _console
 from regraft._files import atomic_folder, cache_folder, child_environment, digest_json
 from regraft.backbones import Backbone
 from regraft.errors import BackboneError
-from regraft.images import Pixels
+from regraft.images import DECODING_VERSION, Pixels
 
 Precision = Literal["bf16", "f32"]
 
@@ -58,8 +58,8 @@ class Engine:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the backbone and the precision: the second half of every feature's key."""
-        return digest_json([self.backbone.fingerprint, "openvino", self.precision])
+        """Digest of backbone, precision and decoding: the second half of every feature's key."""
+        return digest_json([self.backbone.fingerprint, "openvino", self.precision, DECODING_VERSION])
 
     def run(self, pixels: Pixels) -> NDArray[np.float32]:
         """Features (D,) of one transformed photo; threads may call it at once. Raises BackboneError."""

@@ -264,7 +264,7 @@ class FeatureCache:
         import pyarrow as pa
         from pyarrow import parquet
 
-        # Rows as bytes of fixed length: read back without decoding, where lists of floats take 20 times as long.
+        # Rows as bytes of fixed length: read back without decoding, three times as fast as lists of floats.
         blob = pa.py_buffer(np.ascontiguousarray(rows, dtype="<f4"))
         features = pa.FixedSizeBinaryArray.from_buffers(pa.binary(4 * self._num_features), len(digests), [None, blob])
         facts = {"regraft.schema": "1", "regraft.fingerprint": self._fingerprint, "regraft.dtype": "<f4"}

@@ -21,6 +21,9 @@ from regraft.errors import ImageError
 
 Pixels = NDArray[np.uint8]
 
+DECODING_VERSION = 1
+"""Part of every cached feature's key: to be raised when the pixels of the same file change."""
+
 MAX_BYTES = 256 * 2**20
 """A larger file is refused unread."""
 
