@@ -39,8 +39,9 @@ def test_the_readmes_python_is_the_example(photos: Path, tmp_path: Path, cache: 
 
 
 def test_every_command_the_readme_shows_is_one_there_is() -> None:
+    shell = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     reference = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
-    for verb, rest in re.findall(r"^regraft (\w+)(.*)$", README, re.MULTILINE):
+    for verb, rest in re.findall(r"^regraft (\w+)(.*)$", shell, re.MULTILINE):
         section = reference.partition(f"## regraft {verb}\n")[2].partition("\n## ")[0]
         assert section, f"the README shows `regraft {verb}`"
         for flag in re.findall(r"--[\w-]+", rest):

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +137,8 @@ class Classifier:
         write_json(folder / "manifest.json", manifest)
 
     def _manifest(self, dataset: Dataset) -> dict[str, Any]:
+        from importlib.metadata import version
+
         return {
             "schema": SCHEMA,
             "classes": self.classes,

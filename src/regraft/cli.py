@@ -189,6 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # file names need not be UTF-8, nor terminals
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     _console.turn_on()
+    if arguments is None:
+        # In a process of our own: OpenVINO's model converter, which is optional and which we never call, takes as
+        # long to import as the rest of OpenVINO, and brings a telemetry client.
+        sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app.config = _options_from_file(tokens)

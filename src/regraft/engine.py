@@ -12,7 +12,6 @@ import platform
 import subprocess
 import sys
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -92,10 +91,11 @@ class Engine:
                 requests: SimpleQueue[Any] = SimpleQueue()
                 for _ in range(self.workers if self._many else 1):
                     requests.put(compiled.create_infer_request())
-                first = requests.get()
-                size = self.backbone.transform.size
-                first.infer({0: np.zeros((1, size, size, 3), np.uint8)}, share_inputs=True)
-                requests.put(first)
+                if self._many:
+                    first = requests.get()
+                    size = self.backbone.transform.size
+                    first.infer({0: np.zeros((1, size, size, 3), np.uint8)}, share_inputs=True)
+                    requests.put(first)
                 self._requests = requests
         return self._requests
 
@@ -167,8 +167,8 @@ def _native_precision() -> Precision:
 
 
 def _processor() -> str:
-    """Digest of the processor's kind and of OpenVINO's version: a cache folder may be shared by machines."""
-    facts = [platform.machine(), platform.processor(), version("openvino")]
+    """Digest of the processor's kind: a cache folder may be shared by machines."""
+    facts = [platform.machine(), platform.processor()]
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         first = cpuinfo.read_text(errors="replace").partition("\n\n")[0]
