@@ -12,9 +12,9 @@ TARGET = Path(__file__).parent / "reference" / "cli.md"
 
 def text() -> str:
     """The page."""
-    from regraft.cli import app
+    from regraft.cli import VERBS
 
-    verbs = sorted(name for name in app if not name.startswith("-"))
+    verbs = list(VERBS)
     parts = ["# Command line", "", "Made by `python docs/reference.py` from `--help`; not to be edited.", ""]
     for verb in ("", *verbs):
         parts += [f"## regraft {verb}".rstrip(), "", "```", _help(verb).strip(), "```", ""]

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "regraft"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands above it. The README's tree has the same order.
-CELLAR = ["errors", "_files", "_console", "_registry", "_lbfgs", "_tensorboard", "config"]
+CELLAR = ["errors", "_files", "_console", "_registry", "_lbfgs", "_tensorboard", "_arguments", "config"]
 WALK = [
     "images",
     "sources",

@@ -24,7 +24,7 @@ def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["trian"], 2, 'Did you mean "train"?'),
+        (["trian"], 2, "did you mean 'train'?"),
         (["train"], 2, "PHOTOS"),
         (["train", "x", "--nope"], 2, "--nope"),
         (["train", "x", "--effort", "lazy"], 2, "quick"),

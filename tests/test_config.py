@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from regraft._arguments import field_docs
 from regraft.config import TrainConfig, read_toml
 from regraft.errors import ConfigError
 
@@ -46,14 +47,6 @@ def test_the_effort_sets_a_size_on_the_backbones_grid() -> None:
 
 
 def test_every_option_has_its_line_of_help() -> None:
-    import ast
-    import inspect
-
-    tree = ast.parse(inspect.getsource(TrainConfig)).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    documented = {
-        getattr(before.target, "id", "")
-        for before, after in zip(tree.body, tree.body[1:], strict=False)
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr)
-    }
-    assert documented == {f.name for f in fields(TrainConfig)}
+    docs = field_docs(TrainConfig)
+    assert set(docs) == {f.name for f in fields(TrainConfig)}
+    assert all(docs.values())

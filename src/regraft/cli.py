@@ -8,34 +8,27 @@ Surprise: nothing heavy is imported before a verb runs, so that help comes at on
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import cyclopts
-from cyclopts import App, Group, Parameter
+from typing import Any
 
 from regraft import _console
+from regraft._arguments import UsageError, Verb, given, parse
 from regraft.config import TrainConfig, read_toml
 from regraft.errors import RegraftError
 
-_OPTIONS = Group("Options", sort_key=1)
-_LEARNING = Group("What is learned", sort_key=2)
-_DEFAULTS = TrainConfig()
 
-
-@Parameter(name="*", group=_OPTIONS)
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
     """How a verb prints."""
 
-    json: Annotated[bool, Parameter(negative="")] = False
+    json: bool = False
     """Print one JSON document on stdout, and nothing else there."""
 
 
-@Parameter(name="*", group=_OPTIONS)
 @dataclass(frozen=True, slots=True)
 class RunOptions(OutputOptions):
     """Where a run goes."""
@@ -43,14 +36,13 @@ class RunOptions(OutputOptions):
     out: Path | None = None
     """Run folder; by default the first free name under runs/."""
 
-    overwrite: Annotated[bool, Parameter(negative="")] = False
+    overwrite: bool = False
     """Replace the run that is there."""
 
     config: Path | None = None
-    """TOML file with values for the options below; flags win over it."""
+    """TOML file with values for the options of what is learned; flags win over it."""
 
 
-@Parameter(name="*", group=_OPTIONS)
 @dataclass(frozen=True, slots=True)
 class PredictOptions(OutputOptions):
     """What `predict` prints."""
@@ -59,79 +51,76 @@ class PredictOptions(OutputOptions):
     """How many classes to print for each photo, the most probable first."""
 
 
-@Parameter(name="*", group=_OPTIONS)
 @dataclass(frozen=True, slots=True)
 class InfoOptions(OutputOptions):
     """What `info` does."""
 
-    clear: Annotated[bool, Parameter(negative="")] = False
+    clear: bool = False
     """With `cache`: delete it. Everything in it can be computed again."""
 
 
-app = App(
-    name="regraft",
-    help="Turn a folder of labelled photos into an image classifier.",
-    help_format="plaintext",
-    help_formatter="plain",
-    suppress_keyboard_interrupt=False,
-    version=lambda: _version(),
-    help_epilogue="Start with: regraft train photos/   where photos/ holds one folder of photos for each class.",
-)
-app["--help"].group = app["--version"].group = Group("Options", sort_key=9)
+def train(arguments: Any) -> int:
+    """Train a classifier.
 
-
-@app.command
-def train(
-    photos: str,
-    /,
-    *,
-    run: RunOptions = RunOptions(),
-    config: Annotated[TrainConfig, Parameter(name="*", group=_LEARNING)] = _DEFAULTS,
-) -> int:
-    """Train a classifier on PHOTOS.
-
-    PHOTOS is a folder that holds one folder of photos for each class.
+    PHOTOS is a folder that holds one folder of photos for each class. Deeper folders belong to their class; a
+    train/ val/ test/ layout is kept. Nothing in it is changed.
     """
     from regraft import _print
+
+    return _train(arguments, arguments.photos, _print.training)
+
+
+def demo(arguments: Any) -> int:
+    """Do the main job on photos that a package ships.
+
+    2,624 real photos of solar cells, functional or defective: pip install 'regraft[demo]'.
+    """
+    from regraft import _print
+
+    return _train(arguments, "demo:elpv", _print.demo)
+
+
+def _train(arguments: Any, photos: str, show: Callable[[Any], None]) -> int:
     from regraft.training import train
 
+    run = RunOptions(**given(arguments, RunOptions))
+    values = read_toml(run.config) if run.config else {}
+    config = TrainConfig.from_dict({**values, **given(arguments, TrainConfig)})
     _console.note("options: " + ", ".join(f"{k}={v!r}" for k, v in asdict(config).items()))
     classifier = train(photos, run.out, config, run.overwrite)
-    _emit({"run": str(classifier.path), **classifier.metrics}, run.json, _print.training)
+    _emit({"run": str(classifier.path), **classifier.metrics}, run.json, show)
     return 0
 
 
-@app.command
-def evaluate(run: Path, photos: str, /, *, output: OutputOptions = OutputOptions()) -> int:
-    """Measure a classifier on PHOTOS.
+def evaluate(arguments: Any) -> int:
+    """Measure a classifier on photos.
 
-    RUN is a run folder. Where PHOTOS has train, val and test folders of its own, test is measured, or else val.
+    Where PHOTOS has train, val and test folders of its own, test is measured, or else val.
     """
     from regraft import _print
     from regraft.classifier import Classifier
     from regraft.evaluation import evaluate_photos
 
-    classifier = Classifier.load(run)
-    evaluation, problems = evaluate_photos(classifier, photos, classifier.trained_digests())
+    output = OutputOptions(**given(arguments, OutputOptions))
+    classifier = Classifier.load(arguments.run)
+    evaluation, problems = evaluate_photos(classifier, arguments.photos, classifier.trained_digests())
     document = {**evaluation.to_dict(), "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]}
     _emit(document, output.json, _print.evaluation)
     return 0
 
 
-@app.command
-def predict(
-    run: Path, photos: Annotated[list[Path], Parameter(negative="")], /, *, output: PredictOptions = PredictOptions()
-) -> int:
-    """Classify PHOTOS, files or folders of them.
+def predict(arguments: Any) -> int:
+    """Classify photos, or all in a folder.
 
-    RUN is a run folder. Prints a table at a terminal, tab-separated lines in a pipe. Exits with 1 where a photo
-    could not be read, after all others are answered.
+    Prints a table at a terminal, tab-separated lines in a pipe. Exits with 1 where a photo could not be read, after
+    all others are answered.
     """
     from regraft import _print
     from regraft.classifier import Classifier
     from regraft.prediction import predict
 
-    predictions = predict(Classifier.load(run), photos, output.top)
+    output = PredictOptions(**given(arguments, PredictOptions))
+    predictions = predict(Classifier.load(arguments.run), [Path(p) for p in arguments.photos], output.top)
     if output.json:
         _emit([p.to_dict() for p in predictions], True)
     else:
@@ -139,8 +128,7 @@ def predict(
     return 1 if any(p.error for p in predictions) else 0
 
 
-@app.command
-def info(what: str | None = None, /, *, output: InfoOptions = InfoOptions()) -> int:
+def info(arguments: Any) -> int:
     """Describe a run, the backbones, the cache.
 
     WHAT is a run folder, `backbones` or `cache`; without it this installation is described.
@@ -148,26 +136,22 @@ def info(what: str | None = None, /, *, output: InfoOptions = InfoOptions()) -> 
     from regraft import _print
     from regraft.information import describe
 
-    _emit(describe(what, output.clear), output.json, _print.facts)
+    output = InfoOptions(**given(arguments, InfoOptions))
+    _emit(describe(arguments.what, output.clear), output.json, _print.facts)
     return 0
 
 
-@app.command
-def demo(
-    *,
-    run: RunOptions = RunOptions(),
-    config: Annotated[TrainConfig, Parameter(name="*", group=_LEARNING)] = _DEFAULTS,
-) -> int:
-    """Do the main job on photos that a package ships.
-
-    2,624 real photos of solar cells, functional or defective: pip install 'regraft[demo]'.
-    """
-    from regraft import _print
-    from regraft.training import train
-
-    classifier = train("demo:elpv", run.out, config, run.overwrite)
-    _emit({"run": str(classifier.path), **classifier.metrics}, run.json, _print.demo)
-    return 0
+_PHOTOS = "a folder of class folders, or demo:elpv"
+_LEARNING = {"options": RunOptions, "what is learned": TrainConfig}
+VERBS = {
+    "train": Verb(train, (("photos", _PHOTOS, None),), _LEARNING),
+    "evaluate": Verb(evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": OutputOptions}),
+    "predict": Verb(
+        predict, (("run", "a run folder", None), ("photos", "photos, or folders", "+")), {"options": PredictOptions}
+    ),
+    "info": Verb(info, (("what", "a run folder, backbones or cache", "?"),), {"options": InfoOptions}),
+    "demo": Verb(demo, (), _LEARNING),
+}
 
 
 def _emit(document: Any, as_json: bool, show: Any = None) -> None:
@@ -175,12 +159,6 @@ def _emit(document: Any, as_json: bool, show: Any = None) -> None:
         print(json.dumps(document, ensure_ascii=False, indent=2))
     else:
         show(document)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("regraft")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,33 +171,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # In a process of our own: OpenVINO's model converter, which is optional and which we never call, takes as
         # long to import as the rest of OpenVINO, and brings a telemetry client.
         sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app.config = _options_from_file(tokens)
-        return int(app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0)
-    except cyclopts.CycloptsError as error:
-        cause = error.__cause__
-        return _fail(
-            str(cause if isinstance(cause, RegraftError) else error), 1 if isinstance(cause, RegraftError) else 2
-        )
+        about = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
+        verb, found = parse("regraft", about, _version, VERBS, sys.argv[1:] if arguments is None else arguments)
+        code = verb.run(found)
+        sys.stdout.flush()
+    except UsageError as error:
+        return _fail(str(error), 2)
     except RegraftError as error:
         return _fail(str(error), 1)
+    except SystemExit as error:  # help was asked for
+        return int(error.code or 0)
     except KeyboardInterrupt:
         return _fail("stopped; what was computed is kept, and the same command goes on from there", 130)
     except BrokenPipeError:  # the reader of our output has had enough, as `head` does
-        sys.stdout = None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return code
 
 
-def _options_from_file(tokens: Sequence[str]) -> tuple[Any, ...]:
-    """What ``--config FILE`` says, as defaults for the flags. Raises ConfigError."""
-    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
-        flag, equals, value = token.partition("=")
-        if flag == "--config":
-            values = read_toml(Path(value if equals else following))
-            TrainConfig.from_dict(values)  # names are checked here, where the message can list them
-            return (cyclopts.config.Dict(values, use_commands_as_keys=False),)
-    return ()
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("regraft")
 
 
 def _fail(message: str, code: int) -> int:

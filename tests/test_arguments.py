@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from regraft._arguments import UsageError, Verb, field_docs, given, parse
+
+
+@dataclass(frozen=True)
+class Base:
+    loud: bool = False
+    """Say more."""
+
+
+@dataclass(frozen=True)
+class Options(Base):
+    count: int = 3
+    """How many,
+    all told: 100 %."""
+
+    kind: Literal["a", "b"] = "a"
+    """Which."""
+
+    out: Path | None = None
+    """Where to."""
+
+
+def act(arguments: Any) -> int:
+    """Do it.
+
+    At length.
+    """
+    return 0
+
+
+VERBS = {"act": Verb(act, (("what", "things", "+"),), {"options": Options})}
+
+
+def read(*tokens: str) -> Any:
+    return parse("prog", "A program.", lambda: "1.2", VERBS, tokens)[1]
+
+
+def test_flags_are_fields_and_only_those_given_are_told() -> None:
+    found = read("act", "x", "y", "--count", "5", "--out", "a b", "--loud")
+    assert found.what == ["x", "y"]
+    assert given(found, Options) == {"count": 5, "out": Path("a b"), "loud": True}
+    assert given(read("act", "x"), Options) == {}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["atc", "x"], "unknown command 'atc': did you mean 'act'?"),
+        (["act"], "WHAT"),
+        (["act", "x", "--count", "many"], "invalid int value: 'many'"),
+        (["act", "x", "--kind", "c"], "there is a, b"),
+        (["act", "x", "--coun", "1"], "unrecognized arguments: --coun"),
+        ([], "COMMAND"),
+    ],
+)
+def test_what_is_not_understood_is_a_usage_error(tokens: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read(*tokens)
+    assert message in str(raised.value)
+
+
+def test_help_is_made_from_the_doc_strings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read("act", "--help")
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("Do it.", "At length.", "How many, all told: 100 %. [default: 3]", "--kind a|b", "Say more."):
+        assert part in text
+    assert field_docs(Options)["loud"] == "Say more."
