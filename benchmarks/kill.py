@@ -36,7 +36,7 @@ def main() -> None:
         expected = json.loads(whole.stdout)
         known = []
         for _ in range(options.kills):
-            kill_after(dice.uniform(0.2, whole.seconds / 5), photos, folder)
+            kill_after(dice.uniform(1.0, whole.seconds / 3), photos, folder)
             known.append(sum(rows(folder / "cache-b").values()))
         last = json.loads(
             regraft("train", photos, "--json", "--out", "last", cache=folder / "cache-b", cwd=folder).stdout

@@ -33,7 +33,7 @@ Loader = Callable[[], Pixels]
 
 PART_ROWS = 256
 AHEAD_BYTES = 192 * 2**20  # what may be decoded before the engine is ready
-PART_SECONDS = 10.0
+PART_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Extraction:
 def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
     """Features of ``records``: from the cache where they are known, else computed and cached.
 
-    What is computed is written every 256 photos or 10 seconds; a kill loses what is younger than that.
+    What is computed is written every 256 photos or 5 seconds; a kill loses what is younger than that.
 
     Raises:
         BackboneError: the backbone cannot be built. A bad photo never raises.

@@ -35,6 +35,8 @@ class Step(NamedTuple):
 
 OnStep = Callable[[Step], None]
 
+_BLOCK = 64  # rows that a core's own cache holds: 0.4 MB of Lite0's features
+
 
 class Head(Protocol):
     """Learns classes from features."""
@@ -203,33 +205,47 @@ class _Problem:
     def penalised(self, penalty: float) -> Callable[[Matrix], tuple[float, Matrix]]:
         """Weighted mean cross-entropy plus ``penalty / 2`` times the squared standardised weights."""
         features, classes = self._shape
-        rows = np.arange(len(self._y))
 
         def objective(parameters: Matrix) -> tuple[float, Matrix]:
-            weight, bias = self.unpack(parameters)
-            logits = self._x @ weight + bias
-            logits -= logits.max(axis=1, keepdims=True)
-            truth = logits[rows, self._y].copy()
-            probabilities = np.exp(logits, out=logits)
-            total = probabilities.sum(axis=1)
-            losses = np.log(total) - truth
-            self.last = (float(losses.mean()), float(np.mean(truth == 0.0)))  # 0: the label's logit is the largest
             flat = parameters[: features * classes]
-            loss = float(self._weights @ losses) + 0.5 * penalty * float(flat @ flat)
-            probabilities /= total[:, np.newaxis]
-            probabilities[rows, self._y] -= 1.0
-            probabilities *= self._weights[:, np.newaxis]
-            residual = probabilities.sum(axis=0)
+            loss, towards_weight, towards_bias = self._cross_entropy(*self.unpack(parameters))
             gradient = np.empty((features + 1, classes), np.float32)
-            # (C, N) @ (N, D): the same product as x.T @ probabilities, and a third faster.
-            gradient[:features] = (np.ascontiguousarray(probabilities.T) @ self._x).T
-            gradient[:features] -= np.outer(self._scaling.mean, residual)
+            gradient[:features] = towards_weight - np.outer(self._scaling.mean, towards_bias)
             gradient[:features] /= self._scaling.spread[:, np.newaxis]
             gradient[:features] += np.float32(penalty) * flat.reshape(features, classes)
-            gradient[features] = residual
-            return loss, gradient.ravel()
+            gradient[features] = towards_bias
+            return loss + 0.5 * penalty * float(flat @ flat), gradient.ravel()
 
         return objective
+
+    def _cross_entropy(self, weight: Matrix, bias: Matrix) -> tuple[float, Matrix, Matrix]:
+        """Weighted loss, and its gradients by raw weight (D, C) and bias (C,).
+
+        A block of rows is read once for both products while it is in the processor's cache.
+        """
+        loss = total = right = 0.0
+        towards_weight = np.zeros((len(bias), len(weight)), np.float32)  # (C, D): this order multiplies faster
+        towards_bias = np.zeros(len(bias), np.float32)
+        for start in range(0, len(self._y), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            x, y, weights = self._x[block], self._y[block], self._weights[block]
+            rows = np.arange(len(y))
+            logits = x @ weight + bias
+            logits -= logits.max(axis=1, keepdims=True)
+            truth = logits[rows, y].copy()
+            residual = np.exp(logits, out=logits)
+            sums = residual.sum(axis=1)
+            losses = np.log(sums) - truth
+            loss += float(weights @ losses)
+            total += float(losses.sum())
+            right += float(np.count_nonzero(truth == 0.0))  # 0: the label's logit is the largest
+            residual /= sums[:, np.newaxis]
+            residual[rows, y] -= 1.0
+            residual *= weights[:, np.newaxis]
+            towards_bias += residual.sum(axis=0)
+            towards_weight += np.ascontiguousarray(residual.T) @ x
+        self.last = (total / len(self._y), right / len(self._y))
+        return loss, towards_weight.T, towards_bias
 
 
 class Prototype(_Linear):
