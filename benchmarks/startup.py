@@ -1,17 +1,18 @@
 """How long does one wait when nothing is left to compute? Whole processes, with their peak memory.
 
 `regraft --help`, `regraft predict RUN one.jpg`, and `regraft train` on a full cache; also the peak of the cold run
-that filled it.
+that filled it. The yardstick is a process that only imports NumPy, Pillow and pyarrow: how slow the machine is now.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-from _common import Done, regraft, report
+from _common import Done, regraft, report, run
 
 
 def main() -> None:
@@ -33,8 +34,14 @@ def main() -> None:
         # Peaks of later processes cannot be told apart once a larger one has run.
         predicts = [timed("predict", "run", photo) for _ in range(options.repeats)]
         warms = [timed("train", photos, "--out", f"run{i}") for i in range(options.repeats)]
+        imports = [sys.executable, "-c", "import numpy, PIL.Image, pyarrow.parquet"]
+        yardstick = [run(imports, folder, folder) for _ in range(options.repeats)]
     report(
-        help_s=summary(helps), predict_s=summary(predicts), warm_train_s=summary(warms), cold_peak_MiB=cold.mebibytes
+        help_s=summary(helps),
+        predict_s=summary(predicts),
+        warm_train_s=summary(warms),
+        yardstick_s=summary(yardstick),
+        cold_peak_MiB=round(cold.mebibytes),
     )
 
 

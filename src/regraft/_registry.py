@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Generic, TypeVar, cast
 
@@ -32,6 +33,11 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All names, sorted, those of installed plug-ins included."""
         return sorted({*self._targets, *self._plugins()})
+
+    def lookup_order(self) -> Iterator[str]:
+        """All names, the built-in ones first: who is served by those never waits for the search for plug-ins."""
+        yield from sorted(self._targets)
+        yield from sorted(set(self._plugins()) - set(self._targets))
 
     def __contains__(self, name: str) -> bool:
         return name in self._targets or name in self._plugins()

@@ -45,7 +45,7 @@ class Dataset:
     """Labelled photos.
 
     Attributes:
-        records: the photos, ordered by path.
+        records: the photos, in the order the source lists them.
         classes: the labels that occur, sorted by code point; a photo's class index is its label's place here.
         problems: the files that were left out.
     """
@@ -73,7 +73,7 @@ class Dataset:
                 results += batch
                 advance(len(batch))
         problems = [*listing.problems, *(r for r in results if isinstance(r, Problem))]
-        records = sorted((r for r in results if isinstance(r, ImageRecord)), key=lambda r: os.fsencode(r.path))
+        records = [r for r in results if isinstance(r, ImageRecord)]
         if listing.empty_classes:
             _console.warn(f"classes without any photo are left out: {', '.join(listing.empty_classes)}")
         if not records:

@@ -8,7 +8,6 @@ Surprise: sides are drawn by digest, so 80/10/10 holds on average, not exactly.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -81,9 +80,8 @@ def split(dataset: Dataset, fractions: tuple[float, float] = (0.1, 0.1), salt: s
 
 
 def _ordered(dataset: Dataset, sides: dict[Side, list[int]]) -> Split:
-    def key(index: int) -> tuple[str, str, bytes]:
-        record = dataset.records[index]
-        return record.digest, record.label, os.fsencode(record.path)
+    def key(index: int) -> tuple[str, str]:
+        return dataset.records[index].digest, dataset.records[index].label
 
     return Split(**{side: tuple(sorted(indices, key=key)) for side, indices in sides.items()})
 

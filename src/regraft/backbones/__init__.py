@@ -79,7 +79,7 @@ def load_backbone(spec: str, size: int | None = None) -> Backbone:
     """Find a backbone.
 
     Args:
-        spec: ``source:name``, or ``name`` alone where one source has it.
+        spec: ``source:name``, or ``name`` alone for the first source that has it, built-in ones before plug-ins.
         size: side of the photos in pixels; None is the size it was trained at.
 
     Raises:
@@ -88,11 +88,9 @@ def load_backbone(spec: str, size: int | None = None) -> Backbone:
     source, colon, name = spec.rpartition(":")
     if colon:
         return registry.load(source)().load(name, size)
-    offers = [s for s in registry.names() if name in registry.load(s)().names()]
-    if len(offers) == 1:
-        return registry.load(offers[0])().load(name, size)
-    if offers:
-        raise BackboneError(f"{name!r} is ambiguous; type one of {', '.join(f'{s}:{name}' for s in offers)}")
+    for source in registry.lookup_order():
+        if name in registry.load(source)().names():
+            return registry.load(source)().load(name, size)
     raise BackboneError(_unknown(name))
 
 

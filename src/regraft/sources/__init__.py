@@ -63,7 +63,7 @@ registry.register("folder", "regraft.sources.folder:Folder")
 
 def find_source(spec: str) -> Source:
     """The source that takes ``spec``. Raises DataError, naming what was found there instead."""
-    for name in registry.names():
+    for name in registry.lookup_order():
         source = registry.load(name)()
         if source.accepts(spec):
             return source

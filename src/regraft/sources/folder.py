@@ -112,5 +112,9 @@ def _children(folder: Path) -> tuple[list[Path], list[Path]]:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError as error:
         raise DataError(f"{folder} cannot be listed: permission denied") from error
-    kept = [e for e in found if not e.name.startswith(".") and e.name.lower() not in _JUNK]
-    return [Path(e.path) for e in kept if e.is_dir()], [Path(e.path) for e in kept if not e.is_dir()]
+    folders: list[Path] = []
+    files: list[Path] = []
+    for entry in found:
+        if not entry.name.startswith(".") and entry.name.lower() not in _JUNK:
+            (folders if entry.is_dir() else files).append(folder / entry.name)
+    return folders, files
