@@ -38,7 +38,7 @@ def bench_data(request: pytest.FixtureRequest) -> Path:
     """The bench data, or a skip that says so."""
     folder = request.config.getoption("--bench-data")
     if folder is None:
-        pytest.skip("needs photos that are not part of the project: give their folder with --bench-data")
+        pytest.skip("needs photos that are not part of the project: give their folder with --bench-data=FOLDER")
     return Path(folder).resolve()
 
 

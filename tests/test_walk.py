@@ -52,3 +52,13 @@ def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
     assert set(first["top"][0]) == {"label", "probability"}
     assert damaged["error"].startswith("damaged")
     assert missing["error"] == "there is no such file"
+
+
+def test_real_photos(bench_data: Path, tmp_path: Path, regraft: Command) -> None:
+    """Ants and bees: real JPEGs up to 2592 px, a split of their own, a stray GIF."""
+    done = regraft("train", bench_data / "photos" / "ants_bees", "--effort", "quick", "--json")
+    document = json.loads(done.stdout)
+    assert document["val"]["n"] == document["counts"]["val"] == 153
+    assert document["val"]["accuracy"] >= 0.93
+    assert document["counts"]["test"] == 0
+    assert document["test"]["accuracy"] is None
