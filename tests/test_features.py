@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft import features as features_module
 from regraft.backbones import load_backbone
 from regraft.dataset import Dataset
 from regraft.engine import Engine
@@ -179,4 +178,3 @@ def test_a_kill_loses_no_finished_part(photos: Path, cache: Path, tmp_path: Path
     assert found.cached >= 8 * min(known, 7)
     assert found.computed + found.cached == 60
     assert not np.isnan(found.x).any()
-    assert features_module.PART_ROWS == 256

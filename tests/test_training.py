@@ -71,6 +71,7 @@ def test_every_head_goes_the_whole_way(head: str, photos: Path, tmp_path: Path, 
 def test_classes_too_few_have_their_own_answers(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DataError, match="only one class, 'circle'; wanted photos of at least two"):
         train(draw_folder(tmp_path / "one", {"circle": 5}), tmp_path / "r1", QUICK)
+    assert not (cache / "features").exists()  # told before anything was extracted
     root = draw_folder(tmp_path / "two", {"circle": 5, "Square": 1})
     (root / "ghost").mkdir()
     m = train(root, tmp_path / "r2", QUICK).metrics

@@ -2,7 +2,7 @@
 
 J. Nocedal, S. Wright, Numerical Optimization (2006), algorithms 7.4 and 7.5, with a backtracking line search that
 near the optimum, where values differ by less than float32 resolves, goes by slopes (W. Hager, H. Zhang, 2005).
-SciPy's is the better library and took 0.6 s to import and twice the memory traffic (docs/decisions.md).
+SciPy's is the better library, works in float64 and took 0.6 s to import (docs/decisions.md).
 """
 
 from __future__ import annotations

@@ -39,9 +39,6 @@ class Registry(Generic[T]):
         yield from sorted(self._targets)
         yield from sorted(set(self._plugins()) - set(self._targets))
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._targets or name in self._plugins()
-
     def load(self, name: str) -> T:
         """What is called ``name``, imported now. Raises the registry's error with near names."""
         target = self._targets[name] if name in self._targets else self._plugins().get(name)

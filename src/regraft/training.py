@@ -64,6 +64,7 @@ def train(
     backbone = choose_backbone(config)
     with clock("scan"):
         dataset = Dataset.open(photos)
+        require_two_classes(dataset)  # told now, not after minutes of extraction
     with clock("extract"):
         extraction = extract(dataset.records, Engine(backbone))
         dataset, features = readable(dataset, extraction.x, extraction.problems, backbone)
@@ -146,10 +147,15 @@ def tensorboard_steps(logs: Path, hyperparameters: dict[str, Any]) -> Iterator[O
         validation.close()
 
 
-def check_trainable(dataset: Dataset, sides: Split) -> None:
-    """Raise DataError for fewer than two classes; warn of classes that some side lacks."""
+def require_two_classes(dataset: Dataset) -> None:
+    """Raise DataError for fewer."""
     if len(dataset.classes) < 2:
         raise DataError(f"there is only one class, {dataset.classes[0]!r}; wanted photos of at least two classes")
+
+
+def check_trainable(dataset: Dataset, sides: Split) -> None:
+    """Raise DataError where the unreadable photos left fewer than two classes; warn of what cannot be measured."""
+    require_two_classes(dataset)
     single = [label for label, count in dataset.counts().items() if count == 1]
     if single:
         _console.warn(f"classes of one photo are trained on and cannot be measured: {', '.join(single)}")
