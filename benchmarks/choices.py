@@ -58,7 +58,7 @@ def main() -> None:
                 start = time.perf_counter()
                 extraction = extract(dataset.records, engine)
                 seconds = time.perf_counter() - start
-                kept, features = readable(dataset, extraction.x, extraction.problems, backbone)
+                kept, features, _ = readable(dataset, extraction, backbone)
                 row = {"all stages": features, "head only": only(features, HEAD)}
                 table[f"{size} px, {name}"] = {
                     **{k: round(100 * score(kept, v, options.salts), 2) for k, v in row.items()},

@@ -13,7 +13,19 @@ PACKAGE = ROOT / "src" / "regraft"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only what stands above it. The README's tree has the same order.
-CELLAR = ["errors", "_files", "_console", "_registry", "_lbfgs", "_tensorboard", "_arguments", "config"]
+CELLAR = [
+    "errors",
+    "_files",
+    "_console",
+    "_registry",
+    "_fetch",
+    "_unpack",
+    "_lbfgs",
+    "_tfrecord",
+    "_tensorboard",
+    "_arguments",
+    "config",
+]
 WALK = [
     "images",
     "sources",
@@ -22,6 +34,7 @@ WALK = [
     "backbones",
     "engine",
     "features",
+    "duplicates",
     "heads",
     "evaluation",
     "card",

@@ -1,4 +1,4 @@
-"""Event files that TensorBoard reads, written with TensorBoard's own protocol and record writer.
+"""Event files that TensorBoard reads, written with TensorBoard's own protocol.
 
 Its `EventFileWriter` would import TensorFlow wherever that is installed, for seconds, to open a file.
 """
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regraft._tfrecord import frame
+
 
 class EventFile:
     """One TensorBoard run.
@@ -21,11 +23,10 @@ class EventFile:
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         self._event = Event
-        self._writer = RecordWriter((folder / f"events.out.tfevents.{time.time_ns()}.regraft").open("wb"))
+        self._file = (folder / f"events.out.tfevents.{time.time_ns()}.regraft").open("wb")
         self._write(file_version="brain.Event:2")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -45,7 +46,7 @@ class EventFile:
 
     def close(self) -> None:
         """Write out what is buffered."""
-        self._writer.close()
+        self._file.close()
 
     def _write(self, **fields: Any) -> None:
-        self._writer.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+        self._file.write(frame(self._event(wall_time=time.time(), **fields).SerializeToString()))

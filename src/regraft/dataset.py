@@ -17,7 +17,7 @@ from pathlib import Path
 from regraft import _console
 from regraft._files import digest_bytes, digest_json
 from regraft.errors import DataError, ImageError
-from regraft.images import Problem, read
+from regraft.images import Part, Problem, read
 from regraft.sources import Entry, Side, find_source
 
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
@@ -28,16 +28,24 @@ class ImageRecord:
     """One labelled photo.
 
     Attributes:
-        path: the file.
+        path: the file, or its name within a file of many.
         label: its class, Unicode NFC.
-        digest: SHA-256 of the file's bytes, 64 hexadecimal digits.
+        digest: SHA-256 of the photo's bytes, 64 hexadecimal digits.
         split: the side its owner gave it, or None.
+        group: what its owner grouped it by, or None.
+        part: where its bytes lie, of a photo within a file of many.
     """
 
     path: Path
     label: str
     digest: str
     split: Side | None = None
+    group: str | None = None
+    part: Part | None = None
+
+    def read(self) -> bytes:
+        """The photo's bytes. Raises ImageError."""
+        return read(self.path, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,8 @@ class Dataset:
         """Read a data set.
 
         Args:
-            spec: a folder of class folders, or ``demo:elpv``.
+            spec: a folder of class folders; a .csv, .tsv, .jsonl or .parquet with columns path and label; an archive,
+                also at a URL; TFRecord or WebDataset shards; ``tfds:NAME``, ``hf:NAME``, ``demo:elpv``.
 
         Raises:
             DataError: there is nothing there, no class, or no file that could be a photo.
@@ -110,12 +119,12 @@ def _read_all(entries: Sequence[Entry]) -> list[ImageRecord | Problem]:
 
 def _read(entry: Entry) -> ImageRecord | Problem:
     try:
-        data = read(entry.path)
+        data = read(entry.path, entry.part)
         if not looks_like_an_image(data):
             raise ImageError("not an image" if data else "empty file (0 bytes)")
     except ImageError as error:
         return Problem(entry.path, str(error))
-    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split)
+    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split, entry.group, entry.part)
 
 
 def looks_like_an_image(data: bytes) -> bool:

@@ -27,9 +27,15 @@ from regraft._files import atomic_file, cache_folder, digest_bytes
 from regraft.dataset import ImageRecord
 from regraft.engine import Engine
 from regraft.errors import ImageError
-from regraft.images import Pixels, Problem, Transform, read
+from regraft.images import THUMBNAIL, Pixels, Problem, Transform
 
 Loader = Callable[[], Pixels]
+
+LOOK = np.dtype([("thumbnail", "u1", (THUMBNAIL, THUMBNAIL)), ("width", "<i4"), ("height", "<i4")])
+"""What is kept of a photo beside its features: see `Look`. 0 wide where it cannot be read."""
+
+Row = tuple[NDArray[np.float32], np.void]
+"""A photo's features (D,) and its `LOOK`."""
 
 PART_ROWS = 256
 AHEAD_BYTES = 192 * 2**20  # what may be decoded before the engine is ready
@@ -69,12 +75,14 @@ class Extraction:
 
     Attributes:
         x: ``(N, D)`` float32, a row for each record, in their order; NaN where the photo cannot be read.
+        looks: ``(N,)`` of `LOOK`: thumbnail, width and height.
         problems: the photos that cannot be read.
         computed: photos that went through the backbone.
         cached: photos whose features were known, byte-equal twins included.
     """
 
     x: NDArray[np.float32]
+    looks: NDArray[np.void]
     problems: tuple[Problem, ...]
     computed: int
     cached: int
@@ -93,25 +101,27 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
     for index, record in enumerate(records):
         rows[record.digest].append(index)
     x = np.full((len(records), engine.backbone.num_features), np.nan, np.float32)
+    looks = np.zeros(len(records), LOOK)
     known: set[str] = set()
-    for digest, values in cache.read(rows):
+    for digest, (values, look) in cache.read(rows):
         known.add(digest)
-        x[rows[digest]] = values
-    todo = [records[indices[0]] for digest, indices in rows.items() if digest not in known]
+        x[rows[digest]], looks[rows[digest]] = values, look
+    todo = [indices[0] for digest, indices in rows.items() if digest not in known]
     problems: list[Problem] = []
     with cache.writer() as write, _console.progress("extracting features", len(todo)) as advance:
-        loaders = [partial(_load_unchanged, record, engine.backbone.transform) for record in todo]
-        for index, result in compute(loaders, engine):
-            record = todo[index]
+        loaders = [partial(_load_unchanged, records[i], engine.backbone.transform, looks[i : i + 1]) for i in todo]
+        for number, result in compute(loaders, engine):
+            index = todo[number]
+            same = rows[records[index].digest]
             if isinstance(result, str):
-                problems += [Problem(records[i].path, result) for i in rows[record.digest]]
+                problems += [Problem(records[i].path, result) for i in same]
             else:
-                x[rows[record.digest]] = result
-                write(record.digest, result)
+                x[same], looks[same] = result, looks[index]
+                write(records[index].digest, (result, looks[index]))
             advance()
     failed = {problem.path for problem in problems}
-    computed = sum(record.path not in failed for record in todo)
-    return Extraction(x, tuple(problems), computed, len(records) - computed - len(problems))
+    computed = sum(records[i].path not in failed for i in todo)
+    return Extraction(x, looks, tuple(problems), computed, len(records) - computed - len(problems))
 
 
 def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
@@ -197,12 +207,14 @@ class _Workers:
             self.results.put((index, self._engine.run(pixels)))
 
 
-def _load_unchanged(record: ImageRecord, transform: Transform) -> Pixels:
-    """The record's pixels. A file that changed since it was listed must not be cached under its old digest."""
-    data = read(record.path)
+def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:
+    """The record's pixels; ``look`` (1,) gets the rest. A file that changed must not be cached under its old digest."""
+    data = record.read()
     if digest_bytes(data) != record.digest:
         raise ImageError("changed while regraft was reading it; run again")
-    return transform.load(data)
+    seen = transform.look(data)
+    look[0] = (seen.thumbnail, seen.width, seen.height)
+    return seen.pixels
 
 
 class FeatureCache:
@@ -222,15 +234,15 @@ class FeatureCache:
         self._fingerprint = fingerprint
         self._num_features = num_features
 
-    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Yield (digest, row of D) for those of ``wanted`` that are known, each once."""
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, Row]]:
+        """Yield (digest, row) for those of ``wanted`` that are known, each once."""
         missing = set(wanted)
         for part in sorted(self.folder.glob("part-*.parquet")):
             if not missing:
                 return
             yield from self._read_part(part, missing)
 
-    def _read_part(self, part: Path, missing: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def _read_part(self, part: Path, missing: set[str]) -> Iterator[tuple[str, Row]]:
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -240,11 +252,12 @@ class FeatureCache:
             hits = [i for i, digest in enumerate(digests) if digest in missing]
             if not hits:
                 return
-            column = file.read(columns=["features"]).column("features").combine_chunks()
-            values = np.frombuffer(column.buffers()[1], np.float32).reshape(-1, self._num_features)
+            table = file.read(columns=["features", "look"]).combine_chunks()
+            values = np.frombuffer(table["features"].chunk(0).buffers()[1], np.float32).reshape(-1, self._num_features)
+            looks = np.frombuffer(table["look"].chunk(0).buffers()[1], LOOK)
         except FileNotFoundError:  # another process cleared the cache
             return
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             aside = part.with_suffix(".damaged")
             with suppress(OSError):  # another process may have moved it first, or the folder is read-only
                 part.replace(aside)
@@ -253,22 +266,28 @@ class FeatureCache:
         for i in hits:
             if digests[i] in missing:
                 missing.discard(digests[i])
-                yield digests[i], values[i]
+                yield digests[i], (values[i], looks[i])
 
     def writer(self) -> _Writer:
         """A context whose value is a function ``write(digest, row)``."""
         return _Writer(self)
 
-    def write_part(self, digests: list[str], rows: NDArray[np.float32]) -> None:
-        """Write one part file: ``digests`` and their ``rows`` (N, D)."""
+    def write_part(self, digests: list[str], rows: list[Row]) -> None:
+        """Write one part file: ``digests`` and their ``rows``."""
         import pyarrow as pa
         from pyarrow import parquet
 
         # Rows as bytes of fixed length: read back without decoding, three times as fast as lists of floats.
-        blob = pa.py_buffer(np.ascontiguousarray(rows, dtype="<f4"))
-        features = pa.FixedSizeBinaryArray.from_buffers(pa.binary(4 * self._num_features), len(digests), [None, blob])
-        facts = {"regraft.schema": "1", "regraft.fingerprint": self._fingerprint, "regraft.dtype": "<f4"}
-        table = pa.table({"digest": pa.array(digests), "features": features}).replace_schema_metadata(facts)
+        columns = {
+            "features": np.ascontiguousarray([values for values, _ in rows], dtype="<f4"),
+            "look": np.array([look for _, look in rows], LOOK),
+        }
+        arrays = {"digest": pa.array(digests)}
+        for name, column in columns.items():
+            kind = pa.binary(column.nbytes // len(rows))
+            arrays[name] = pa.FixedSizeBinaryArray.from_buffers(kind, len(rows), [None, pa.py_buffer(column)])
+        facts = {"regraft.schema": "2", "regraft.fingerprint": self._fingerprint, "regraft.dtype": "<f4"}
+        table = pa.table(arrays).replace_schema_metadata(facts)
         with atomic_file(self.folder / f"part-{uuid.uuid4().hex}.parquet") as path:
             parquet.write_table(
                 table, path, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False
@@ -281,13 +300,13 @@ class _Writer:
     def __init__(self, cache: FeatureCache) -> None:
         self._cache = cache
         self._digests: list[str] = []
-        self._rows: list[NDArray[np.float32]] = []
+        self._rows: list[Row] = []
         self._since = monotonic()
 
     def __enter__(self) -> _Writer:
         return self
 
-    def __call__(self, digest: str, row: NDArray[np.float32]) -> None:
+    def __call__(self, digest: str, row: Row) -> None:
         self._digests.append(digest)
         self._rows.append(row)
         if len(self._rows) >= PART_ROWS or monotonic() - self._since > PART_SECONDS:
@@ -298,6 +317,6 @@ class _Writer:
 
     def _flush(self) -> None:
         if self._rows:
-            self._cache.write_part(self._digests, np.stack(self._rows))
+            self._cache.write_part(self._digests, self._rows)
             self._digests, self._rows = [], []
         self._since = monotonic()

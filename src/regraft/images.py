@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +20,30 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regraft.errors import ImageError
 
+if TYPE_CHECKING:
+    from PIL import ImageCms
+
 Pixels = NDArray[np.uint8]
 
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Part of every cached feature's key: to be raised when the pixels of the same file change."""
 
 MAX_BYTES = 256 * 2**20
 """A larger file is refused unread."""
 
 MAX_PIXELS = 100_000_000
-"""The most pixels that are ever decoded at once (300 MB as RGB). A larger JPEG is decoded scaled down."""
+"""The most pixels that are held at once (Pillow takes 4 bytes for each, 400 MB); half as many where they must be
+converted or turned, which takes a copy. A larger JPEG is decoded scaled down, unless it is progressive."""
+
+THUMBNAIL = 16
+"""Side of a thumbnail, in pixels."""
 
 ALPHA_BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels: white, as in most viewers."""
 
 # Of all that Pillow can open only these: some of the others start external programs. JPEG opens MPO too.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Pillow warns from 89 megapixels on, to stderr; a limit of our own refuses, and a large JPEG is decoded scaled down.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _ORIENTATION = 0x0112
@@ -47,6 +56,37 @@ class Problem:
 
     path: Path
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes within a file that holds many photos, such as a TFRecord shard.
+
+    Attributes:
+        file: the file.
+        offset: where the photo begins, in bytes.
+        length: how many bytes it has.
+    """
+
+    file: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A photo as a backbone sees it, and its size before that.
+
+    Attributes:
+        pixels: ``(size, size, 3)`` uint8 RGB.
+        thumbnail: ``(16, 16)`` uint8, the brightness of ``pixels``: what a perceptual hash is made of.
+        width, height: the photo's own, in pixels.
+    """
+
+    pixels: Pixels
+    thumbnail: Pixels
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +114,28 @@ class Transform:
 
         Mean, std and channel order are applied by the engine's graph, so that eight bits travel instead of 32.
         """
+        return np.asarray(self._scaled(image))
+
+    def _scaled(self, image: Image.Image) -> Image.Image:
         width, height = image.size
         box = (0.0, 0.0, float(width), float(height))
         if self.crop is not None:
             side = min(width, height) * self.crop
             left, top = (width - side) / 2, (height - side) / 2
             box = (left, top, left + side, top + side)
-        return np.asarray(image.resize((self.size, self.size), _RESAMPLE[self.resample], box=box))
+        return image.resize((self.size, self.size), _RESAMPLE[self.resample], box=box)
 
     def load(self, data: bytes) -> Pixels:
         """Decode ``data`` and apply the transform. Raises ImageError."""
+        return self.look(data).pixels
+
+    def look(self, data: bytes) -> Look:
+        """`load`, and the size of the photo. Raises ImageError."""
         needed = self.size if self.crop is None else round(self.size / self.crop)
-        return self.pixels(decode(data, at_least=needed))
+        image, (width, height) = _decode(data, needed)
+        scaled = self._scaled(image)
+        thumbnail = scaled.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+        return Look(np.asarray(scaled), np.asarray(thumbnail), width, height)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -97,44 +147,61 @@ class Transform:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
-def read(path: Path) -> bytes:
-    """The bytes of a photo file. Raises ImageError where it is no regular file, too large or unreadable."""
+def read(path: Path, part: Part | None = None) -> bytes:
+    """The bytes of a photo: a file, or a part of one.
+
+    Raises:
+        ImageError: there is no regular file, or it is too large, too short or unreadable.
+    """
+    file = part.file if part else path
     try:
-        if not path.exists():
-            raise ImageError("a broken link" if path.is_symlink() else "there is no such file")
-        if not path.is_file():
-            raise ImageError("a folder, not a file" if path.is_dir() else "not a regular file")
-        if (size := path.stat().st_size) > MAX_BYTES:
+        if not file.exists():
+            raise ImageError("a broken link" if file.is_symlink() else "there is no such file")
+        if not file.is_file():
+            raise ImageError("a folder, not a file" if file.is_dir() else "not a regular file")
+        size = part.length if part else file.stat().st_size
+        if size > MAX_BYTES:
             raise ImageError(f"{size / 2**20:.0f} MiB, more than the {MAX_BYTES // 2**20} MiB a photo may have")
-        return path.read_bytes()
-    except OSError as error:
+        if part is None:
+            return file.read_bytes()
+        with file.open("rb") as opened:
+            opened.seek(part.offset)
+            return opened.read(part.length)
+    except OSError as error:  # a loop of links and a name that is too long among them
         raise ImageError(f"cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def decode(data: bytes, at_least: int | None = None) -> Image.Image:
-    """Decode a photo to RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
+    """Decode a photo to RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8, in sRGB.
 
     Args:
-        data: the bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file; of an animation the first frame.
+        data: the bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file, or with the extra ``heif`` of a HEIC file;
+            of an animation the first frame, of many pages the first.
         at_least: the shorter side that will be needed; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size
             as long as that much is left, which makes a phone photo ten times cheaper.
 
     Raises:
         ImageError: the bytes are no image, are cut off, or would cost too much memory.
     """
+    return _decode(data, at_least)[0]
+
+
+def _decode(data: bytes, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    """The photo, and its own size in pixels."""
     if not data:
         raise ImageError("empty file (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
+            size = image.size
+            if "progressive" in image.info:  # its coefficients are held for all of it, however small it is decoded
+                _check_cost(image)
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))
-            width, height = image.size  # after draft: what will be decoded
-            if width * height > MAX_PIXELS:
-                raise ImageError(f"{width}×{height} pixels, more than the {MAX_PIXELS:,} that are decoded at once")
+            _check_cost(image)
             image.load()
-            return _to_rgb(_upright(image))
+            return _to_rgb(_upright(image)), size
     except UnidentifiedImageError as error:
-        raise ImageError("not an image that can be read (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF)") from error
+        raise ImageError("not an image that can be read (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC)") from error
     except Image.DecompressionBombError as error:
         raise ImageError("far too many pixels: a decompression bomb?") from error
     except ImageError:
@@ -145,6 +212,33 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
         raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
 
 
+def _formats(data: bytes) -> tuple[str, ...]:
+    if data[4:8] != b"ftyp" or data[8:12] not in _HEIF_BRANDS or b"avif" in data[8:64]:
+        return _FORMATS
+    _register_heif()
+    return ("HEIF",)
+
+
+@cache
+def _register_heif() -> None:
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError as error:
+        raise ImageError("a HEIC photo; to read those, type: pip install 'regraft[heif]'") from error
+    register_heif_opener(thumbnails=False)
+
+
+def _check_cost(image: Image.Image) -> None:
+    """Refuse what would take too much memory, before it is decoded."""
+    width, height = image.size
+    # A PNG that has not told of EXIF yet would be decoded whole to look for it.
+    turned = ("exif" in image.info or image.format == "TIFF") and image.getexif().get(_ORIENTATION, 1) != 1
+    as_it_is = image.mode == "RGB" and not turned
+    limit = MAX_PIXELS if as_it_is else MAX_PIXELS // 2
+    if width * height > limit:
+        raise ImageError(f"{width}×{height} pixels, more than the {limit:,} of this kind that are decoded at once")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     if image.getexif().get(_ORIENTATION, 1) == 1:
         return image
@@ -152,24 +246,54 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("L", "CMYK") and (to_srgb := _transform_to_srgb(profile, image.mode)):
+        return to_srgb.apply(image)
+    plain = _without_profile(image)
+    if profile and image.mode not in ("L", "CMYK") and (to_srgb := _transform_to_srgb(profile, "RGB")):
+        return to_srgb.apply(plain)
+    return plain
+
+
+@lru_cache(maxsize=32)
+def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What turns pixels of ``mode`` under an ICC profile into sRGB; None for sRGB itself and for a broken profile.
+
+    Photos whose profile is broken, or is for other pixels than theirs, are taken as they are: viewers do the same.
+    """
+    from PIL import ImageCms  # 40 ms: most photos have no profile, or that of sRGB
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None
+        if source.profile.xcolor_space.strip() != {"L": "GRAY"}.get(mode, mode):
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+
+
+def _without_profile(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return _deep_grey_to_rgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        background = Image.new("RGBA", layer.size, (*ALPHA_BACKGROUND, 255))
-        return Image.alpha_composite(background, layer).convert("RGB")
+        background = Image.new("RGB", layer.size, ALPHA_BACKGROUND)
+        background.paste(layer, mask=layer)
+        return background
     return image.convert("RGB")
 
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """16-bit integers and floats to 8 bits. Pillow's own conversion clips them at 255, which turns them white."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    top = values.max(initial=0.0)
-    if image.mode == "F" and top <= 1.0:
-        values = values * 255.0  # floats in 0..1
-    elif top > 255.0:
-        values = values * (255.0 / max(65535.0, float(top)))
-    grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    values = np.asarray(image)
+    top = float(values.max(initial=0.0, where=np.isfinite(values)))
+    scale = 255.0 if image.mode == "F" and top <= 1.0 else 255.0 / max(65535.0, top) if top > 255.0 else 1.0
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 256):  # in strips, as float32 takes four times the memory
+        strip = np.nan_to_num(values[start : start + 256].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        grey[start : start + 256] = np.clip(np.rint(strip * scale), 0, 255)
     return Image.fromarray(grey).convert("RGB")

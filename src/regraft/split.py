@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from regraft import _console
 from regraft.dataset import Dataset, ImageRecord
@@ -44,12 +44,17 @@ class _Group:
     side: Side = "train"
 
 
-def split(dataset: Dataset, fractions: tuple[float, float] = (0.1, 0.1), salt: str = "") -> Split:
+def split(
+    dataset: Dataset,
+    fractions: tuple[float, float] = (0.1, 0.1),
+    salt: str = "",
+    together: Sequence[Sequence[int]] = (),
+) -> Split:
     """Draw a side for every photo, or keep the sides the data set came with.
 
     The place of a photo in [0, 1) is a hash of its bytes and the salt: below the test fraction it tests, in the
-    next stretch it validates, else it trains. Byte-equal photos, and files whose names agree up to ``_nohash_``
-    within a class, stay on one side.
+    next stretch it validates, else it trains. Byte-equal photos, those of one group, and files whose names agree up
+    to ``_nohash_`` within a class, stay on one side, and so do those that ``together`` joins.
 
     Then a floor: every class with three or more distinct photos gets at least one on each side; with two, on train
     and test. The photo whose place is nearest is moved, so such a photo may move back once its class has grown.
@@ -59,6 +64,8 @@ def split(dataset: Dataset, fractions: tuple[float, float] = (0.1, 0.1), salt: s
         fractions: the shares of val and of test, each in [0, 1), together below 1; a fraction of 0 leaves its
             side empty.
         salt: any text; another text is another draw.
+        together: groups of record numbers, such as `duplicate_groups` finds. A group's place is that of its member
+            with the smallest digest, so a group that grows may move.
 
     Raises:
         ConfigError: the fractions leave nothing to train on.
@@ -67,8 +74,8 @@ def split(dataset: Dataset, fractions: tuple[float, float] = (0.1, 0.1), salt: s
     if min(val, test) < 0 or val + test >= 1:
         raise ConfigError(f"val {val} and test {test} must be at least 0 and leave something to train on")
     if any(record.split for record in dataset.records):
-        return _given(dataset, val, salt)
-    groups = list(_groups(dataset, salt))
+        return _given(dataset, val, salt, together)
+    groups = list(_groups(dataset, salt, together))
     for group in groups:
         group.side = "test" if group.place < test else "val" if group.place < test + val else "train"
     shares: tuple[tuple[Side, float], ...] = (("train", 1.0), ("test", test), ("val", val))
@@ -86,34 +93,39 @@ def _ordered(dataset: Dataset, sides: dict[Side, list[int]]) -> Split:
     return Split(**{side: tuple(sorted(indices, key=key)) for side, indices in sides.items()})
 
 
-def _given(dataset: Dataset, val: float, salt: str) -> Split:
+def _given(dataset: Dataset, val: float, salt: str, together: Sequence[Sequence[int]]) -> Split:
     """The owner's own sides. Where there is no val, it is drawn from train by the usual rule."""
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
     for index, record in enumerate(dataset.records):
         sides[record.split or "train"].append(index)
-    _warn_of_leaks(dataset, sides)
+    _warn_of_leaks(dataset, sides, together)
     if not sides["val"] and val > 0:
-        chosen = [dataset.records[i] for i in sides["train"]]
-        inner = split(
-            Dataset(tuple(ImageRecord(r.path, r.label, r.digest) for r in chosen), dataset.classes), (val, 0), salt
-        )
         outer = sides["train"]
+        place = {index: number for number, index in enumerate(outer)}
+        chosen = tuple(replace(dataset.records[i], split=None) for i in outer)
+        inner_groups = [[place[i] for i in group if i in place] for group in together]
+        inner = split(Dataset(chosen, dataset.classes), (val, 0), salt, inner_groups)
         sides["train"], sides["val"] = [outer[i] for i in inner.train], [outer[i] for i in inner.val]
         _console.note("the photos have no val side of their own: drawn from train")
     return _ordered(dataset, sides)
 
 
-def _warn_of_leaks(dataset: Dataset, sides: dict[Side, list[int]]) -> None:
-    trained = {dataset.records[i].digest for i in sides["train"]}
-    for side in ("val", "test"):
-        leaked = [i for i in sides[side] if dataset.records[i].digest in trained]
-        if leaked:
-            first = dataset.records[leaked[0]].path
-            _console.warn(f"{len(leaked)} photos of {side} are also in train, so its numbers flatter; first: {first}")
+def _warn_of_leaks(dataset: Dataset, sides: dict[Side, list[int]], together: Sequence[Sequence[int]]) -> None:
+    side_of = {index: side for side, indices in sides.items() for index in indices}
+    leaked: dict[Side, list[int]] = {"val": [], "test": []}
+    for group in _groups(dataset, "", together):
+        if any(side_of[i] == "train" for i in group.indices):
+            for index in group.indices:
+                if (side := side_of[index]) != "train":
+                    leaked[side].append(index)
+    for side, found in leaked.items():
+        if found:
+            first = dataset.records[min(found)].path
+            _console.warn(f"{len(found)} photos of {side} are also in train, so its numbers flatter; first: {first}")
 
 
-def _groups(dataset: Dataset, salt: str) -> Iterator[_Group]:
-    """Join photos that share bytes or a ``_nohash_`` stem. A group's place comes from its smallest key."""
+def _groups(dataset: Dataset, salt: str, together: Sequence[Sequence[int]] = ()) -> Iterator[_Group]:
+    """Join photos that share bytes, a group, or a ``_nohash_`` stem. A group's place comes from its smallest key."""
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -121,10 +133,14 @@ def _groups(dataset: Dataset, salt: str) -> Iterator[_Group]:
             parent[key] = key = parent[parent[key]]
         return key
 
+    def join(keys: Iterable[str | None]) -> None:
+        roots = sorted({find(key) for key in keys if key})
+        parent.update(dict.fromkeys(roots, roots[0]) if roots else {})
+
     for record in dataset.records:
-        stem = _nohash_key(record)
-        roots = sorted(find(k) for k in (record.digest, stem) if k)
-        parent[roots[-1]] = roots[0]
+        join((record.digest, _nohash_key(record), _group_key(record)))
+    for group in together:
+        join(dataset.records[index].digest for index in group)
     members: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(dataset.records):
         members[find(record.digest)].append(index)
@@ -132,13 +148,21 @@ def _groups(dataset: Dataset, salt: str) -> Iterator[_Group]:
         yield _Group(indices, {dataset.records[i].label for i in indices}, _place(key, salt))
 
 
+def _group_key(record: ImageRecord) -> str | None:
+    return None if record.group is None else _name_key(f"group\0{record.group}")
+
+
+def _name_key(name: str) -> str:
+    # "!" sorts before every digest, so the group's place is its name's and stays when another photo joins.
+    return "!" + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def _nohash_key(record: ImageRecord) -> str | None:
     """The name that variants of one object share, by the classic ``retrain.py`` convention."""
     stem = _NOHASH.sub("", record.path.name)
     if stem == record.path.name:
         return None
-    # "!" sorts before every digest, so the group's place is its name's and stays when another variant joins.
-    return "!" + hashlib.sha256(f"{record.label}\0{stem}".encode("utf-8", "surrogateescape")).hexdigest()
+    return _name_key(f"{record.label}\0{stem}")
 
 
 def _place(key: str, salt: str) -> float:

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regraft import _console, heads
 from regraft._files import atomic_folder
@@ -25,10 +26,11 @@ from regraft.backbones import Backbone, load_backbone
 from regraft.classifier import Classifier
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset
+from regraft.duplicates import duplicate_groups
 from regraft.engine import Engine
 from regraft.errors import DataError, RunError
 from regraft.evaluation import Evaluation, measure
-from regraft.features import Features, extract
+from regraft.features import Extraction, Features, extract
 from regraft.heads import Head, LogisticRegression, OnStep, Step, softmax
 from regraft.images import Problem
 from regraft.split import Split, split
@@ -67,8 +69,10 @@ def train(
         require_two_classes(dataset)  # told now, not after minutes of extraction
     with clock("extract"):
         extraction = extract(dataset.records, Engine(backbone))
-        dataset, features = readable(dataset, extraction.x, extraction.problems, backbone)
-    sides = split(dataset, (config.val, config.test), config.salt)
+        dataset, features, looks = readable(dataset, extraction, backbone)
+    with clock("duplicates"):
+        together = duplicate_groups(features.digests, features.x, looks["thumbnail"])
+    sides = split(dataset, (config.val, config.test), config.salt, together)
     check_trainable(dataset, sides)
     with atomic_folder(folder) as fresh:
         with clock("fit"):
@@ -83,6 +87,7 @@ def train(
             "val": val.to_dict(),
             "test": test.to_dict(),
             "seconds": clock.seconds(),
+            "duplicate_groups": {"groups": len(together), "photos": sum(map(len, together))},
             "features": {"computed": extraction.computed, "cached": extraction.cached},
         }
         classifier = Classifier(backbone, head, dataset.classes, config, metrics, folder)
@@ -99,16 +104,17 @@ def choose_backbone(config: TrainConfig) -> Backbone:
 
 
 def readable(
-    dataset: Dataset, x: heads.Matrix, problems: Sequence[Problem], backbone: Backbone
-) -> tuple[Dataset, Features]:
-    """The photos that were decoded, and their features, row for record."""
-    report_problems((*dataset.problems, *problems))
+    dataset: Dataset, extraction: Extraction, backbone: Backbone
+) -> tuple[Dataset, Features, NDArray[np.void]]:
+    """The photos that were decoded, their features and their looks, row for record."""
+    report_problems((*dataset.problems, *extraction.problems))
+    x, looks = extraction.x, extraction.looks
     kept = ~np.isnan(x[:, 0])
     if not kept.all():
-        dataset, x = dataset.without(problems), x[kept]
+        dataset, x, looks = dataset.without(extraction.problems), x[kept], looks[kept]
     index = {label: i for i, label in enumerate(dataset.classes)}
     y = np.array([index[r.label] for r in dataset.records], np.int64)
-    return dataset, Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name)
+    return dataset, Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name), looks
 
 
 def fit(features: Features, sides: Split, config: TrainConfig, logs: Path) -> Head:

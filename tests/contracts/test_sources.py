@@ -2,41 +2,142 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import subprocess
+import sys
+import tarfile
 import unicodedata
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from regraft._tfrecord import example, frame
+from regraft.dataset import Dataset
 from regraft.errors import DataError
+from regraft.images import decode, read
 from regraft.sources import SIDES, find_source, registry
 
-SPECS = {"demo": "demo:elpv", "folder": None}
+Maker = Callable[[Path, Path], str]
+"""(20 photos in class folders, an empty folder) → a spec of the source's kind for the same photos."""
 
 
-@pytest.fixture(params=registry.names())
-def spec(request: pytest.FixtureRequest, photos: Path) -> str:
-    """A spec of the source's kind; a new source adds its own to `SPECS`."""
-    name = SPECS[request.param] or str(photos)
-    assert registry.load(request.param)().accepts(name)
-    if request.param == "demo":
-        pytest.importorskip("elpv_dataset", reason="needs the extra demo")
-    return name
+def archive(photos: Path, to: Path) -> str:
+    with zipfile.ZipFile(to / "photos.zip", "w") as file:
+        for path in sorted(photos.rglob("*.jpg")):
+            file.write(path, path.relative_to(photos.parent))
+    return str(to / "photos.zip")
 
 
-def test_it_lists_files_that_exist_under_nfc_labels(spec: str) -> None:
+def demo(photos: Path, to: Path) -> str:
+    pytest.importorskip("elpv_dataset", reason="needs the extra demo")
+    return "demo:elpv"
+
+
+def folder(photos: Path, to: Path) -> str:
+    return str(photos)
+
+
+def manifest(photos: Path, to: Path) -> str:
+    with (to / "photos.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows((os.path.relpath(p, to), p.parent.name) for p in sorted(photos.rglob("*.jpg")))
+    return str(to / "photos.csv")
+
+
+def tfrecord(photos: Path, to: Path) -> str:
+    with (to / "data-00000-of-00001").open("wb") as file:
+        for path in sorted(photos.rglob("*.jpg")):
+            file.write(frame(example({"image/encoded": path.read_bytes(), "image/class/text": path.parent.name})))
+    return str(to)
+
+
+def webdataset(photos: Path, to: Path) -> str:
+    with tarfile.open(to / "data-0.tar", "w") as file:
+        for number, path in enumerate(sorted(photos.rglob("*.jpg"))):
+            for kind, data in (("jpg", path.read_bytes()), ("cls", path.parent.name.encode())):
+                member = tarfile.TarInfo(f"{number:04}.{kind}")
+                member.size = len(data)
+                file.addfile(member, BytesIO(data))
+    return str(to)
+
+
+def hf(photos: Path, to: Path) -> str:
+    datasets = pytest.importorskip("datasets", reason="needs the extra hf")
+    paths = sorted(photos.rglob("*.jpg"))
+    names = sorted({p.parent.name for p in paths})
+    columns = {
+        "image": [{"bytes": p.read_bytes(), "path": None} for p in paths],
+        "label": [names.index(p.parent.name) for p in paths],
+    }
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(to / "saved"))
+    return f"hf:{to / 'saved'}"
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+import numpy, tensorflow_datasets as tfds
+from PIL import Image
+paths = sorted(Path(sys.argv[1]).rglob("*.jpg"))
+names = sorted({p.parent.name for p in paths})
+kinds = tfds.features.FeaturesDict({
+    "image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=names)})
+rows = [(i, {"image": numpy.asarray(Image.open(p)), "label": p.parent.name}) for i, p in enumerate(paths)]
+tfds.dataset_builders.store_as_tfds_dataset(
+    name="drawn", version="1.0.0", features=kinds, split_datasets={"train": rows}, data_dir=sys.argv[2])
+"""
+
+
+def tfds(photos: Path, to: Path) -> str:
+    for package in ("tensorflow_datasets", "tensorflow"):
+        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True, check=False).returncode:
+            pytest.skip("needs the extra tfds")
+    subprocess.run([sys.executable, "-c", PREPARE, photos, to], capture_output=True, check=True)
+    pytest.MonkeyPatch().setenv("TFDS_DATA_DIR", str(to))
+    return "tfds:drawn"
+
+
+MAKERS: dict[str, Maker] = {m.__name__: m for m in (archive, demo, folder, hf, manifest, tfds, tfrecord, webdataset)}
+
+
+@pytest.fixture(scope="module", params=registry.names())
+def spec(request: pytest.FixtureRequest, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A spec of the source's kind; a new source adds its maker to `MAKERS`."""
+    made = MAKERS[request.param](photos, tmp_path_factory.mktemp(request.param))
+    assert type(find_source(made)) is registry.load(request.param)
+    return made
+
+
+def test_it_lists_photos_that_can_be_read_under_nfc_labels(spec: str) -> None:
     entries = find_source(spec).list(spec).entries
     assert entries
     for entry in entries:
-        assert entry.path.is_file()
+        assert decode(read(entry.path, entry.part))
         assert entry.label == unicodedata.normalize("NFC", entry.label) != ""
         assert entry.split in (None, *SIDES)
 
 
-def test_it_lists_the_same_twice_and_no_file_twice(spec: str) -> None:
+def test_it_lists_the_same_twice_and_no_photo_twice(spec: str) -> None:
     source = find_source(spec)
     one, two = source.list(spec), source.list(spec)
     assert one == two
-    assert len({e.path for e in one.entries}) == len(one.entries)
+    assert len({(e.path, e.label) for e in one.entries}) == len(one.entries)
+
+
+def test_the_same_photos_are_the_same_data_set(spec: str, photos: Path) -> None:
+    if spec == "demo:elpv":
+        pytest.skip("has photos of its own")
+    there, here = Dataset.open(spec), Dataset.open(photos)
+    assert there.counts() == here.counts()
+    assert there.problems == ()
+    if spec != "tfds:drawn":  # that encodes photos again
+        assert there.digest == here.digest
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -110,5 +110,5 @@ def test_a_wrong_path_offers_the_near_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no .*flower; did you mean .*flowers\?"):
         find_source(str(tmp_path / "flower"))
     touch(tmp_path / "a.txt")
-    with pytest.raises(DataError, match="is a file"):
+    with pytest.raises(DataError, match="no list of photos"):
         find_source(str(tmp_path / "a.txt"))

@@ -7,6 +7,7 @@ Surprise: a source opens no photo. It lists; `Dataset.open` reads.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,25 +15,39 @@ from typing import Literal, Protocol
 
 from regraft._registry import Registry
 from regraft.errors import DataError
-from regraft.images import Problem
+from regraft.images import Part, Problem
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
+_SIDE_NAMES: dict[str, Side] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file that a source lists.
+    """One photo that a source lists.
 
     Attributes:
-        path: the file.
+        path: the file; of a photo within a file, the file's path, ``#`` and its name or number there.
         label: its class, Unicode NFC.
         split: the side it was given by its owner, or None where regraft is to choose.
+        group: photos of one group stay on one side: a patient, a camera, a burst. None stands alone.
+        part: where it lies, of a photo within a file.
     """
 
     path: Path
     label: str
     split: Side | None = None
+    group: str | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +72,31 @@ class Source(Protocol):
 
 
 registry: Registry[type[Source]] = Registry("source", DataError)
+# In the order in which they are asked: a folder of shards is also a folder, so that comes last.
 registry.register("demo", "regraft.sources.demo:Demo")
+registry.register("tfds", "regraft.sources.tfds:TensorFlowDatasets")
+registry.register("hf", "regraft.sources.huggingface:HuggingFace")
+registry.register("manifest", "regraft.sources.manifest:Manifest")
+registry.register("tfrecord", "regraft.sources.tfrecord:TFRecord")
+registry.register("webdataset", "regraft.sources.webdataset:WebDataset")
+registry.register("archive", "regraft.sources.archive:Archive")
 registry.register("folder", "regraft.sources.folder:Folder")
+
+
+def side_of(name: str) -> Side | None:
+    """The side that a folder, a column or a file calls ``name``; None where it is the name of none."""
+    return _SIDE_NAMES.get(name.strip().lower())
+
+
+def label_of(text: str) -> str:
+    """``text`` as a label: Unicode NFC, without white space around it."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def read_labels(folder: Path) -> list[str]:
+    """The class names in ``labels.txt`` in ``folder``, one a line in index order; none where there is no such file."""
+    file = folder / "labels.txt"
+    return [label_of(line) for line in file.read_text("utf-8-sig").splitlines()] if file.is_file() else []
 
 
 def find_source(spec: str) -> Source:
@@ -74,7 +112,7 @@ def _why_none(spec: str) -> str:
     path = Path(spec).expanduser()
     wanted = "wanted a folder that holds one folder of photos for each class"
     if path.exists():
-        return f"{spec} is a file; {wanted}"
+        return f"{spec} is no list of photos (.csv, .tsv, .jsonl, .parquet), archive or shard; {wanted}"
     near: Iterable[Path] = ()
     if path.parent.is_dir():
         import difflib

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from regraft import _console
 from regraft.errors import DataError
 from regraft.images import Problem
-from regraft.sources import Entry, Listing, Side
+from regraft.sources import Entry, Listing, Side, label_of, side_of
 
-_SIDE_NAMES: dict[str, Side] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 _JUNK = {"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 
@@ -37,7 +26,7 @@ class Folder:
         """List the class folders of ``spec``. Raises DataError for none, or for two that NFC makes one."""
         root = Path(spec).expanduser()
         folders, files = _children(root)
-        sides = {f: _SIDE_NAMES.get(f.name.lower()) for f in folders}
+        sides = {f: side_of(f.name) for f in folders}
         entries: list[Entry] = []
         problems = [
             Problem(f, "lies beside the class folders, in none of them")
@@ -68,7 +57,7 @@ def _list_classes(
 ) -> None:
     names: dict[str, Path] = {}
     for folder in _children(root)[0]:
-        label = unicodedata.normalize("NFC", os.fsencode(folder.name).decode("utf-8", "replace"))
+        label = label_of(os.fsencode(folder.name).decode("utf-8", "replace"))
         if label in names:
             raise DataError(
                 f"{root} has two folders called {label!r} that differ only in their Unicode form; rename one of them"

@@ -1,0 +1,77 @@
+"""TFRecord shards of ``tf.train.Example`` messages, as TensorFlow's Inception pipeline wrote them."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from regraft._tfrecord import DamagedError, Feature, Span, looks_like_records, records
+from regraft.images import Part, Problem
+from regraft.sources import Entry, Listing, Side, label_of, read_labels
+from regraft.sources._shards import label_by_number, listing_of, shard_files, sides_of
+
+_IMAGE = ("image/encoded", "image_raw", "image")
+_NUMBER = ("image/class/label", "label")
+_TEXT = "image/class/text"
+
+
+class TFRecord:
+    """``shards/``, ``train-*`` or one file. Photos are read where they lie; nothing is unpacked.
+
+    ``labels.txt`` beside the shards names classes that are given by number alone, line 1 being class 0.
+    """
+
+    def accepts(self, spec: str) -> bool:
+        """Shards of TFRecord, by their content."""
+        return bool(shard_files(spec, _is_shard))
+
+    def list(self, spec: str) -> Listing:
+        """List the records. A damaged shard is read as far as it goes, and told."""
+        found: list[Entry | Problem] = []
+        for file, side in sides_of(shard_files(spec, _is_shard)).items():
+            found += read_shard(file, side, read_labels(file.parent))
+        return listing_of(found, f"{spec} holds no record with {' or '.join(_IMAGE)} and {_TEXT} or {_NUMBER[0]}")
+
+
+def read_shard(
+    file: Path, side: Side | None, labels: list[str], image: Sequence[str] = _IMAGE, number: Sequence[str] = _NUMBER
+) -> Iterator[Entry | Problem]:
+    """Yield what each record of a shard is, in order.
+
+    Args:
+        file: the shard.
+        side: of all its photos.
+        labels: names for classes that are given by number alone.
+        image: names under which the photo's bytes may be.
+        number: names under which the class's number, or text, may be.
+    """
+    try:
+        for place, (_, features, view) in enumerate(records(file)):
+            path = Path(f"{file}#{place}")
+            photo = next((values[0] for name in image if (values := features.get(name))), None)
+            label = _label(features, labels, view, number)
+            if isinstance(photo, Span) and label:
+                yield Entry(path, label, side, None, Part(file, photo.start, photo.stop - photo.start))
+            else:
+                yield Problem(path, "a record without a photo" if label else "a record without a label")
+    except (DamagedError, OSError, ValueError) as error:
+        yield Problem(file, f"{error}; what comes after it is lost")
+
+
+def _label(features: Mapping[str, Feature], labels: list[str], view: mmap.mmap, number: Sequence[str]) -> str:
+    for name in (_TEXT, *number):
+        for value in features.get(name, ())[:1]:
+            if isinstance(value, int):
+                return label_by_number(value, labels)
+            if value.stop > value.start:
+                return label_of(view[value.start : value.stop].decode("utf-8", "replace"))
+    return ""
+
+
+def _is_shard(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return looks_like_records(opened.read(12))
+    except OSError:
+        return False
