@@ -14,7 +14,7 @@ import pytest
 from regraft.backbones import load_backbone
 from regraft.dataset import Dataset
 from regraft.engine import Engine
-from regraft.features import FeatureCache, extract
+from regraft.features import LOOK, FeatureCache, extract
 
 
 def engine() -> Engine:
@@ -136,14 +136,16 @@ def test_two_processes_may_share_the_folder(photos: Path, cache: Path) -> None:
 def test_rows_come_back_bit_for_bit() -> None:
     cache = FeatureCache("f" * 64, 5)
     rows = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    looks = np.zeros(300, LOOK)
+    looks["width"], looks["thumbnail"] = np.arange(300), np.arange(300)[:, np.newaxis, np.newaxis] % 256
     digests = [f"{i:064x}" for i in range(300)]
     with cache.writer() as write:
-        for digest, row in zip(digests, rows, strict=True):
-            write(digest, row)
+        for digest, row, look in zip(digests, rows, looks, strict=True):
+            write(digest, (row, look))
     assert len(list(cache.folder.glob("part-*.parquet"))) == 2
     found = dict(cache.read([*digests[50:], "0" * 63 + "x"]))
     assert set(found) == set(digests[50:])
-    assert all(np.array_equal(found[d], rows[int(d, 16)]) for d in found)
+    assert all(np.array_equal(row, rows[int(d, 16)]) and look == looks[int(d, 16)] for d, (row, look) in found.items())
 
 
 def test_an_error_in_a_worker_reaches_the_caller(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

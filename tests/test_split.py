@@ -136,3 +136,28 @@ def test_a_share_of_nought_leaves_its_side_empty() -> None:
     assert split(data, (0.0, 0.0)).val == ()
     with pytest.raises(ConfigError):
         split(data, (0.5, 0.5))
+
+
+def test_what_looks_alike_stays_together_also_across_classes() -> None:
+    data = dataset([record(c, i) for c in "ab" for i in range(100)])
+    together = [[i, 100 + i, 199 - i] for i in range(0, 40, 2)]
+    parts = split(data, (0.2, 0.2), together=together)
+    side_of = {i: side for side in SIDES for i in getattr(parts, side)}
+    assert all(len({side_of[i] for i in group}) == 1 for group in together)
+    assert set(side_of.values()) == set(SIDES)
+    assert split(data, (0.2, 0.2)) != parts
+
+
+def test_copies_across_given_sides_are_told_and_val_is_drawn_without_them(caplog: pytest.LogCaptureFixture) -> None:
+    from dataclasses import replace
+
+    given: list[Side] = ["train"] * 30
+    given += ["test"] * 10
+    data = dataset([replace(record(c, i), split=s) for c in "ab" for i, s in enumerate(given)])
+    together = [[0, 1, 2, 35], [5, 6, 7]]
+    parts = split(data, (0.3, 0.1), together=together)
+    assert "1 photos of test are also in train" in caplog.text
+    found = {i: side for side in SIDES for i in getattr(parts, side)}
+    assert len({found[i] for i in (0, 1, 2)}) == 1
+    assert len({found[i] for i in (5, 6, 7)}) == 1
+    assert len(parts.test) == 20

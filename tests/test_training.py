@@ -23,7 +23,7 @@ def test_it_learns_and_measures(photos: Path, tmp_path: Path, cache: Path) -> No
     assert m["test"]["n"] == m["counts"]["test"] >= 3
     assert m["test"]["accuracy"] > 0.6
     assert m["features"] == {"computed": 60, "cached": 0}
-    assert set(m["seconds"]) == {"scan", "extract", "fit", "evaluate", "total"}
+    assert set(m["seconds"]) == {"scan", "extract", "duplicates", "fit", "evaluate", "total"}
 
 
 def test_the_same_photos_give_the_same_classifier_wherever_they_are(photos: Path, tmp_path: Path, cache: Path) -> None:

@@ -42,18 +42,7 @@ def _read_shard(file: Path, side: Side | None, names: list[str]) -> Iterator[Ent
     photos: dict[str, tuple[Path, Part]] = {}
     texts: dict[str, dict[str, bytes]] = {}
     try:
-        with tarfile.open(file, "r:") as shard:
-            for member in shard:
-                key, kind = _key(member.name)
-                if not member.isreg():
-                    if not member.isdir():
-                        yield Problem(Path(f"{file}#{member.name}"), "a link within a shard")
-                elif kind in _IMAGE:
-                    photos[key] = (Path(f"{file}#{member.name}"), Part(file, member.offset_data, member.size))
-                elif kind in _LABEL and member.size <= _MAX_LABEL and (opened := shard.extractfile(member)):
-                    texts.setdefault(key, {})[kind] = opened.read()
-            if ends_early(shard):
-                yield Problem(file, "cut off: what came after is lost")
+        yield from _read_members(file, photos, texts)
     except (tarfile.TarError, OSError) as error:
         yield Problem(file, f"damaged: {error}; what comes after it is lost")
     size = file.stat().st_size
@@ -65,6 +54,24 @@ def _read_shard(file: Path, side: Side | None, names: list[str]) -> Iterator[Ent
             yield Entry(path, label, side, None, part)
         else:
             yield Problem(path, "no .cls, .json or .txt beside it gives a label")
+
+
+def _read_members(
+    file: Path, photos: dict[str, tuple[Path, Part]], texts: dict[str, dict[str, bytes]]
+) -> Iterator[Problem]:
+    """Collect the members by key. Yields what is wrong."""
+    with tarfile.open(file, "r:") as shard:
+        for member in shard:
+            key, kind = _key(member.name)
+            if not member.isreg():
+                if not member.isdir():
+                    yield Problem(Path(f"{file}#{member.name}"), "a link within a shard")
+            elif kind in _IMAGE:
+                photos[key] = (Path(f"{file}#{member.name}"), Part(file, member.offset_data, member.size))
+            elif kind in _LABEL and member.size <= _MAX_LABEL and (opened := shard.extractfile(member)):
+                texts.setdefault(key, {})[kind] = opened.read()
+        if ends_early(shard):
+            yield Problem(file, "cut off: what came after is lost")
 
 
 def _key(name: str) -> tuple[str, str]:
