@@ -79,7 +79,7 @@ def test_a_cut_photo_is_found_by_its_features_and_its_blurred_look() -> None:
     dice = np.random.default_rng(0)
     x, looks = random_photos(60, dice)
     smooth = np.stack(
-        [np.asarray(Image.fromarray(t[:4, :4]).resize((17, 16), Image.Resampling.BICUBIC)) for t in looks]
+        [np.asarray(Image.fromarray(t[:3, :3]).resize((17, 16), Image.Resampling.BICUBIC)) for t in looks]
     )
     looks = np.concatenate([smooth[:, :, :16], smooth[:20, :, 1:]])  # the last 20 are moved by a sixteenth
     far = np.concatenate([x, dice.permuted(x[:20], axis=1)])
