@@ -41,6 +41,7 @@ WALK = [
     "classifier",
     "prediction",
     "training",
+    "audit",
     "information",
 ]
 SURFACE = ["_graph", "_print", "cli", "__main__"]

@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regraft.audit import Audit, check
     from regraft.backbones import Backbone, load_backbone
     from regraft.classifier import Classifier
-    from regraft.config import TrainConfig
+    from regraft.config import FeatureConfig, TrainConfig
     from regraft.dataset import Dataset, ImageRecord
     from regraft.errors import BackboneError, ConfigError, DataError, ImageError, RegraftError, RunError
     from regraft.evaluation import Evaluation, Predictor, evaluate, measure
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from regraft.training import train
 
 _HOMES = {
+    "Audit": "audit",
     "Backbone": "backbones",
     "BackboneError": "errors",
     "Classifier": "classifier",
@@ -27,6 +29,7 @@ _HOMES = {
     "DataError": "errors",
     "Dataset": "dataset",
     "Evaluation": "evaluation",
+    "FeatureConfig": "config",
     "ImageError": "errors",
     "ImageRecord": "dataset",
     "Predictor": "evaluation",
@@ -36,6 +39,7 @@ _HOMES = {
     "Split": "split",
     "TrainConfig": "config",
     "Transform": "images",
+    "check": "audit",
     "evaluate": "evaluation",
     "load_backbone": "backbones",
     "measure": "evaluation",
@@ -44,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Audit",
     "Backbone",
     "BackboneError",
     "Classifier",
@@ -51,6 +56,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Evaluation",
+    "FeatureConfig",
     "ImageError",
     "ImageRecord",
     "Predictor",
@@ -61,6 +67,7 @@ __all__ = [
     "TrainConfig",
     "Transform",
     "__version__",
+    "check",
     "evaluate",
     "load_backbone",
     "measure",

@@ -35,6 +35,11 @@ def note(message: str) -> None:
     _log.info(printable(message))
 
 
+def say(message: str) -> None:
+    """Say what was done, also in a pipe."""
+    _log.warning("%s", printable(message))
+
+
 def warn(message: str) -> None:
     """Say something the user should act on, though the work goes on."""
     _log.warning("warning: %s", printable(message))

@@ -28,6 +28,27 @@ def training(document: Mapping[str, Any]) -> None:
     print(f"run: {document['run']}   ({seconds['total']:.1f} s)")
 
 
+def audit(document: Mapping[str, Any]) -> None:
+    """What `check` found, the worst first, each kind with its worst photos."""
+    counts, findings = document["counts"], document["findings"]
+    print(f"{document['photos']} photos of {len(counts)} classes can be read")
+    _table([(label, str(count)) for label, count in counts.items()])
+    for found in findings:
+        print()
+        print(f"{found['kind']}: {found['count']}   {found['why']}")
+        for line in found["classes"]:
+            print(f"  {printable(line)}")
+        for photo in found["photos"][:_MISTAKES]:
+            print(f"  {printable(photo['path'])}: {printable(photo['reason'])}")
+        if len(found["photos"]) > _MISTAKES:
+            print(f"  … and {len(found['photos']) - _MISTAKES} more; --json names all")
+    print()
+    if document["impossible"]:
+        print(f"no classifier can be trained: {document['impossible']}")
+    else:
+        print("nothing was found wrong" if not findings else "a classifier can be trained on these photos")
+
+
 def evaluation(document: Mapping[str, Any]) -> None:
     """An evaluation: the figures, each class, the surest mistakes."""
     if not document["n"]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._arguments import UsageError, Verb, given, parse
-from regraft.config import TrainConfig, read_toml
+from regraft.config import FeatureConfig, TrainConfig, read_toml
 from regraft.errors import RegraftError
 
 
@@ -52,6 +52,18 @@ class PredictOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckOptions(OutputOptions):
+    """What `check` does with what it finds."""
+
+    write: Path | None = None
+    """Save a manifest (CSV) of the photos less the offenders, for `train`."""
+
+    drop: str = "unreadable,two-labels,shared-by-splits,exact-duplicate,blank"
+    """Kinds of findings whose photos --write leaves out, with commas; there are also near-duplicate, mislabelled, tiny
+    and extreme-shape."""
+
+
+@dataclass(frozen=True, slots=True)
 class InfoOptions(OutputOptions):
     """What `info` does."""
 
@@ -62,12 +74,31 @@ class InfoOptions(OutputOptions):
 def train(arguments: Any) -> int:
     """Train a classifier.
 
-    PHOTOS is a folder that holds one folder of photos for each class. Deeper folders belong to their class; a
-    train/ val/ test/ layout is kept. Nothing in it is changed.
+    Of a folder of class folders, deeper folders belong to their class and a train/ val/ test/ layout is kept.
+    Nothing in it is changed. Copies of a photo, also resized or mirrored ones, stay on one side of the split.
     """
     from regraft import _print
 
     return _train(arguments, arguments.photos, _print.training)
+
+
+def check(arguments: Any) -> int:
+    """Find what is wrong with photos and labels.
+
+    Unreadable files, copies, one photo under two labels, photos shared by splits, labels that the other photos
+    contradict, blank, tiny and extreme photos, classes too small or twice there. Nothing is changed. Exits with 1
+    only where no classifier could be trained.
+    """
+    from regraft import _print
+    from regraft.audit import check
+
+    options = CheckOptions(**given(arguments, CheckOptions))
+    audit = check(arguments.photos, FeatureConfig(**given(arguments, FeatureConfig)))
+    _emit(audit.to_dict(), options.json, _print.audit)
+    if options.write is not None:
+        kept = audit.write_manifest(options.write, [kind.strip() for kind in options.drop.split(",")])
+        _console.say(f"{kept} of {len(audit.dataset.records)} photos are in {options.write}")
+    return 1 if audit.impossible else 0
 
 
 def demo(arguments: Any) -> int:
@@ -141,9 +172,13 @@ def info(arguments: Any) -> int:
     return 0
 
 
-_PHOTOS = "a folder of class folders, or demo:elpv"
+_PHOTOS = (
+    "a folder of class folders; a .csv, .tsv, .jsonl or .parquet of paths and labels; a .zip or .tar, also at a URL; "
+    "TFRecord or WebDataset shards; tfds:NAME, hf:NAME or demo:elpv"
+)
 _LEARNING = {"options": RunOptions, "what is learned": TrainConfig}
 VERBS = {
+    "check": Verb(check, (("photos", _PHOTOS, None),), {"options": CheckOptions, "features": FeatureConfig}),
     "train": Verb(train, (("photos", _PHOTOS, None),), _LEARNING),
     "evaluate": Verb(evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": OutputOptions}),
     "predict": Verb(

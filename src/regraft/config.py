@@ -33,14 +33,29 @@ _EFFORTS: dict[Effort, _Effort] = {
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """What decides which classifier comes out of the same photos."""
+class FeatureConfig:
+    """What decides which features a photo has."""
 
     backbone: str = "efficientnet_lite0"
     """Pretrained network, as SOURCE:NAME or NAME; `regraft info backbones` lists them."""
 
     effort: Effort = "balanced"
     """How much work a photo is worth: sets the size at which the backbone sees it."""
+
+    def __post_init__(self) -> None:
+        """Check what no type can say."""
+        if self.effort not in _EFFORTS:
+            raise ConfigError(f"unknown effort {self.effort!r}; there is {', '.join(_EFFORTS)}")
+
+    def photo_size(self, native: int) -> tuple[int, str]:
+        """Side in pixels for a backbone trained at ``native``, and the reason for it."""
+        scale, why = _EFFORTS[self.effort]
+        return (native if scale == 1.0 else round(native * scale / 32) * 32), why
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(FeatureConfig):
+    """What decides which classifier comes out of the same photos."""
 
     head: str = "logistic"
     """What learns the classes from the features: logistic, prototype or knn."""
@@ -59,19 +74,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what no type can say."""
+        FeatureConfig.__post_init__(self)  # with slots, super() would not find its class
         if min(self.val, self.test) < 0 or self.val + self.test >= 1:
             raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
-        if self.effort not in _EFFORTS:
-            raise ConfigError(f"unknown effort {self.effort!r}; there is {', '.join(_EFFORTS)}")
         if self.class_weight not in ("none", "balanced"):
             raise ConfigError(f"unknown class weight {self.class_weight!r}; there is none, balanced")
         if self.class_weight != "none" and self.head != "logistic":
             raise ConfigError(f"class_weight {self.class_weight!r} works with the head 'logistic', not {self.head!r}")
-
-    def photo_size(self, native: int) -> tuple[int, str]:
-        """Side in pixels for a backbone trained at ``native``, and the reason for it."""
-        scale, why = _EFFORTS[self.effort]
-        return (native if scale == 1.0 else round(native * scale / 32) * 32), why
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -24,7 +24,7 @@ from regraft._files import atomic_folder
 from regraft._tensorboard import EventFile
 from regraft.backbones import Backbone, load_backbone
 from regraft.classifier import Classifier
-from regraft.config import TrainConfig
+from regraft.config import FeatureConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups
 from regraft.engine import Engine
@@ -70,6 +70,7 @@ def train(
     with clock("extract"):
         extraction = extract(dataset.records, Engine(backbone))
         dataset, features, looks = readable(dataset, extraction, backbone)
+    report_problems(dataset.problems)
     with clock("duplicates"):
         together = duplicate_groups(features.digests, features.x, looks["thumbnail"])
     sides = split(dataset, (config.val, config.test), config.salt, together)
@@ -95,7 +96,7 @@ def train(
     return classifier
 
 
-def choose_backbone(config: TrainConfig) -> Backbone:
+def choose_backbone(config: FeatureConfig) -> Backbone:
     """The backbone at the size that the effort sets, said aloud with the reason."""
     native = load_backbone(config.backbone)
     size, why = config.photo_size(native.transform.size)
@@ -107,7 +108,6 @@ def readable(
     dataset: Dataset, extraction: Extraction, backbone: Backbone
 ) -> tuple[Dataset, Features, NDArray[np.void]]:
     """The photos that were decoded, their features and their looks, row for record."""
-    report_problems((*dataset.problems, *extraction.problems))
     x, looks = extraction.x, extraction.looks
     kept = ~np.isnan(x[:, 0])
     if not kept.all():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from regraft import _console
 from regraft.errors import DataError
 from regraft.images import Problem
-from regraft.sources import Entry, Listing, Side, label_of, side_of
+from regraft.sources import Entry, Listing, Side, side_of
 
 _JUNK = {"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
@@ -23,8 +24,14 @@ class Folder:
         return Path(spec).expanduser().is_dir()
 
     def list(self, spec: str) -> Listing:
-        """List the class folders of ``spec``. Raises DataError for none, or for two that NFC makes one."""
+        """List the class folders of ``spec``. Raises DataError where there are none, or it cannot be listed."""
         root = Path(spec).expanduser()
+        try:
+            return self._list(root)
+        except OSError as error:
+            raise DataError(f"{error.filename or root} cannot be listed: {(error.strerror or '').lower()}") from error
+
+    def _list(self, root: Path) -> Listing:
         folders, files = _children(root)
         sides = {f: side_of(f.name) for f in folders}
         entries: list[Entry] = []
@@ -57,11 +64,9 @@ def _list_classes(
 ) -> None:
     names: dict[str, Path] = {}
     for folder in _children(root)[0]:
-        label = label_of(os.fsencode(folder.name).decode("utf-8", "replace"))
+        label = unicodedata.normalize("NFC", os.fsencode(folder.name).decode("utf-8", "replace"))
         if label in names:
-            raise DataError(
-                f"{root} has two folders called {label!r} that differ only in their Unicode form; rename one of them"
-            )
+            _console.warn(f"{root} has two folders called {label!r} in different Unicode forms: taken as one class")
         names[label] = folder
         before = len(entries)
         for path in _walk(folder, problems):
@@ -92,18 +97,24 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[Path]:
             problems.append(Problem(current, f"cannot be listed: {(error.strerror or str(error)).lower()}"))
             continue
         yield from files
+        for sub in folders:
+            if sub.suffix.lower() in _IMAGE_SUFFIXES:
+                problems.append(Problem(sub, "a folder called like a photo; the photos in it count"))
         stack.extend(reversed(folders))
 
 
 def _children(folder: Path) -> tuple[list[Path], list[Path]]:
     """Folders and other entries of ``folder``, each sorted by name; hidden ones and system litter passed over."""
-    try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except PermissionError as error:
-        raise DataError(f"{folder} cannot be listed: permission denied") from error
     folders: list[Path] = []
     files: list[Path] = []
-    for entry in found:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if not entry.name.startswith(".") and entry.name.lower() not in _JUNK:
-            (folders if entry.is_dir() else files).append(folder / entry.name)
+            (folders if _is_folder(entry) else files).append(folder / entry.name)
     return folders, files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: reading it will say so
+        return False
