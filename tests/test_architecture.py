@@ -42,6 +42,7 @@ WALK = [
     "prediction",
     "training",
     "audit",
+    "shards",
     "information",
 ]
 SURFACE = ["_graph", "_print", "cli", "__main__"]

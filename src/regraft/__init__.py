@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from regraft.audit import Audit, check
     from regraft.backbones import Backbone, load_backbone
     from regraft.classifier import Classifier
-    from regraft.config import FeatureConfig, TrainConfig
+    from regraft.config import FeatureConfig, ShardConfig, TrainConfig
     from regraft.dataset import Dataset, ImageRecord
     from regraft.errors import BackboneError, ConfigError, DataError, ImageError, RegraftError, RunError
     from regraft.evaluation import Evaluation, Predictor, evaluate, measure
     from regraft.images import Problem, Transform
+    from regraft.shards import shard
     from regraft.split import Split, split
     from regraft.training import train
 
@@ -36,6 +37,7 @@ _HOMES = {
     "Problem": "images",
     "RegraftError": "errors",
     "RunError": "errors",
+    "ShardConfig": "config",
     "Split": "split",
     "TrainConfig": "config",
     "Transform": "images",
@@ -43,6 +45,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "load_backbone": "backbones",
     "measure": "evaluation",
+    "shard": "shards",
     "split": "split",
     "train": "training",
 }
@@ -63,6 +66,7 @@ __all__ = [
     "Problem",
     "RegraftError",
     "RunError",
+    "ShardConfig",
     "Split",
     "TrainConfig",
     "Transform",
@@ -71,6 +75,7 @@ __all__ = [
     "evaluate",
     "load_backbone",
     "measure",
+    "shard",
     "split",
     "train",
 ]

@@ -49,6 +49,18 @@ def audit(document: Mapping[str, Any]) -> None:
         print("nothing was found wrong" if not findings else "a classifier can be trained on these photos")
 
 
+def shards(document: Mapping[str, Any]) -> None:
+    """What `shard` wrote."""
+    print(f"{document['photos']} photos of {len(document['classes'])} classes in {document['out']}")
+    _table([(shard["file"], str(shard["photos"])) for shard in document["shards"]])
+    if document["problems"]:
+        print(f"{len(document['problems'])} files left out:")
+        for problem in document["problems"][:_MISTAKES]:
+            print(f"  {printable(problem['path'])}: {printable(problem['reason'])}")
+        if len(document["problems"]) > _MISTAKES:
+            print(f"  … and {len(document['problems']) - _MISTAKES} more; --json names all")
+
+
 def evaluation(document: Mapping[str, Any]) -> None:
     """An evaluation: the figures, each class, the surest mistakes."""
     if not document["n"]:

@@ -99,7 +99,9 @@ def _varint(value: int) -> bytes:
 
 
 def _field(number: int, data: bytes) -> bytes:
-    return bytes([number << 3 | _BYTES]) + _varint(len(data)) + data
+    length = len(data)
+    head = bytes((number << 3 | _BYTES, length)) if length < 128 else bytes((number << 3 | _BYTES,)) + _varint(length)
+    return head + data
 
 
 def _features(data: bytes, base: int) -> dict[str, Feature]:

@@ -32,6 +32,7 @@ from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head, softmax
 from regraft.images import Pixels, Problem, Transform, read
+from regraft.sources import Entry
 
 SCHEMA = 1
 """Number of the run folder's layout. A reader takes its own and all before it."""
@@ -39,8 +40,8 @@ SCHEMA = 1
 MANY = 8
 """From so many photos on, the engine is compiled for throughput."""
 
-Photo = ImageRecord | str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
-"""A dataset's record, a path, a file's bytes, a Pillow image, or RGB pixels (H, W, 3)."""
+Photo = ImageRecord | Entry | str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+"""A dataset's record, what a source lists, a path, a file's bytes, a Pillow image, or RGB pixels (H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,9 @@ def _loader(photo: Photo, transform: Transform) -> Loader:
         return lambda: _pixels_of_array(photo, transform)
     if isinstance(photo, bytes):
         return lambda: transform.load(photo)
-    path = photo.path if isinstance(photo, ImageRecord) else Path(photo)
-    return lambda: transform.load(read(path))
+    if isinstance(photo, ImageRecord | Entry):
+        return lambda: transform.load(read(photo.path, photo.part))
+    return lambda: transform.load(read(Path(photo)))
 
 
 def _pixels_of_array(array: NDArray[np.uint8], transform: Transform) -> Pixels:
@@ -235,6 +237,6 @@ def _pixels_of_array(array: NDArray[np.uint8], transform: Transform) -> Pixels:
 
 
 def _path_of(photo: Photo, index: int) -> Path:
-    if isinstance(photo, ImageRecord):
+    if isinstance(photo, ImageRecord | Entry):
         return photo.path
     return Path(photo) if isinstance(photo, str | os.PathLike) else Path(f"<photo {index}>")

@@ -17,7 +17,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._arguments import UsageError, Verb, given, parse
-from regraft.config import FeatureConfig, TrainConfig, read_toml
+from regraft.config import FeatureConfig, ShardConfig, TrainConfig, read_toml
 from regraft.errors import RegraftError
 
 
@@ -64,6 +64,14 @@ class CheckOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class ShardOptions(OutputOptions):
+    """Where shards go."""
+
+    out: Path = Path("shards")
+    """Folder for the shards; what this command wrote there before is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
 class InfoOptions(OutputOptions):
     """What `info` does."""
 
@@ -99,6 +107,21 @@ def check(arguments: Any) -> int:
         kept = audit.write_manifest(options.write, [kind.strip() for kind in options.drop.split(",")])
         _console.say(f"{kept} of {len(audit.dataset.records)} photos are in {options.write}")
     return 1 if audit.impossible else 0
+
+
+def shard(arguments: Any) -> int:
+    """Write photos as TFRecord or WebDataset shards.
+
+    Files that cannot be read are named and left out. A train/ val/ test/ layout, or a split in a manifest, is kept:
+    each side gets shards of its own.
+    """
+    from regraft import _print
+    from regraft.shards import shard
+
+    options = ShardOptions(**given(arguments, ShardOptions))
+    document = shard(arguments.photos, options.out, ShardConfig(**given(arguments, ShardConfig)))
+    _emit(document, options.json, _print.shards)
+    return 0
 
 
 def demo(arguments: Any) -> int:
@@ -151,7 +174,7 @@ def predict(arguments: Any) -> int:
     from regraft.prediction import predict
 
     output = PredictOptions(**given(arguments, PredictOptions))
-    predictions = predict(Classifier.load(arguments.run), [Path(p) for p in arguments.photos], output.top)
+    predictions = predict(Classifier.load(arguments.run), arguments.photos, output.top)
     if output.json:
         _emit([p.to_dict() for p in predictions], True)
     else:
@@ -182,8 +205,11 @@ VERBS = {
     "train": Verb(train, (("photos", _PHOTOS, None),), _LEARNING),
     "evaluate": Verb(evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": OutputOptions}),
     "predict": Verb(
-        predict, (("run", "a run folder", None), ("photos", "photos, or folders", "+")), {"options": PredictOptions}
+        predict,
+        (("run", "a run folder", None), ("photos", "photos, folders of photos, other sources", "+")),
+        {"options": PredictOptions},
     ),
+    "shard": Verb(shard, (("photos", _PHOTOS, None),), {"options": ShardOptions, "shards": ShardConfig}),
     "info": Verb(info, (("what", "a run folder, backbones or cache", "?"),), {"options": InfoOptions}),
     "demo": Verb(demo, (), _LEARNING),
 }

@@ -98,6 +98,38 @@ class TrainConfig(FeatureConfig):
         return tomli_w.dumps(asdict(self))
 
 
+@dataclass(frozen=True, slots=True)
+class ShardConfig:
+    """What shards look like."""
+
+    format: Literal["tfrecord", "webdataset"] = "tfrecord"
+    """tfrecord for TensorFlow, in the schema of its Inception pipeline; webdataset for torch and others."""
+
+    shards: int | None = None
+    """How many shards each side of the split has; not with --per-shard."""
+
+    per_shard: int | None = None
+    """How many photos a shard has: 1024, unless the number of shards is given."""
+
+    workers: int | None = None
+    """Threads that read and decode; as many as there are cores."""
+
+    labels: Path | None = None
+    """Text file with the class names in index order, one a line; by default they are sorted."""
+
+    background: bool = False
+    """Number classes from 1, as TensorFlow's Inception pipeline does; 0 is then called background."""
+
+    def __post_init__(self) -> None:
+        """Check what no type can say."""
+        if self.shards is not None and self.per_shard is not None:
+            raise ConfigError("--shards and --per-shard say the same thing twice; type one of them")
+        for name in ("shards", "per_shard", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; wanted at least 1")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The options of a TOML file. Raises ConfigError where it cannot be read."""
     import tomllib

@@ -12,7 +12,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,46 @@ class Transform:
     def from_dict(cls, values: dict[str, Any]) -> Transform:
         """Inverse of `to_dict`."""
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+class Portable(NamedTuple):
+    """A photo in bytes that any reader shows alike: JPEG or PNG, upright, opaque, 8 bits, sRGB.
+
+    Attributes:
+        data: the file's bytes.
+        format: ``JPEG`` or ``PNG``.
+        width, height: in pixels.
+    """
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+
+
+def portable(data: bytes) -> Portable:
+    """``data`` as it is where any reader shows it alike, else decoded and encoded again as JPEG of quality 95.
+
+    Raises:
+        ImageError: it cannot be decoded to its end.
+    """
+    image, (width, height) = _decode(data, 1)  # a JPEG at an eighth of its size: a cut shows all the same
+    with Image.open(io.BytesIO(data), formats=_formats(data)) as header:
+        profile = header.info.get("icc_profile")
+        plain = (
+            header.format in ("JPEG", "PNG")
+            and header.mode in ("RGB", "L")
+            and "transparency" not in header.info
+            and image.getexif().get(_ORIENTATION, 1) == 1
+            and (header.format == "PNG" or header.getexif().get(_ORIENTATION, 1) == 1)
+            and not (profile and _transform_to_srgb(profile, header.mode))
+        )
+        if plain:
+            return Portable(data, str(header.format), width, height)
+    image = decode(data)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95, subsampling=0)
+    return Portable(file.getvalue(), "JPEG", image.width, image.height)
 
 
 def read(path: Path, part: Part | None = None) -> bytes:

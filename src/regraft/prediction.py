@@ -7,6 +7,7 @@ Surprise: a file that cannot be read is answered too, with its error, and stops 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ import numpy as np
 from regraft import _console
 from regraft.classifier import Classifier
 from regraft.dataset import looks_like_an_image
-from regraft.errors import ConfigError, ImageError
+from regraft.errors import ConfigError, DataError, ImageError
 from regraft.images import Problem
+from regraft.sources import Entry, Source, find_source
+from regraft.sources.folder import Folder
 
 CHUNK = 4096
 """Photos held at once; memory does not grow with the number of files."""
@@ -45,12 +48,13 @@ class Prediction:
         return {"path": str(self.path), "top": [{"label": label, "probability": p} for label, p in self.top]}
 
 
-def predict(classifier: Classifier, paths: Sequence[Path], top: int = 1) -> list[Prediction]:
+def predict(classifier: Classifier, paths: Sequence[str | os.PathLike[str]], top: int = 1) -> list[Prediction]:
     """Classify files, and all photos under folders.
 
     Args:
         classifier: what to ask.
-        paths: files are always answered; of a folder only what looks like an image, hidden files passed over.
+        paths: files are always answered; of a folder only what looks like an image, hidden files passed over; of
+            anything else that `Dataset.open` takes, the photos it lists.
         top: how many classes each answer holds, at least 1.
 
     Raises:
@@ -58,16 +62,17 @@ def predict(classifier: Classifier, paths: Sequence[Path], top: int = 1) -> list
     """
     if top < 1:
         raise ConfigError(f"--top is {top}; wanted at least 1")
-    files = [file for path in paths for file in _files(path)]
+    photos = [photo for path in paths for photo in _photos(os.fspath(path))]
     result: list[Prediction] = []
-    for start in range(0, len(files), CHUNK):
-        chunk = files[start : start + CHUNK]
+    for start in range(0, len(photos), CHUNK):
+        chunk = photos[start : start + CHUNK]
         problems: dict[Path, str] = {}
 
         def note(problem: Problem, found: dict[Path, str] = problems) -> None:
             found[problem.path] = problem.reason
 
-        for path, row in zip(chunk, classifier.predict_proba(chunk, on_problem=note), strict=True):
+        for photo, row in zip(chunk, classifier.predict_proba(chunk, on_problem=note), strict=True):
+            path = photo.path if isinstance(photo, Entry) else photo
             if path in problems:
                 result.append(Prediction(path, error=problems[path]))
             else:
@@ -76,10 +81,30 @@ def predict(classifier: Classifier, paths: Sequence[Path], top: int = 1) -> list
     return result
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
+def _photos(spec: str) -> Iterator[Path | Entry]:
+    """A file, all photos in a folder, or those that any other source lists, whatever their labels."""
+    source, path = _source_of(spec), Path(spec)
+    if source is not None:
+        listing = source.list(spec)
+        for problem in listing.problems:
+            _console.warn(f"left out {problem.path}: {problem.reason}")
+        yield from listing.entries
+    elif path.is_dir():
+        yield from _files(path)
+    else:
         yield path
-        return
+
+
+def _source_of(spec: str) -> Source | None:
+    """What lists the photos of ``spec``; None for what is a photo, or a folder of photos, itself."""
+    try:
+        source = find_source(spec)
+    except DataError:
+        return None
+    return None if isinstance(source, Folder) else source
+
+
+def _files(path: Path) -> Iterator[Path]:
     found = 0
     for file in sorted(path.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
