@@ -154,7 +154,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
 @given(st.data())
 def test_damaged_bytes_never_raise_anything_else(data: st.DataObject) -> None:
     whole = bytearray(
-        encode(gradient(24, 16), data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])))
+        encode(gradient(24, 16), data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])))
     )
     for _ in range(data.draw(st.integers(1, 5))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

@@ -7,6 +7,7 @@ Surprise: nothing is changed. What it finds can be left out of a manifest that `
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import unicodedata
@@ -19,6 +20,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft import _console
 from regraft._files import atomic_file
 from regraft.config import FeatureConfig
 from regraft.dataset import Dataset
@@ -162,12 +164,12 @@ class Audit:
     def write_manifest(self, path: Path, kinds: Collection[str] = DROPPED) -> int:
         """Write the photos less the offenders of ``kinds`` as CSV that `train` takes; returns how many are in it.
 
+        A photo whose name no text file can hold, as it is no Unicode, is left out with a warning.
+
         Raises:
             ConfigError: there is no such kind, or ``path`` is taken.
-            DataError: no photo is left, or one has a name that a text file cannot hold.
+            DataError: no photo is left.
         """
-        import csv
-
         for kind in kinds:
             if kind not in KINDS:
                 raise ConfigError(f"unknown kind {kind!r}; there is {', '.join(KINDS)}")
@@ -175,17 +177,15 @@ class Audit:
             raise ConfigError(f"{path} is there already; type another name, or delete it")
         gone = {s.path for f in self.findings if f.kind in kinds for s in f.photos if s.drop}
         kept = [record for record in self.dataset.records if record.path not in gone]
-        if not kept:
+        rows = [(_relative(r.path, path), r.label, r.split or "", r.group or "") for r in kept]
+        written = [row for row in rows if _is_unicode(row[0])]
+        if len(written) < len(rows):
+            _console.warn(f"{len(rows) - len(written)} photos are not in {path}: their names are not Unicode")
+        if not written:
             raise DataError("no photo would be left; type fewer kinds after --drop")
         with atomic_file(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["path", "label", "split", "group"])
-            for record in kept:
-                try:
-                    rows.writerow([_relative(record.path, path), record.label, record.split or "", record.group or ""])
-                except UnicodeEncodeError as error:
-                    raise DataError(f"{record.path} has a name that is not Unicode; rename it") from error
-        return len(kept)
+            csv.writer(file, lineterminator="\n").writerows([("path", "label", "split", "group"), *written])
+        return len(written)
 
 
 def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -> Audit:
@@ -361,6 +361,14 @@ def _forms(dataset: Dataset) -> list[str]:
     for record in dataset.records:
         forms[record.label] |= {p for p in record.path.parts if unicodedata.normalize("NFC", p) == record.label}
     return sorted(label for label, names in forms.items() if len(names) > 1)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _relative(path: Path, manifest: Path) -> str:

@@ -21,7 +21,7 @@ from regraft.dataset import looks_like_an_image
 from regraft.errors import ConfigError, DataError, ImageError
 from regraft.images import Problem
 from regraft.sources import Entry, Source, find_source
-from regraft.sources.folder import Folder
+from regraft.sources.folder import IMAGE_SUFFIXES, Folder
 
 CHUNK = 4096
 """Photos held at once; memory does not grow with the number of files."""
@@ -105,19 +105,22 @@ def _source_of(spec: str) -> Source | None:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    """What looks like a photo in a folder, or is called like one: of the latter whatever is wrong will be told."""
     found = 0
     for file in sorted(path.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if not hidden and file.is_file() and _is_photo(file):
+        if not hidden and (file.suffix.lower() in IMAGE_SUFFIXES or _is_photo(file)):
             found += 1
             yield file
     if not found:
         _console.warn(f"no photo was found in {path}")
 
 
-def _is_photo(path: Path) -> bool:
+def _is_photo(file: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            return looks_like_an_image(file.read(16))
+        if not file.is_file():  # a pipe would keep us waiting
+            return False
+        with file.open("rb") as opened:
+            return looks_like_an_image(opened.read(16))
     except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+        raise ImageError(f"{file} cannot be read: {error.strerror}") from error

@@ -13,7 +13,7 @@ from regraft.images import Problem
 from regraft.sources import Entry, Listing, Side, side_of
 
 _JUNK = {"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 
 
 class Folder:
@@ -38,7 +38,7 @@ class Folder:
         problems = [
             Problem(f, "lies beside the class folders, in none of them")
             for f in files
-            if f.suffix.lower() in _IMAGE_SUFFIXES
+            if f.suffix.lower() in IMAGE_SUFFIXES
         ]
         empty: list[str] = []
         if _is_split_layout(sides):
@@ -98,7 +98,7 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[Path]:
             continue
         yield from files
         for sub in folders:
-            if sub.suffix.lower() in _IMAGE_SUFFIXES:
+            if sub.suffix.lower() in IMAGE_SUFFIXES:
                 problems.append(Problem(sub, "a folder called like a photo; the photos in it count"))
         stack.extend(reversed(folders))
 
