@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
+from regraft._files import cache_folder
 from regraft.backbones import load_backbone
 from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups, near_duplicates
@@ -79,7 +80,7 @@ def test_a_cut_photo_is_found_by_its_features_and_its_blurred_look() -> None:
     dice = np.random.default_rng(0)
     x, looks = random_photos(60, dice)
     smooth = np.stack(
-        [np.asarray(Image.fromarray(t[:3, :3]).resize((17, 16), Image.Resampling.BICUBIC)) for t in looks]
+        [np.asarray(Image.fromarray(t[:4, :4]).resize((17, 16), Image.Resampling.BICUBIC)) for t in looks]
     )
     looks = np.concatenate([smooth[:, :, :16], smooth[:20, :, 1:]])  # the last 20 are moved by a sixteenth
     far = np.concatenate([x, dice.permuted(x[:20], axis=1)])
@@ -88,6 +89,20 @@ def test_a_cut_photo_is_found_by_its_features_and_its_blurred_look() -> None:
     found = near_duplicates(near, looks).tolist()
     assert all(j == i + 60 for i, j in found)
     assert len(found) >= 18
+
+
+def test_the_answer_is_cached_for_the_same_photos_in_any_order() -> None:
+    dice = np.random.default_rng(0)
+    x, looks = random_photos(50, dice)
+    x[49], looks[49] = x[7], looks[7, :, ::-1]
+    names = [f"{i:02}" for i in range(50)]
+    assert duplicate_groups(names, x, looks, "engine") == [[7, 49]]
+    nothing = np.zeros_like(x)
+    assert duplicate_groups(names[::-1], nothing, looks[::-1], "engine") == [[0, 42]]
+    assert duplicate_groups(names[:49], x[:49], looks[:49], "engine") == []
+    (file,) = [p for p in (cache_folder() / "duplicates").iterdir() if p.read_text() != "[]\n"]
+    file.write_text("[")
+    assert duplicate_groups(names, x, looks, "engine") == [[7, 49]]
 
 
 def test_blank_photos_are_not_copies_of_each_other() -> None:

@@ -203,13 +203,14 @@ def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -
     """
     backbone = choose_backbone(config or FeatureConfig())
     dataset = Dataset.open(photos)
-    extraction = extract(dataset.records, Engine(backbone))
+    engine = Engine(backbone)
+    extraction = extract(dataset.records, engine)
     unreadable = (*dataset.problems, *extraction.problems)
     findings = [Finding("unreadable", tuple(Suspect(p.path, "", p.reason) for p in unreadable))]
     if len(extraction.problems) == len(dataset.records):
         return Audit(dataset, tuple(findings), np.empty(0, np.float32), "no photo can be read")
     dataset, features, looks = readable(dataset, extraction, backbone)
-    groups = duplicate_groups(features.digests, features.x, looks["thumbnail"])
+    groups = duplicate_groups(features.digests, features.x, looks["thumbnail"], engine.fingerprint)
     probabilities = out_of_fold(features, groups)
     margins = _margins(probabilities, features.y)
     findings += [

@@ -7,17 +7,23 @@ Surprise: how alike is alike depends on the photos: solar cells that differ are 
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._files import atomic_file, cache_folder, digest_json, write_json
 from regraft.images import THUMBNAIL, Pixels
 
 Matrix = NDArray[np.float32]
 Pairs = NDArray[np.int64]
+
+VERSION = 1
+"""Part of the cache's key: to be raised when the same photos would give other pairs."""
 
 SAME_LOOK = 0.995
 """Correlation of thumbnails from which two photos are one resized, recompressed or mirrored: those had 0.998 and more
@@ -35,7 +41,9 @@ _EXACT_ROWS = 20_000  # above, an index that looks only into the nearest of its 
 _BLOCK = 4096
 
 
-def duplicate_groups(digests: Sequence[str], x: Matrix, thumbnails: Pixels) -> list[list[int]]:
+def duplicate_groups(
+    digests: Sequence[str], x: Matrix, thumbnails: Pixels, fingerprint: str | None = None
+) -> list[list[int]]:
     """Groups of rows that show the same picture: byte-equal, resized, recompressed, mirrored, or cut a little.
 
     A perceptual hash (the thumbnail, less what all thumbnails share) finds copies of the whole picture; features,
@@ -46,6 +54,7 @@ def duplicate_groups(digests: Sequence[str], x: Matrix, thumbnails: Pixels) -> l
         digests: N content digests.
         x: ``(N, D)`` float32 features.
         thumbnails: ``(N, 16, 16)`` uint8.
+        fingerprint: of what computed the features; with it, the answer is cached for the same photos.
 
     Returns:
         Groups of two and more, each ascending, in order of their first members.
@@ -53,7 +62,15 @@ def duplicate_groups(digests: Sequence[str], x: Matrix, thumbnails: Pixels) -> l
     rows: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         rows[digest].append(index)
-    firsts = np.array([same[0] for same in rows.values()], np.int64)
+    distinct = sorted(rows)  # the order of the files must not matter
+    key = digest_json([VERSION, fingerprint, distinct])
+    near = _cached_pairs(key) if fingerprint else None
+    if near is None:
+        firsts = np.array([rows[digest][0] for digest in distinct], np.int64)
+        near = [(distinct[i], distinct[j]) for i, j in near_duplicates(x, thumbnails, firsts).tolist()]
+        if fingerprint:
+            with atomic_file(_cache_file(key)) as file:
+                write_json(file, near)
     parent = list(range(len(digests)))
 
     def find(i: int) -> int:
@@ -61,15 +78,25 @@ def duplicate_groups(digests: Sequence[str], x: Matrix, thumbnails: Pixels) -> l
             parent[i] = i = parent[parent[i]]
         return i
 
-    near = firsts[near_duplicates(x, thumbnails, firsts)]
     equal = [(same[0], other) for same in rows.values() for other in same[1:]]
-    for i, j in [*equal, *near.tolist()]:
+    for i, j in [*equal, *((rows[a][0], rows[b][0]) for a, b in near)]:
         one, other = find(i), find(j)
         parent[max(one, other)] = min(one, other)
     groups: dict[int, list[int]] = defaultdict(list)
     for index in range(len(digests)):
         groups[find(index)].append(index)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _cache_file(key: str) -> Path:
+    return cache_folder() / "duplicates" / f"{key[:32]}.json"
+
+
+def _cached_pairs(key: str) -> list[tuple[str, str]] | None:
+    try:
+        return [(a, b) for a, b in json.loads(_cache_file(key).read_text(encoding="utf-8"))]
+    except (OSError, ValueError):  # not there, or damaged: computed again
+        return None
 
 
 def near_duplicates(x: Matrix, thumbnails: Pixels, rows: Pairs | None = None) -> Pairs:

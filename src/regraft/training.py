@@ -68,11 +68,12 @@ def train(
         dataset = Dataset.open(photos)
         require_two_classes(dataset)  # told now, not after minutes of extraction
     with clock("extract"):
-        extraction = extract(dataset.records, Engine(backbone))
+        engine = Engine(backbone)
+        extraction = extract(dataset.records, engine)
         dataset, features, looks = readable(dataset, extraction, backbone)
     report_problems(dataset.problems)
     with clock("duplicates"):
-        together = duplicate_groups(features.digests, features.x, looks["thumbnail"])
+        together = duplicate_groups(features.digests, features.x, looks["thumbnail"], engine.fingerprint)
     sides = split(dataset, (config.val, config.test), config.salt, together)
     check_trainable(dataset, sides)
     with atomic_folder(folder) as fresh:
