@@ -32,8 +32,11 @@ MAX_BYTES = 256 * 2**20
 """A larger file is refused unread."""
 
 MAX_PIXELS = 100_000_000
-"""The most pixels that are held at once (Pillow takes 4 bytes for each, 400 MB); half as many where they must be
-converted or turned, which takes a copy. A larger JPEG is decoded scaled down, unless it is progressive."""
+"""The most pixels that are held at once: Pillow takes 4 bytes for each, 400 MB. A larger JPEG is decoded scaled down,
+unless it is progressive."""
+
+MAX_CONVERTED = 40_000_000
+"""The most where they must be converted or turned, which takes copies."""
 
 THUMBNAIL = 16
 """Side of a thumbnail, in pixels."""
@@ -274,7 +277,7 @@ def _check_cost(image: Image.Image) -> None:
     # A PNG that has not told of EXIF yet would be decoded whole to look for it.
     turned = ("exif" in image.info or image.format == "TIFF") and image.getexif().get(_ORIENTATION, 1) != 1
     as_it_is = image.mode == "RGB" and not turned
-    limit = MAX_PIXELS if as_it_is else MAX_PIXELS // 2
+    limit = MAX_PIXELS if as_it_is else MAX_CONVERTED
     if width * height > limit:
         raise ImageError(f"{width}×{height} pixels, more than the {limit:,} of this kind that are decoded at once")
 
