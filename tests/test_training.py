@@ -130,4 +130,7 @@ def test_default_names_are_free_and_safe(tmp_path: Path, monkeypatch: pytest.Mon
     Path("runs/my-photos").mkdir(parents=True)
     assert run_folder("my photos", None, False) == Path("runs/my-photos-2")
     assert run_folder("demo:elpv", None, False) == Path("runs/elpv")
+    assert run_folder("http://host/x/flower_photos.tgz#sha256=00", None, False) == Path("runs/flower_photos")
+    assert run_folder("data/photos.csv", None, False) == Path("runs/photos")
+    assert run_folder("tfds:cats_vs_dogs", None, False) == Path("runs/tfds-cats_vs_dogs")
     assert run_folder(".", None, False) == Path("runs") / tmp_path.name

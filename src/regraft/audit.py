@@ -88,8 +88,7 @@ class Suspect:
         label: its label; empty where it has none that could be read.
         reason: what is the matter with it.
         score: how bad, where that can be said; the lower the worse.
-        others: the photos it goes with.
-        drop: whether leaving this one out mends it; of copies one is kept.
+        others: the photos it goes with; of copies, the one to keep.
     """
 
     path: Path
@@ -97,7 +96,6 @@ class Suspect:
     reason: str
     score: float | None = None
     others: tuple[Path, ...] = ()
-    drop: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ class Audit:
                 raise ConfigError(f"unknown kind {kind!r}; there is {', '.join(KINDS)}")
         if path.exists():
             raise ConfigError(f"{path} is there already; type another name, or delete it")
-        gone = {s.path for f in self.findings if f.kind in kinds for s in f.photos if s.drop}
+        gone = {s.path for f in self.findings if f.kind in kinds for s in f.photos}
         kept = [record for record in self.dataset.records if record.path not in gone]
         rows = [(_relative(r.path, path), r.label, r.split or "", r.group or "") for r in kept]
         written = [row for row in rows if _is_unicode(row[0])]

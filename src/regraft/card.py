@@ -27,6 +27,7 @@ def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "",
         f"{data['photos']} photos: {counts['train']} train, {counts['val']} val, {counts['test']} test; "
         f"{len(metrics['problems'])} files were left out. Digest `{data['digest'][:16]}`.",
+        *_copies(metrics.get("duplicate_groups")),
         "",
         "## Measured",
         "",
@@ -45,6 +46,13 @@ def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _copies(found: Mapping[str, int] | None) -> list[str]:
+    """Runs made before copies were looked for do not tell."""
+    if not found or not found["groups"]:
+        return []
+    return [f"{found['photos']} photos are copies of each other, in {found['groups']} groups, each on one side."]
 
 
 def _measured(evaluation: Mapping[str, Any], side: str) -> list[str]:

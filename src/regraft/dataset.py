@@ -86,7 +86,8 @@ class Dataset:
         if listing.empty_classes:
             _console.warn(f"classes without any photo are left out: {', '.join(listing.empty_classes)}")
         if not records:
-            raise DataError(f"no photo was found in {os.fspath(spec)}; {len(problems)} other files were")
+            first = f": {problems[0].path}: {problems[0].reason}" if problems else ""
+            raise DataError(f"no photo was found in {os.fspath(spec)}; {len(problems)} other files were{first}")
         return cls(tuple(records), _classes(records), tuple(problems))
 
     @property

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -171,23 +173,24 @@ def portable(data: bytes) -> Portable:
     Raises:
         ImageError: it cannot be decoded to its end.
     """
-    image, (width, height) = _decode(data, 1)  # a JPEG at an eighth of its size: a cut shows all the same
-    with Image.open(io.BytesIO(data), formats=_formats(data)) as header:
-        profile = header.info.get("icc_profile")
-        plain = (
-            header.format in ("JPEG", "PNG")
-            and header.mode in ("RGB", "L")
-            and "transparency" not in header.info
-            and image.getexif().get(_ORIENTATION, 1) == 1
-            and (header.format == "PNG" or header.getexif().get(_ORIENTATION, 1) == 1)
-            and not (profile and _transform_to_srgb(profile, header.mode))
-        )
-        if plain:
-            return Portable(data, str(header.format), width, height)
-    image = decode(data)
+    with _opened(data) as image:
+        width, height = image.size
+        if _is_plain(image):
+            _load(image, 1)  # a JPEG at an eighth of its size: a cut shows all the same
+            if image.getexif().get(_ORIENTATION, 1) == 1:
+                return Portable(data, str(image.format), width, height)
+    whole = decode(data)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=95, subsampling=0)
-    return Portable(file.getvalue(), "JPEG", image.width, image.height)
+    whole.save(file, "JPEG", quality=95, subsampling=0)
+    return Portable(file.getvalue(), "JPEG", whole.width, whole.height)
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Whether a file that is open, but not decoded, shows right without regard to EXIF, profile or transparency."""
+    if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L") or "transparency" in image.info:
+        return False
+    profile = image.info.get("icc_profile")
+    return not (profile and _transform_to_srgb(profile, image.mode))
 
 
 def read(path: Path, part: Part | None = None) -> bytes:
@@ -231,18 +234,30 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
 
 def _decode(data: bytes, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
     """The photo, and its own size in pixels."""
+    with _opened(data) as image:
+        size = image.size
+        _load(image, at_least)
+        return _to_rgb(_upright(image)), size
+
+
+def _load(image: Image.Image, at_least: int | None) -> None:
+    """Decode what is open."""
+    if "progressive" in image.info:  # its coefficients are held for all of it, however small it is decoded
+        _check_cost(image)
+    if at_least is not None:
+        image.draft("RGB", (at_least, at_least))
+    _check_cost(image)
+    image.load()
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The file's header, read. Whatever goes wrong while it is open becomes an ImageError."""
     if not data:
         raise ImageError("empty file (0 bytes)")
     try:
         with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
-            size = image.size
-            if "progressive" in image.info:  # its coefficients are held for all of it, however small it is decoded
-                _check_cost(image)
-            if at_least is not None:
-                image.draft("RGB", (at_least, at_least))
-            _check_cost(image)
-            image.load()
-            return _to_rgb(_upright(image)), size
+            yield image
     except UnidentifiedImageError as error:
         raise ImageError("not an image that can be read (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC)") from error
     except Image.DecompressionBombError as error:

@@ -28,6 +28,7 @@ from regraft.images import Portable, Problem, portable
 from regraft.sources import SIDES, Side, label_of
 
 _INDEX = "shards.json"
+_BATCH = 8  # photos a thread takes at a time
 _PREFIX: dict[Side | None, str] = {"train": "train", "val": "validation", "test": "test", None: "photos"}
 
 
@@ -109,11 +110,16 @@ def _encoded(
         except ImageError as error:
             return Problem(record.path, str(error))
 
-    for result in _in_order(encode, records, config.workers or os.cpu_count() or 1):
-        if isinstance(result, Problem):
-            problems.append(result)
-        else:
-            yield result
+    def encode_all(batch: list[ImageRecord]) -> list[Any]:
+        return [encode(record) for record in batch]
+
+    batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
+    for results in _in_order(encode_all, batches, config.workers or os.cpu_count() or 1):
+        for result in results:
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                yield result
 
 
 def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
@@ -122,7 +128,7 @@ def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int
     with ThreadPoolExecutor(workers) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > 8 * workers:
+            if len(waiting) > 3 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -35,6 +35,8 @@ from regraft.heads import Head, LogisticRegression, OnStep, Step, softmax
 from regraft.images import Problem
 from regraft.split import Split, split
 
+_NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
+
 
 def train(
     photos: str | os.PathLike[str],
@@ -181,7 +183,8 @@ def report_problems(problems: Sequence[Problem], shown: int = 10) -> None:
 def run_folder(photos: str | os.PathLike[str], out: str | os.PathLike[str] | None, overwrite: bool) -> Path:
     """Where the run will be. Raises RunError where something else is there already."""
     if out is None:
-        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", Path(os.fspath(photos)).resolve().name) or "photos"
+        name = re.sub(r"[#?].*$", "", os.fspath(photos)) if "://" in os.fspath(photos) else os.fspath(photos)
+        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(name).resolve().name)) or "photos"
         base = Path("runs") / stem.removeprefix("demo-")
         taken = (base.with_name(f"{base.name}-{i}") for i in range(2, 10**6))
         return base if overwrite or not base.exists() else next(path for path in taken if not path.exists())

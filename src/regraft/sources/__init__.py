@@ -94,9 +94,16 @@ def label_of(text: str) -> str:
 
 
 def read_labels(folder: Path) -> list[str]:
-    """The class names in ``labels.txt`` in ``folder``, one a line in index order; none where there is no such file."""
+    """The class names in ``labels.txt`` in ``folder``, one a line in index order; none where there is no such file.
+
+    Raises:
+        DataError: it is not UTF-8 text.
+    """
     file = folder / "labels.txt"
-    return [label_of(line) for line in file.read_text("utf-8-sig").splitlines()] if file.is_file() else []
+    try:
+        return [label_of(line) for line in file.read_text("utf-8-sig").splitlines()] if file.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from error
 
 
 def find_source(spec: str) -> Source:
