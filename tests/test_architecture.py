@@ -81,10 +81,21 @@ def test_no_import_of_our_own_hides_in_a_function() -> None:
                 assert not hidden, f"{path.name}: {node.name} hides an import"
 
 
+def code_lines(path: Path) -> int:
+    """Lines without blank ones, comments and doc strings."""
+    text = path.read_text(encoding="utf-8")
+    skipped: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            skipped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(i not in skipped and line.strip() != "" and not line.strip().startswith("#") for i, line in lines)
+
+
 def test_files_and_package_keep_their_size() -> None:
     sizes = {path: path.read_text(encoding="utf-8").count("\n") for path in FILES}
     assert max(sizes.values()) <= 400, max(sizes, key=lambda p: sizes[p])
-    assert sum(sizes.values()) <= 6000
+    assert sum(map(code_lines, FILES)) <= 6000
 
 
 def test_functions_fit_on_a_screen() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -190,3 +191,11 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(images.MAX_BYTES + 1)
     with pytest.raises(ImageError, match="256 MiB a photo may have"):
         images.read(tmp_path / "big.jpg")
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="the superuser may read everything")
+def test_what_may_not_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.jpg").write_bytes(b"x")
+    (tmp_path / "mine.jpg").chmod(0)
+    with pytest.raises(ImageError, match="permission denied"):
+        images.read(tmp_path / "mine.jpg")

@@ -1,0 +1,74 @@
+"""A Keras network with the channels last → the same network with the channels first.
+
+On OpenVINO a channels_last graph spends most of its time in transposes, and several families of networks can only be
+built so. The kernels are the same in both layouts; only axes, and layers that know the last axis alone, change.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class CannotConvertError(ValueError):
+    """A layer is of a kind for which nothing is known."""
+
+
+def channels_first(model: Any) -> Any:
+    """``model``, of one input (H, W, 3) and any outputs, for input (3, H, W). Raises CannotConvertError."""
+    import keras
+
+    (shape,) = [tensor.shape for tensor in model.inputs]
+    inputs = keras.Input((shape[3], *shape[1:3]), name=model.inputs[0].name)
+    made: dict[str, Any] = {}
+
+    def convert(layer: Any) -> Any:
+        made[layer.name] = _converted(layer)
+        return made[layer.name]
+
+    converted = keras.models.clone_model(model, input_tensors=inputs, clone_function=convert)
+    for layer in model.layers:
+        if layer.name in made and layer.weights:
+            made[layer.name].set_weights(_weights(layer))
+    return converted
+
+
+def _converted(layer: Any) -> Any:
+    import keras
+
+    kind, config = type(layer).__name__, layer.get_config()
+    rank = len(layer.output.shape)
+    if kind == "Dense" and rank == 4:
+        shared = {k: config[k] for k in ("name", "activation", "use_bias")}
+        return keras.layers.Conv2D(config["units"], 1, data_format="channels_first", **shared)
+    if kind == "LayerScale":  # x * gamma: a depthwise convolution of one pixel
+        return keras.layers.DepthwiseConv2D(1, use_bias=False, data_format="channels_first", name=layer.name)
+    if kind == "Reshape" and len(config["target_shape"]) == 3:  # of squeeze and excitation
+        height, width, channels = config["target_shape"]
+        return keras.layers.Reshape((channels, height, width), name=layer.name)
+    if kind in ("Reshape", "Flatten", "Permute", "Lambda", "Softmax"):
+        raise CannotConvertError(f"{layer.name} is a {kind}")
+    if "data_format" in config:
+        config["data_format"] = "channels_first"
+    if "axis" in config and rank == 4:
+        config["axis"] = _axis(config["axis"], layer)
+    return type(layer).from_config(config)
+
+
+def _axis(axis: Any, layer: Any) -> Any:
+    numbers = list(axis) if isinstance(axis, list | tuple) else [axis]
+    if any(number not in (3, -1) for number in numbers):
+        raise CannotConvertError(f"{layer.name} works along axis {axis}")
+    return [1] if isinstance(axis, list | tuple) else 1
+
+
+def _weights(layer: Any) -> list[Any]:
+    """Its weights in the shapes that the converted layer has."""
+    values = layer.get_weights()
+    kind = type(layer).__name__
+    if kind == "Dense" and len(layer.output.shape) == 4:
+        values[0] = values[0][np.newaxis, np.newaxis]
+    if kind == "LayerScale":
+        values[0] = values[0].reshape(1, 1, -1, 1)
+    return values

@@ -1,0 +1,57 @@
+"""A backbone's OpenVINO graph in the cache folder, and what building it told: made by a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from regraft._files import atomic_folder, cache_folder, child_environment
+from regraft.backbones import Backbone
+from regraft.errors import BackboneError
+
+
+def graph_path(backbone: Backbone) -> Path:
+    """The graph (.xml), built by Keras where it is not there yet. Raises BackboneError."""
+    path = cache_folder() / "graphs" / backbone.fingerprint[:32] / "graph.xml"
+    return path if path.is_file() else build_graph(backbone, path)
+
+
+def description(backbone: Backbone) -> dict[str, Any]:
+    """What only the graph knows: ``stages`` and ``num_features``. Builds it where it is not there yet."""
+    path = graph_path(backbone)
+    try:
+        found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = json.loads(build_graph(backbone, path).with_suffix(".json").read_text(encoding="utf-8"))
+    return found
+
+
+def build_graph(backbone: Backbone, path: Path) -> Path:
+    """Build it anew. Raises BackboneError."""
+    options = {**asdict(backbone.options), "size": backbone.transform.size}
+    with atomic_folder(path.parent) as folder:
+        command = [sys.executable, "-m", "regraft._graph", backbone.name, json.dumps(options)]
+        done = subprocess.run(
+            [*command, str(folder / path.name)],
+            env=child_environment(KERAS_BACKEND="openvino", PYTHONPATH=_python_path()),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            # The child's own errors already read "regraft.errors.BackboneError: what to do".
+            raise BackboneError(f"{backbone.name} cannot be built: {last.partition('Error: ')[2] or last}")
+    return path
+
+
+def _python_path() -> str:
+    """What this process can import, its child can too."""
+    return os.pathsep.join(p for p in sys.path if p)

@@ -1,0 +1,275 @@
+"""``keras:NAME``: the networks of ``keras.applications``, with their ImageNet weights or a file of your own.
+
+Weights are fetched by Keras when a network is first built. Whatever the network, its stages are found in its graph by
+resolution, never by the names of its layers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from regraft import _console
+from regraft._files import digest_file, digest_json
+from regraft.backbones import Backbone, BackboneOptions
+from regraft.backbones._graphs import description
+from regraft.errors import BackboneError, UnknownBackboneError
+from regraft.images import Transform
+
+if TYPE_CHECKING:
+    import keras
+
+_CODE_VERSION = 1  # raise it when the features of the same weights and photo change
+_FIRST_STRIDE = 8  # stages of less are edges and colours
+
+Mode = Literal["tf", "caffe", "torch", "raw"]
+"""How a family wants pixels, in Keras' own words; raw: 0 to 255, the network scales them itself."""
+
+_MODES: dict[Mode, tuple[tuple[float, float, float], tuple[float, float, float], Literal["RGB", "BGR"]]] = {
+    "tf": ((127.5,) * 3, (127.5,) * 3, "RGB"),
+    "caffe": ((103.939, 116.779, 123.68), (1.0,) * 3, "BGR"),
+    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "RGB"),
+    "raw": ((0.0,) * 3, (1.0,) * 3, "RGB"),
+}
+
+
+class _Network(NamedTuple):
+    """One of ``keras.applications``: size, licence, parameters in millions and ImageNet top-1 as Keras publishes them."""
+
+    cls: str
+    mode: Mode
+    size: int
+    licence: str
+    parameters: float
+    top1: float
+
+
+_APACHE, _MIT, _CC_BY, _BSD = "Apache-2.0", "MIT", "CC-BY-4.0", "BSD-3-Clause"
+_NETWORKS = {
+    "convnext_tiny": _Network("ConvNeXtTiny", "raw", 224, _APACHE, 28.6, 81.3),
+    "convnext_small": _Network("ConvNeXtSmall", "raw", 224, _APACHE, 50.2, 82.3),
+    "convnext_base": _Network("ConvNeXtBase", "raw", 224, _APACHE, 88.5, 85.3),
+    "convnext_large": _Network("ConvNeXtLarge", "raw", 224, _APACHE, 197.7, 86.3),
+    "convnext_xlarge": _Network("ConvNeXtXLarge", "raw", 224, _APACHE, 350.1, 86.7),
+    "densenet121": _Network("DenseNet121", "torch", 224, _BSD, 8.1, 75.0),
+    "densenet169": _Network("DenseNet169", "torch", 224, _BSD, 14.3, 76.2),
+    "densenet201": _Network("DenseNet201", "torch", 224, _BSD, 20.2, 77.3),
+    "efficientnet_b0": _Network("EfficientNetB0", "raw", 224, _APACHE, 5.3, 77.1),
+    "efficientnet_b1": _Network("EfficientNetB1", "raw", 240, _APACHE, 7.9, 79.1),
+    "efficientnet_b2": _Network("EfficientNetB2", "raw", 260, _APACHE, 9.2, 80.1),
+    "efficientnet_b3": _Network("EfficientNetB3", "raw", 300, _APACHE, 12.3, 81.6),
+    "efficientnet_b4": _Network("EfficientNetB4", "raw", 380, _APACHE, 19.5, 82.9),
+    "efficientnet_b5": _Network("EfficientNetB5", "raw", 456, _APACHE, 30.6, 83.6),
+    "efficientnet_b6": _Network("EfficientNetB6", "raw", 528, _APACHE, 43.3, 84.0),
+    "efficientnet_b7": _Network("EfficientNetB7", "raw", 600, _APACHE, 66.7, 84.3),
+    "efficientnet_v2_b0": _Network("EfficientNetV2B0", "raw", 224, _APACHE, 7.2, 78.7),
+    "efficientnet_v2_b1": _Network("EfficientNetV2B1", "raw", 240, _APACHE, 8.2, 79.8),
+    "efficientnet_v2_b2": _Network("EfficientNetV2B2", "raw", 260, _APACHE, 10.2, 80.5),
+    "efficientnet_v2_b3": _Network("EfficientNetV2B3", "raw", 300, _APACHE, 14.5, 82.0),
+    "efficientnet_v2_s": _Network("EfficientNetV2S", "raw", 384, _APACHE, 21.6, 83.9),
+    "efficientnet_v2_m": _Network("EfficientNetV2M", "raw", 480, _APACHE, 54.4, 85.3),
+    "efficientnet_v2_l": _Network("EfficientNetV2L", "raw", 480, _APACHE, 119.0, 85.7),
+    "inception_resnet_v2": _Network("InceptionResNetV2", "tf", 299, _APACHE, 55.9, 80.3),
+    "inception_v3": _Network("InceptionV3", "tf", 299, _APACHE, 23.9, 77.9),
+    "mobilenet": _Network("MobileNet", "tf", 224, _APACHE, 4.3, 70.4),
+    "mobilenet_v2": _Network("MobileNetV2", "tf", 224, _APACHE, 3.5, 71.3),
+    "mobilenet_v3_large": _Network("MobileNetV3Large", "raw", 224, _APACHE, 5.4, 75.6),
+    "mobilenet_v3_small": _Network("MobileNetV3Small", "raw", 224, _APACHE, 2.9, 68.1),
+    "nasnet_large": _Network("NASNetLarge", "tf", 331, _APACHE, 88.9, 82.5),
+    "nasnet_mobile": _Network("NASNetMobile", "tf", 224, _APACHE, 5.3, 74.4),
+    "resnet101": _Network("ResNet101", "caffe", 224, _MIT, 44.7, 76.4),
+    "resnet101_v2": _Network("ResNet101V2", "tf", 224, _MIT, 44.7, 77.2),
+    "resnet152": _Network("ResNet152", "caffe", 224, _MIT, 60.4, 76.6),
+    "resnet152_v2": _Network("ResNet152V2", "tf", 224, _MIT, 60.4, 78.0),
+    "resnet50": _Network("ResNet50", "caffe", 224, _MIT, 25.6, 74.9),
+    "resnet50_v2": _Network("ResNet50V2", "tf", 224, _MIT, 25.6, 76.0),
+    "vgg16": _Network("VGG16", "caffe", 224, _CC_BY, 138.4, 71.3),
+    "vgg19": _Network("VGG19", "caffe", 224, _CC_BY, 143.7, 71.3),
+    "xception": _Network("Xception", "tf", 299, _APACHE, 22.9, 79.0),
+}
+
+_PLAIN = {re.sub(r"[^a-z0-9]", "", name): name for name in _NETWORKS}
+_MOBILE = re.compile(r"(mobilenet(?:_v2)?)_(\d?\.\d+)(?:_(\d+))?")
+_WIDTHS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+
+
+class KerasSource:
+    """``keras:``, for those who know what they want, and for the names that old tutorials use."""
+
+    def names(self) -> list[str]:
+        """All of ``keras.applications``. Narrow MobileNets, as ``mobilenet_0.50_160``, are understood too."""
+        return list(_NETWORKS)
+
+    def load(self, name: str, options: BackboneOptions) -> Backbone:
+        """Describe one. Raises BackboneError for an unknown name, width or weights file."""
+        network, width, size = _understand(name)
+        return KerasBackbone(network, width, options.size or size, size is not None, options)
+
+
+def _understand(name: str) -> tuple[str, float, int | None]:
+    """The network, its width and the size in its name. Raises BackboneError."""
+    if found := _MOBILE.fullmatch(name):
+        network, width = found[1], float(found[2])
+        if width not in _WIDTHS[network]:
+            raise BackboneError(f"there is no {network} of width {width:g}; there is {_WIDTHS[network]}")
+        return network, width, int(found[3]) if found[3] else None
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    if plain in _PLAIN:
+        return _PLAIN[plain], 1.0, None
+    import difflib
+
+    near = difflib.get_close_matches(name.lower(), _NETWORKS, n=1)
+    hint = f"did you mean 'keras:{near[0]}'? " if near else ""
+    raise UnknownBackboneError(f"unknown backbone 'keras:{name}': {hint}there is {', '.join(_NETWORKS)}")
+
+
+@dataclass(frozen=True)
+class KerasBackbone:
+    """One network at one input size.
+
+    Attributes:
+        network: its name here.
+        width: of a MobileNet, the share of its channels.
+        wanted: side of the photos in pixels; None is its own.
+        fixed_size: whether the size was spelled out in the name.
+        options: stages and weights as they were asked for.
+    """
+
+    network: str
+    width: float
+    wanted: int | None
+    fixed_size: bool
+    options: BackboneOptions
+
+    @property
+    def name(self) -> str:
+        """The full ``source:name``."""
+        return f"keras:{self.network}" + (f"_{self.width:.2f}" if self.width != 1.0 else "")
+
+    @property
+    def _facts(self) -> _Network:
+        return _NETWORKS[self.network]
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights that Keras offers."""
+        return self._facts.licence if self._weights == "imagenet" else "unknown"
+
+    @property
+    def top1(self) -> float | None:
+        """ImageNet top-1 in %, as Keras publishes it for the full width."""
+        return self._facts.top1 if self._weights == "imagenet" and self.width == 1.0 else None
+
+    @property
+    def parameters(self) -> float:
+        """In millions, the ImageNet head included, for the full width."""
+        return self._facts.parameters
+
+    @property
+    def transform(self) -> Transform:
+        """The centre square, in what `preprocess_input` of the family makes of it."""
+        mean, std, order = _MODES[self._facts.mode]
+        return Transform(self.wanted or self._facts.size, 1.0, "bilinear", mean, std, order)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The layers whose averages make the features, found in the graph."""
+        return tuple(description(self)["stages"])
+
+    @property
+    def num_features(self) -> int:
+        """Channels of all of them."""
+        return int(description(self)["num_features"])
+
+    @property
+    def _weights(self) -> str:
+        return self.options.weights or "imagenet"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights, transform, wish for stages, and this code's version."""
+        self.require_weights()
+        known = self._weights in ("imagenet", "none")
+        weights = self._weights if known else digest_file(Path(self._weights).expanduser())
+        wanted = [self.name, weights, self.transform.to_dict(), self.options.stages, _CODE_VERSION]
+        return digest_json(wanted)
+
+    def require_weights(self) -> None:
+        """Raise BackboneError where a file of weights was given and is not there."""
+        if self._weights not in ("imagenet", "none") and not Path(self._weights).expanduser().is_file():
+            raise BackboneError(f"there is no file of weights {self._weights}; wanted a path, imagenet or none")
+
+    def keras_model(self) -> keras.Model:
+        """Build it, channels last: input (N, H, W, 3) after mean and std, output the pooled stages (N, D)."""
+        import keras
+
+        trunk = self._trunk()
+        size = self.transform.size
+        outputs = stage_outputs(trunk, size, self.options.stages)
+        pooled = [keras.layers.GlobalAveragePooling2D(name=f"pool_{i}")(x) for i, (_, x) in enumerate(outputs)]
+        features = keras.layers.Concatenate(name="features")(pooled) if len(pooled) > 1 else pooled[0]
+        model = keras.Model(trunk.inputs, features, name=self.network)
+        model.regraft_stages = [name for name, _ in outputs]
+        return model
+
+    def _trunk(self) -> keras.Model:
+        import keras
+
+        make = getattr(keras.applications, self._facts.cls)
+        size, more = self.transform.size, {"alpha": self.width} if self.width != 1.0 else {}
+        if self._weights == "imagenet":
+            _console.note(f"{self.name}: Keras fetches the ImageNet weights where they are not here yet")
+        else:
+            keras.utils.set_random_seed(0)  # weights=none is the same network on every machine
+        weights = "imagenet" if self._weights == "imagenet" else None
+        try:
+            model = make(include_top=False, weights=weights, input_shape=(size, size, 3), **more)
+            if self._weights not in ("imagenet", "none"):
+                model.load_weights(str(Path(self._weights).expanduser()))
+        except Exception as error:
+            raise BackboneError(self._why(error)) from error
+        return model
+
+    def _why(self, error: Exception) -> str:
+        text = " ".join(str(error).split())
+        found = re.search(r"URL fetch failure on (\S+?):? (?:None )?--", text)
+        if found:
+            file = found[1].rpartition("/")[2]
+            return (
+                f"{found[1]} cannot be downloaded; fetch it where there is a network and put it at "
+                f"{Path.home() / '.keras' / 'models' / file}, or type --weights FILE"
+            )
+        return f"{self.name} at {self.transform.size} px cannot be built with weights {self._weights}: {text[:300]}"
+
+
+def stage_outputs(trunk: keras.Model, size: int, wanted: str) -> list[tuple[str, Any]]:
+    """The last layer of each resolution from a stride of 8 on, and the network's own output: (name, tensor).
+
+    Args:
+        trunk: without its head, channels last.
+        size: side of its input in pixels.
+        wanted: empty for all of them, ``last`` for the output alone, or names of layers with commas.
+
+    Raises:
+        BackboneError: there is no such layer, or it has no space to average over.
+    """
+    import math
+
+    if wanted and wanted != "last":
+        named = {layer.name: layer for layer in trunk.layers}
+        missing = [name for name in wanted.split(",") if name not in named or len(named[name].output.shape) != 4]
+        if missing:
+            raise BackboneError(f"there is no stage {', '.join(missing)}; type a layer's name, or last")
+        return [(name, named[name].output) for name in wanted.split(",")]
+    own = trunk.output
+    by_level: dict[int, tuple[str, Any]] = {}
+    for layer in trunk.layers:
+        shape = getattr(layer.output, "shape", ())
+        if len(shape) == 4 and shape[1] and shape[1] > 1 and type(layer).__name__ != "ZeroPadding2D":
+            by_level[round(math.log2(size / shape[1]))] = (layer.name, layer.output)
+    last = max(by_level)
+    inner = [found for level, found in sorted(by_level.items()) if 2**level >= _FIRST_STRIDE and level < last]
+    return ([] if wanted == "last" else inner) + [(trunk.layers[-1].name, own)]
