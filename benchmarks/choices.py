@@ -52,7 +52,7 @@ def main() -> None:
             for name, crop in (("crop", 1.0), ("centre 7/8", 0.875), ("squash", None)):
                 if name != "crop" and size != 288:
                     continue
-                backbone = Variant(load_backbone("efficientnet_lite0").name.partition(":")[2], size, crop)
+                backbone = Variant(load_backbone("efficientnet_lite0").name.partition(":")[2], size, crop=crop)
                 engine = Engine(backbone)
                 engine.run(np.zeros((size, size, 3), np.uint8))
                 start = time.perf_counter()

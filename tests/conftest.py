@@ -50,7 +50,7 @@ def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.environ["REGRAFT_CACHE"] = str(folder)
     try:
         from regraft.backbones import load_backbone
-        from regraft.engine import graph_path
+        from regraft.backbones._graphs import graph_path
 
         graph_path(load_backbone("efficientnet_lite0"))
     finally:

@@ -23,6 +23,7 @@ CELLAR = [
     "_lbfgs",
     "_tfrecord",
     "_tensorboard",
+    "_channels_first",
     "_arguments",
     "config",
 ]

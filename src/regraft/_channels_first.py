@@ -28,16 +28,26 @@ def channels_first(model: Any) -> Any:
         return made[layer.name]
 
     converted = keras.models.clone_model(model, input_tensors=inputs, clone_function=convert)
-    for layer in model.layers:
-        if layer.name in made and layer.weights:
-            made[layer.name].set_weights(_weights(layer))
+    _copy_weights(model.layers, made)
     return converted
+
+
+def _copy_weights(layers: list[Any], made: dict[str, Any]) -> None:
+    for layer in layers:
+        if type(layer).__name__ == "Sequential":
+            _copy_weights(layer.layers, {new.name: new for new in made[layer.name].layers})
+        elif layer.name in made and layer.weights:
+            made[layer.name].set_weights(_weights(layer))
 
 
 def _converted(layer: Any) -> Any:
     import keras
 
     kind, config = type(layer).__name__, layer.get_config()
+    if kind == "Sequential":
+        height, width, channels = layer.input_shape[1:]
+        inner = [_converted(part) for part in layer.layers]
+        return keras.Sequential([keras.Input((channels, height, width)), *inner], name=layer.name)
     rank = len(layer.output.shape)
     if kind == "Dense" and rank == 4:
         shared = {k: config[k] for k in ("name", "activation", "use_bias")}
@@ -71,4 +81,4 @@ def _weights(layer: Any) -> list[Any]:
         values[0] = values[0][np.newaxis, np.newaxis]
     if kind == "LayerScale":
         values[0] = values[0].reshape(1, 1, -1, 1)
-    return values
+    return list(values)

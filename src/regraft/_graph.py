@@ -1,4 +1,4 @@
-"""Write a backbone's OpenVINO graph. Run as a process of its own: ``python -m regraft._graph SPEC SIZE OUT``.
+"""Write a backbone's OpenVINO graph. Run as a process of its own: ``python -m regraft._graph SPEC OPTIONS OUT``.
 
 A process has one Keras backend for life. Building here, with ``KERAS_BACKEND=openvino``, leaves the user's
 process free to train with TensorFlow or JAX later, and free of Keras' start-up on all later runs.
@@ -6,30 +6,50 @@ process free to train with TensorFlow or JAX later, and free of Keras' start-up 
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from regraft._channels_first import CannotConvertError, channels_first
 from regraft.backbones import load_backbone
 from regraft.images import Transform
 
 
-def write_graph(spec: str, size: int, path: Path) -> None:
-    """Write ``path`` (.xml, with its .bin beside it): input uint8 RGB ``(1, S, S, 3)``, output float32 ``(1, D)``."""
+def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
+    """Write ``path`` (.xml, with its .bin and .json beside it): input uint8 RGB ``(1, S, S, 3)``, output ``(1, D)``."""
     import keras
     import openvino
 
-    # channels_last graphs spend most of their time in transposes (docs/decisions.md).
-    keras.config.set_image_data_format("channels_first")
-    backbone = load_backbone(spec, size)
+    keras.config.set_image_data_format("channels_last")  # whatever the user's own configuration says
+    backbone = load_backbone(spec, **options)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         bare = Path(folder) / "bare.xml"
-        backbone.keras_model().export(str(bare), format="openvino", verbose=False)
+        network = backbone.keras_model()
+        stages = getattr(network, "regraft_stages", None) or list(backbone.stages)
+        network = _fastest(network)
+        network.export(str(bare), format="openvino", verbose=False)
         model = openvino.Core().read_model(bare)
-        model.reshape([1, 3, backbone.transform.size, backbone.transform.size])
+        model.reshape([1, *network.inputs[0].shape[1:]])
         openvino.save_model(_with_transform(model, backbone.transform), path, compress_to_fp16=False)
+        facts = {"stages": stages, "num_features": network.outputs[0].shape[-1]}
+        path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
         del model
+
+
+def _fastest(network: Any) -> Any:
+    """The network with its channels first where that can be (docs/decisions.md)."""
+    import keras
+
+    if network.inputs[0].shape[1] == 3:
+        return network
+    try:
+        keras.config.set_image_data_format("channels_first")  # some layers go by it, whatever they are given
+        return channels_first(network)
+    except CannotConvertError:
+        keras.config.set_image_data_format("channels_last")
+        return network
 
 
 def _with_transform(model: Any, transform: Transform) -> Any:
@@ -39,7 +59,8 @@ def _with_transform(model: Any, transform: Transform) -> Any:
 
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
-    steps.input().model().set_layout(Layout("NCHW"))
+    first = model.input().shape[1] == 3
+    steps.input().model().set_layout(Layout("NCHW" if first else "NHWC"))
     preprocess = steps.input().preprocess().convert_element_type(Type.f32)
     if transform.channel_order == "BGR":
         preprocess.reverse_channels()
@@ -48,4 +69,4 @@ def _with_transform(model: Any, transform: Transform) -> Any:
 
 
 if __name__ == "__main__":
-    write_graph(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    write_graph(sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3]))

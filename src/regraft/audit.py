@@ -25,7 +25,7 @@ from regraft._files import atomic_file
 from regraft.config import FeatureConfig
 from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups
-from regraft.engine import Engine
+from regraft.engine import PRECISIONS, Engine
 from regraft.errors import ConfigError, DataError
 from regraft.features import Features, extract
 from regraft.heads import LogisticRegression, softmax
@@ -199,9 +199,10 @@ def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -
         DataError: there are no photos at all.
         BackboneError: the backbone is unknown or not installed.
     """
-    backbone = choose_backbone(config or FeatureConfig())
+    config = config or FeatureConfig()
+    backbone = choose_backbone(config)
     dataset = Dataset.open(photos)
-    engine = Engine(backbone)
+    engine = Engine(backbone, PRECISIONS[config.precision])
     extraction = extract(dataset.records, engine)
     unreadable = (*dataset.problems, *extraction.problems)
     findings = [Finding("unreadable", tuple(Suspect(p.path, "", p.reason) for p in unreadable))]

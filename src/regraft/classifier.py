@@ -27,7 +27,7 @@ from regraft.backbones import Backbone, load_backbone
 from regraft.card import model_card
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.engine import Engine
+from regraft.engine import PRECISIONS, Engine
 from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head, softmax
@@ -66,7 +66,8 @@ class Classifier:
 
     @cached_property
     def _engines(self) -> tuple[Engine, Engine]:
-        return Engine(self.backbone, many=False), Engine(self.backbone)
+        precision = PRECISIONS[self.config.precision]
+        return Engine(self.backbone, precision, many=False), Engine(self.backbone, precision)
 
     def predict_proba(
         self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None
@@ -149,6 +150,7 @@ class Classifier:
                 "num_features": self.backbone.num_features,
                 "stages": self.backbone.stages,
                 "licence": self.backbone.licence,
+                "options": {"stages": self.backbone.options.stages, "weights": self.backbone.options.weights},
                 "transform": self.backbone.transform.to_dict(),
             },
             "head": self.config.head,
@@ -185,7 +187,7 @@ class Classifier:
             fitted = head.from_state(state)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(f"{folder} is damaged ({type(error).__name__}: {error}); train it again") from error
-        backbone = load_backbone(record["name"], transform.size)
+        backbone = load_backbone(record["name"], transform.size, **record.get("options", {}))
         if backbone.fingerprint != record["fingerprint"]:
             raise RunError(
                 f"{folder} was trained on another version of {record['name']} than is installed; "

@@ -42,15 +42,35 @@ class FeatureConfig:
     effort: Effort = "balanced"
     """How much work a photo is worth: sets the size at which the backbone sees it."""
 
+    resolution: int | None = None
+    """That size in pixels; wins over --effort, and over a size in the backbone's name."""
+
+    stages: str = ""
+    """Layers whose averages make the features: names with commas, or last; by default one of each resolution."""
+
+    weights: str = ""
+    """imagenet, none (random), or a file of the backbone's weights; by default what the backbone comes with."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What features are computed in; auto is bf16 where the processor multiplies it."""
+
     def __post_init__(self) -> None:
         """Check what no type can say."""
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ConfigError(f"unknown precision {self.precision!r}; there is auto, fp32, bf16")
+        if self.resolution is not None and not 32 <= self.resolution <= 1024:
+            raise ConfigError(f"resolution {self.resolution} is not between 32 and 1024 pixels")
         if self.effort not in _EFFORTS:
             raise ConfigError(f"unknown effort {self.effort!r}; there is {', '.join(_EFFORTS)}")
 
-    def photo_size(self, native: int) -> tuple[int, str]:
-        """Side in pixels for a backbone trained at ``native``, and the reason for it."""
+    def photo_size(self, native: int, fixed: bool) -> tuple[int, str]:
+        """Side in pixels for a backbone trained at ``native``, ``fixed`` where no other will do, and the reason."""
+        if self.resolution is not None:
+            return self.resolution, "as asked"
+        if fixed:
+            return native, "the size in its name"
         scale, why = _EFFORTS[self.effort]
-        return (native if scale == 1.0 else round(native * scale / 32) * 32), why
+        return (native if scale == 1.0 else round(native * scale / 32) * 32), f"effort {self.effort}, {why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +115,7 @@ class TrainConfig(FeatureConfig):
         """As the text of a TOML file that `read_toml` reads back."""
         import tomli_w
 
-        return tomli_w.dumps(asdict(self))
+        return tomli_w.dumps({name: value for name, value in asdict(self).items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)

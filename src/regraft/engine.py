@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_folder, cache_folder, child_environment, digest_json
+from regraft._files import cache_folder, digest_json
 from regraft.backbones import Backbone
-from regraft.errors import BackboneError
+from regraft.backbones._graphs import build_graph, graph_path
 from regraft.images import DECODING_VERSION, Pixels
 
 Precision = Literal["bf16", "f32"]
+PRECISIONS: dict[str, Precision | None] = {"auto": None, "fp32": "f32", "bf16": "bf16"}
+"""What users type, and what OpenVINO calls it."""
 
 
 class Engine:
@@ -114,37 +114,7 @@ class Engine:
             return core.compile_model(str(path), "CPU", options)
         except RuntimeError:
             _console.warn(f"the cached graph {path.parent} cannot be read: it is built again")
-            return core.compile_model(str(_build_graph(self.backbone, path)), "CPU", options)
-
-
-def graph_path(backbone: Backbone) -> Path:
-    """The backbone's OpenVINO graph (.xml) in the cache folder; built by Keras where it is not there yet."""
-    path = cache_folder() / "graphs" / backbone.fingerprint[:32] / "graph.xml"
-    return path if path.is_file() else _build_graph(backbone, path)
-
-
-def _build_graph(backbone: Backbone, path: Path) -> Path:
-    with atomic_folder(path.parent) as folder:
-        command = [sys.executable, "-m", "regraft._graph", backbone.name, str(backbone.transform.size)]
-        done = subprocess.run(
-            [*command, str(folder / path.name)],
-            env=child_environment(KERAS_BACKEND="openvino", PYTHONPATH=_python_path()),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            # The child's own errors already read "regraft.errors.BackboneError: what to do".
-            raise BackboneError(f"{backbone.name} cannot be built: {last.partition('Error: ')[2] or last}")
-    return path
-
-
-def _python_path() -> str:
-    """What this process can import, its child can too."""
-    return os.pathsep.join(p for p in sys.path if p)
+            return core.compile_model(str(build_graph(self.backbone, path)), "CPU", options)
 
 
 def _native_precision() -> Precision:

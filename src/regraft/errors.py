@@ -5,6 +5,7 @@ RegraftError
 ├── DataError        photos that cannot make, or measure, a classifier
 │   └── ImageError   one photo that cannot be read; carries its reason alone
 ├── BackboneError    a backbone that is unknown, or whose weights are missing or damaged
+│   └── UnknownBackboneError   a source has none of this name
 └── RunError         a run folder that is missing, damaged, too new, or in the way
 
 Every message is one line: what was found, what was wanted, what to type. The command line
@@ -32,6 +33,10 @@ class ImageError(DataError):
 
 class BackboneError(RegraftError):
     """The backbone is unknown, or its weights are missing or damaged."""
+
+
+class UnknownBackboneError(BackboneError):
+    """A source has no backbone of this name; another may."""
 
 
 class RunError(RegraftError):

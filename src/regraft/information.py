@@ -50,7 +50,8 @@ def _backbone(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "name": name,
         "size": backbone.transform.size,
-        "num_features": backbone.num_features,
+        "parameters": f"{backbone.parameters:g} M",
+        "top1": backbone.top1,
         "licence": backbone.licence,
     }
     try:

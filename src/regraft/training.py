@@ -27,7 +27,7 @@ from regraft.classifier import Classifier
 from regraft.config import FeatureConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups
-from regraft.engine import Engine
+from regraft.engine import PRECISIONS, Engine
 from regraft.errors import DataError, RunError
 from regraft.evaluation import Evaluation, measure
 from regraft.features import Extraction, Features, extract
@@ -70,7 +70,7 @@ def train(
         dataset = Dataset.open(photos)
         require_two_classes(dataset)  # told now, not after minutes of extraction
     with clock("extract"):
-        engine = Engine(backbone)
+        engine = Engine(backbone, PRECISIONS[config.precision])
         extraction = extract(dataset.records, engine)
         dataset, features, looks = readable(dataset, extraction, backbone)
     report_problems(dataset.problems)
@@ -101,10 +101,10 @@ def train(
 
 def choose_backbone(config: FeatureConfig) -> Backbone:
     """The backbone at the size that the effort sets, said aloud with the reason."""
-    native = load_backbone(config.backbone)
-    size, why = config.photo_size(native.transform.size)
-    _console.note(f"backbone {native.name} at {size} px: effort {config.effort}, {why}")
-    return load_backbone(config.backbone, size)
+    native = load_backbone(config.backbone, None, config.stages, config.weights)
+    size, why = config.photo_size(native.transform.size, native.fixed_size)
+    _console.note(f"backbone {native.name} at {size} px: {why}")
+    return load_backbone(config.backbone, size, config.stages, config.weights)
 
 
 def readable(

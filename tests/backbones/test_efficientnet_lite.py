@@ -26,17 +26,14 @@ LITE0_FEATURE_SUMS = [246.58903787, 236.02815668, 216.98598638, 216.47329283]
 
 
 def photos(size: int) -> NDArray[np.float32]:
-    """Four waves, (4, 3, size, size), scaled as the backbone wants them."""
+    """Four waves, (4, size, size, 3), scaled as the backbone wants them."""
     yy, xx, cc, nn = np.meshgrid(np.arange(size), np.arange(size), np.arange(3), np.arange(4), indexing="ij")
     waves = (127.5 + 127.5 * np.sin(yy * (nn + 1) / 17.0 + xx * (cc + 2) / 23.0)).round()
-    return ((waves.transpose(3, 2, 0, 1) - 127) / 128).astype(np.float32)
+    return ((waves.transpose(3, 0, 1, 2) - 127) / 128).astype(np.float32)
 
 
 def outputs(variant: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features (4, D) and logits (4, 1000) of a fresh port."""
-    import keras
-
-    keras.config.set_image_data_format("channels_first")
     backbone = load_backbone(variant)
     assert isinstance(backbone, EfficientNetLite)
     x = photos(backbone.size)

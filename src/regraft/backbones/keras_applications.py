@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import keras
 
 _CODE_VERSION = 1  # raise it when the features of the same weights and photo change
+_NO_STAGE = ("InputLayer", "ZeroPadding2D", "Rescaling", "Normalization")
 _FIRST_STRIDE = 8  # stages of less are edges and colours
 
 Mode = Literal["tf", "caffe", "torch", "raw"]
@@ -37,7 +38,7 @@ _MODES: dict[Mode, tuple[tuple[float, float, float], tuple[float, float, float],
 
 
 class _Network(NamedTuple):
-    """One of ``keras.applications``: size, licence, parameters in millions and ImageNet top-1 as Keras publishes them."""
+    """One of ``keras.applications``: its size, licence, millions of parameters and ImageNet top-1, as published."""
 
     cls: str
     mode: Mode
@@ -211,7 +212,7 @@ class KerasBackbone:
         outputs = stage_outputs(trunk, size, self.options.stages)
         pooled = [keras.layers.GlobalAveragePooling2D(name=f"pool_{i}")(x) for i, (_, x) in enumerate(outputs)]
         features = keras.layers.Concatenate(name="features")(pooled) if len(pooled) > 1 else pooled[0]
-        model = keras.Model(trunk.inputs, features, name=self.network)
+        model = keras.Model(trunk.inputs[0], features, name=self.network)
         model.regraft_stages = [name for name, _ in outputs]
         return model
 
@@ -246,7 +247,7 @@ class KerasBackbone:
 
 
 def stage_outputs(trunk: keras.Model, size: int, wanted: str) -> list[tuple[str, Any]]:
-    """The last layer of each resolution from a stride of 8 on, and the network's own output: (name, tensor).
+    """The last joint of each resolution from a stride of 8 on, and the network's own output: (name, tensor).
 
     Args:
         trunk: without its head, channels last.
@@ -266,10 +267,34 @@ def stage_outputs(trunk: keras.Model, size: int, wanted: str) -> list[tuple[str,
         return [(name, named[name].output) for name in wanted.split(",")]
     own = trunk.output
     by_level: dict[int, tuple[str, Any]] = {}
-    for layer in trunk.layers:
-        shape = getattr(layer.output, "shape", ())
-        if len(shape) == 4 and shape[1] and shape[1] > 1 and type(layer).__name__ != "ZeroPadding2D":
+    for layer in _joints(trunk):
+        shape: tuple[int | None, ...] = tuple(getattr(layer.output, "shape", ()))
+        if len(shape) == 4 and shape[1] and shape[1] > 1:
             by_level[round(math.log2(size / shape[1]))] = (layer.name, layer.output)
-    last = max(by_level)
+    last = round(math.log2(size / own.shape[1]))
     inner = [found for level, found in sorted(by_level.items()) if 2**level >= _FIRST_STRIDE and level < last]
-    return ([] if wanted == "last" else inner) + [(trunk.layers[-1].name, own)]
+    return ([] if wanted == "last" else inner) + [(trunk.operations[-1].name, own)]
+
+
+def _joints(trunk: keras.Model) -> list[Any]:
+    """The layers through which all that the network computes must pass: the ends of its blocks.
+
+    A network whose blocks see more than the one before (NASNet) has none; there, all that merge branches serve.
+    """
+    layers = trunk.operations  # layers, and what stands between them without being one
+    place = {layer.name: i for i, layer in enumerate(layers)}
+    reach, found = 0, []
+    last_use = [0] * len(layers)
+    for layer in layers:
+        for parent in _parents(layer):
+            last_use[place[parent]] = max(last_use[place[parent]], place[layer.name])
+    for i, layer in enumerate(layers):
+        if reach <= i and type(layer).__name__ not in _NO_STAGE:
+            found.append(layer)
+        reach = max(reach, last_use[i])
+    inner = [layer for layer in found if layer is not layers[-1]]
+    return inner if len(inner) > 3 else [x for x in layers if type(x).__name__ in ("Add", "Concatenate")]
+
+
+def _parents(layer: Any) -> list[str]:
+    return [parent.operation.name for node in layer._inbound_nodes for parent in node.parent_nodes]
