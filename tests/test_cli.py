@@ -35,6 +35,7 @@ def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
         (["train", "x", "--config", "none.toml"], 1, "cannot be read"),
         (["predict", "no/run", "x.jpg"], 1, "there is no run folder"),
         (["info", "--clear"], 1, "info cache"),
+        (["info", "--measure"], 1, "info backbones"),
     ],
 )
 def test_wrong_usage_gets_one_line_and_the_mend(
@@ -153,3 +154,14 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(photos: Path, tmp_path: Pa
     assert "extracting features" in seen
     assert "backbone embedded:efficientnet_lite0 at 224 px" in seen
     assert stderr_of(terminal=False) == ""
+
+
+def test_backbones_are_a_table_and_can_be_measured(regraft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = regraft("info", "backbones").stdout.splitlines()
+    assert lines[0].split()[:5] == ["name", "size", "parameters", "top1", "licence"]
+    assert sum(line.startswith("keras:") for line in lines) == 40
+    from regraft._measure import measure
+
+    found = measure("embedded:efficientnet_lite0")
+    assert found["photos_per_s"] > 0
+    assert found["features"] == 1704

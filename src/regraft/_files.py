@@ -43,6 +43,15 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def peak_memory() -> int:
+    """The most memory that this process has had, in MiB; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
 def folder_size(folder: Path) -> int:
     """Bytes in all files under ``folder``; 0 where there is none."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from regraft._channels_first import CannotConvertError, channels_first
-from regraft.backbones import load_backbone
+from regraft.backbones import GraphBackbone, load_backbone
+from regraft.errors import BackboneError
 from regraft.images import Transform
 
 
@@ -25,17 +26,27 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
     keras.config.set_image_data_format("channels_last")  # whatever the user's own configuration says
     backbone = load_backbone(spec, **options)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        bare = Path(folder) / "bare.xml"
         network = backbone.keras_model()
-        stages = getattr(network, "regraft_stages", None) or list(backbone.stages)
-        network = _fastest(network)
-        network.export(str(bare), format="openvino", verbose=False)
-        model = openvino.Core().read_model(bare)
-        model.reshape([1, *network.inputs[0].shape[1:]])
+        if network is not None:
+            stages = getattr(network, "regraft_stages", None) or ["output"]
+            model = _from_keras(_fastest(network), Path(folder) / "bare.xml")
+        elif isinstance(backbone, GraphBackbone):
+            model, stages = backbone.openvino_model()
+        else:
+            raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
+        facts = {"stages": stages, "num_features": model.output().shape[-1]}
         openvino.save_model(_with_transform(model, backbone.transform), path, compress_to_fp16=False)
-        facts = {"stages": stages, "num_features": network.outputs[0].shape[-1]}
         path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
         del model
+
+
+def _from_keras(network: Any, bare: Path) -> Any:
+    import openvino
+
+    network.export(str(bare), format="openvino", verbose=False)
+    model = openvino.Core().read_model(bare)
+    model.reshape([1, *network.inputs[0].shape[1:]])
+    return model
 
 
 def _fastest(network: Any) -> Any:
@@ -61,6 +72,8 @@ def _with_transform(model: Any, transform: Transform) -> Any:
     steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
     first = model.input().shape[1] == 3
     steps.input().model().set_layout(Layout("NCHW" if first else "NHWC"))
+    if model.input().get_element_type() == Type.u8:  # a quantised network takes the bytes as they are
+        return steps.build()
     preprocess = steps.input().preprocess().convert_element_type(Type.f32)
     if transform.channel_order == "BGR":
         preprocess.reverse_channels()

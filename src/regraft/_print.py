@@ -118,9 +118,9 @@ def facts(document: Mapping[str, Any], indent: str = "") -> None:
             print(f"{indent}{key}:")
             facts(value, indent + "  ")
         elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
-            print(f"{indent}{key}:")
-            for item in value:
-                print(indent + "  " + "  ".join(f"{k} {printable(str(v))}" for k, v in item.items()))
+            columns = list(dict.fromkeys(name for item in value for name in item))
+            cells = [["" if item.get(name) is None else str(item[name]) for name in columns] for item in value]
+            _table([columns, *cells])
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             print(f"{indent}{key}: {printable(text)}")

@@ -150,7 +150,7 @@ class Classifier:
                 "num_features": self.backbone.num_features,
                 "stages": self.backbone.stages,
                 "licence": self.backbone.licence,
-                "options": {"stages": self.backbone.options.stages, "weights": self.backbone.options.weights},
+                "options": {key: getattr(self.backbone.options, key) for key in ("stages", "weights", "pixels")},
                 "transform": self.backbone.transform.to_dict(),
             },
             "head": self.config.head,

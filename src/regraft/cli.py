@@ -78,6 +78,9 @@ class InfoOptions(OutputOptions):
     clear: bool = False
     """With `cache`: delete it. Everything in it can be computed again."""
 
+    measure: bool = False
+    """With `backbones`: photos a second and memory of each on this machine; takes half a minute for each at first."""
+
 
 def train(arguments: Any) -> int:
     """Train a classifier.
@@ -191,7 +194,7 @@ def info(arguments: Any) -> int:
     from regraft.information import describe
 
     output = InfoOptions(**given(arguments, InfoOptions))
-    _emit(describe(arguments.what, output.clear), output.json, _print.facts)
+    _emit(describe(arguments.what, output.clear, output.measure), output.json, _print.facts)
     return 0
 
 

@@ -51,6 +51,9 @@ class FeatureConfig:
     weights: str = ""
     """imagenet, none (random), or a file of the backbone's weights; by default what the backbone comes with."""
 
+    pixels: str = ""
+    """For a network on disk, the range in which it wants pixels: 0..255, 0..1, -1..1, imagenet or caffe."""
+
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What features are computed in; auto is bf16 where the processor multiplies it."""
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from regraft import _console
 from regraft._files import cache_folder, folder_size
 from regraft.backbones import list_backbones, load_backbone
 from regraft.classifier import read_manifest
@@ -22,13 +25,15 @@ from regraft.errors import BackboneError, ConfigError
 _CACHES = ("features", "graphs", "openvino", "duplicates", "downloads", "unpacked")
 
 
-def describe(what: str | None, clear: bool = False) -> dict[str, Any]:
+def describe(what: str | None, clear: bool = False, measure: bool = False) -> dict[str, Any]:
     """Facts about ``what``: a run folder, ``backbones``, ``cache``, or None for this installation.
 
     Raises:
         RunError: ``what`` is neither, and no run folder.
-        ConfigError: ``clear`` without ``cache``.
+        ConfigError: ``clear`` without ``cache``, or ``measure`` without ``backbones``.
     """
+    if measure and what != "backbones":
+        raise ConfigError("--measure goes with `regraft info backbones`")
     if clear and what != "cache":
         raise ConfigError("--clear goes with `regraft info cache`")
     if what is None:
@@ -39,13 +44,15 @@ def describe(what: str | None, clear: bool = False) -> dict[str, Any]:
             "cache": str(cache_folder()),
         }
     if what == "backbones":
-        return {"backbones": [_backbone(name) for name in list_backbones()]}
+        names = list_backbones()
+        with _console.progress("measuring", len(names) if measure else 0) as advance:
+            return {"backbones": [_backbone(name, measure, advance) for name in names]}
     if what == "cache":
         return _cache(clear)
     return _run(Path(what).expanduser())
 
 
-def _backbone(name: str) -> dict[str, Any]:
+def _backbone(name: str, measure: bool, advance: _console.Advance) -> dict[str, Any]:
     backbone = load_backbone(name)
     facts: dict[str, Any] = {
         "name": name,
@@ -58,6 +65,13 @@ def _backbone(name: str) -> dict[str, Any]:
         backbone.require_weights()
     except BackboneError as error:
         facts["missing"] = str(error)
+        return facts
+    if measure:
+        command = [sys.executable, "-m", "regraft._measure", name]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        facts |= json.loads(done.stdout) if done.returncode == 0 else {"missing": last}
+        advance()
     return facts
 
 

@@ -101,10 +101,11 @@ def train(
 
 def choose_backbone(config: FeatureConfig) -> Backbone:
     """The backbone at the size that the effort sets, said aloud with the reason."""
-    native = load_backbone(config.backbone, None, config.stages, config.weights)
+    options = {"stages": config.stages, "weights": config.weights, "pixels": config.pixels}
+    native = load_backbone(config.backbone, config.resolution, **options)
     size, why = config.photo_size(native.transform.size, native.fixed_size)
     _console.note(f"backbone {native.name} at {size} px: {why}")
-    return load_backbone(config.backbone, size, config.stages, config.weights)
+    return load_backbone(config.backbone, size, **options)
 
 
 def readable(

@@ -76,14 +76,18 @@ def test_a_wrong_name_offers_the_right_one(typed: str, message: str) -> None:
 )
 def test_stages_are_the_ends_of_blocks(name: str, stages: list[str]) -> None:
     model = load_backbone(f"keras:{name}", weights="none").keras_model()
+    assert model is not None
     assert model.regraft_stages == stages
 
 
 def test_stages_can_be_chosen() -> None:
     last = load_backbone("keras:mobilenet_0.25_128", weights="none", stages="last").keras_model()
+    assert last is not None
     assert last.output_shape == (None, 256)
     two = load_backbone("keras:mobilenet_0.25_128", weights="none", stages="conv_pw_3_relu,conv_pw_11_relu")
-    assert two.keras_model().output_shape == (None, 32 + 128)
+    both = two.keras_model()
+    assert both is not None
+    assert both.output_shape == (None, 32 + 128)
     with pytest.raises(BackboneError, match="no stage nonsense"):
         load_backbone("keras:mobilenet_0.25_128", weights="none", stages="nonsense").keras_model()
 
@@ -99,7 +103,9 @@ def test_a_file_of_weights_is_used_and_is_part_of_the_fingerprint(tmp_path: Path
     random = load_backbone("keras:mobilenet_0.25_128", weights="none")
     assert mine.fingerprint != random.fingerprint
     assert mine.licence == "unknown"
-    kernel = mine.keras_model().get_layer("conv1").get_weights()[0]
+    built = mine.keras_model()
+    assert built is not None
+    kernel = built.get_layer("conv1").get_weights()[0]
     np.testing.assert_array_equal(kernel, model.get_layer("conv1").get_weights()[0])
     with pytest.raises(BackboneError, match="no file of weights"):
         load_backbone("keras:mobilenet_0.25_128", weights="nowhere.h5").require_weights()
@@ -121,7 +127,7 @@ def test_the_whole_job_on_a_keras_network(photos: Path, regraft: Command, tmp_pa
     assert document["features"] == {"computed": 60, "cached": 0}
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["backbone"]["name"] == "keras:mobilenet_0.25"
-    assert manifest["backbone"]["options"] == {"stages": "", "weights": "none"}
+    assert manifest["backbone"]["options"] == {"stages": "", "weights": "none", "pixels": ""}
     assert manifest["backbone"]["stages"][-1] == "conv_pw_13_relu"
     answers = json.loads(regraft("predict", "run", photos / "circle" / "000.jpg", "--json").stdout)
     assert len(answers) == 1

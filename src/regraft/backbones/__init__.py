@@ -8,7 +8,7 @@ Surprise: a backbone only describes. It is the engine that computes, so that imp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from regraft._registry import Registry
 from regraft.errors import BackboneError, UnknownBackboneError
@@ -26,11 +26,13 @@ class BackboneOptions:
         size: side of the photos in pixels.
         stages: which layers make the features: names with commas, or ``last``.
         weights: ``imagenet``, ``none`` for random ones, or a file.
+        pixels: the range in which a network on disk wants them.
     """
 
     size: int | None = None
     stages: str = ""
     weights: str = ""
+    pixels: str = ""
 
 
 class Backbone(Protocol):
@@ -90,8 +92,17 @@ class Backbone(Protocol):
         """Raise BackboneError, with the mend, where the weights are not on this machine."""
         ...
 
-    def keras_model(self) -> keras.Model:
-        """Build it with weights: input (N, H, W, 3) or (N, 3, H, W) after mean and std, output (N, D)."""
+    def keras_model(self) -> keras.Model | None:
+        """Build it with weights: input (N, H, W, 3) after mean and std, output (N, D). None where Keras cannot."""
+        ...
+
+
+@runtime_checkable
+class GraphBackbone(Backbone, Protocol):
+    """One that no Keras model stands for: it brings its graph."""
+
+    def openvino_model(self) -> tuple[Any, list[str]]:
+        """An ``openvino.Model``, one photo after mean and std in, features (1, D) out; and the names of its stages."""
         ...
 
 
@@ -109,10 +120,13 @@ class BackboneSource(Protocol):
 
 registry: Registry[type[BackboneSource]] = Registry("backbone source", BackboneError)
 registry.register("embedded", "regraft.backbones.efficientnet_lite:EfficientNetLiteSource")
+registry.register("file", "regraft.backbones.file:FileSource")
 registry.register("keras", "regraft.backbones.keras_applications:KerasSource")
 
 
-def load_backbone(spec: str, size: int | None = None, stages: str = "", weights: str = "") -> Backbone:
+def load_backbone(
+    spec: str, size: int | None = None, stages: str = "", weights: str = "", pixels: str = ""
+) -> Backbone:
     """Find a backbone.
 
     Args:
@@ -120,11 +134,12 @@ def load_backbone(spec: str, size: int | None = None, stages: str = "", weights:
         size: side of the photos in pixels; None is the size it was trained at.
         stages: which layers make the features, see `BackboneOptions`.
         weights: ``imagenet``, ``none``, or a file; empty is the source's own.
+        pixels: for networks on disk, the range in which they want them.
 
     Raises:
         BackboneError: it is unknown (the message offers the spellings) or its weights are missing or damaged.
     """
-    options = BackboneOptions(size, stages, weights)
+    options = BackboneOptions(size, stages, weights, pixels)
     source, colon, name = spec.partition(":")
     if colon:
         return registry.load(source)().load(name, options)

@@ -165,9 +165,10 @@ class EfficientNetLite:
         import keras
 
         pooled = [x for name, x in zip(_ALL_STAGES, all_pooled, strict=True) if name in self.stages]
-        if len(pooled) == 1:
-            return keras.Model(model.inputs[0], pooled[0], name=self.variant)
-        return keras.Model(model.inputs[0], keras.layers.Concatenate(name="features")(pooled), name=self.variant)
+        features = keras.layers.Concatenate(name="features")(pooled) if len(pooled) > 1 else pooled[0]
+        model = keras.Model(model.inputs[0], features, name=self.variant)
+        model.regraft_stages = list(self.stages)
+        return model
 
     def imagenet_model(self) -> keras.Model:
         """The network with its own 1,000-class head, for checking the port: output logits ``(N, 1000)``."""

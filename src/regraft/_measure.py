@@ -1,0 +1,39 @@
+"""How fast one backbone is on this machine, and what memory it takes: ``python -m regraft._measure SPEC``.
+
+A process of its own, so that its peak of memory is the backbone's alone. Prints one JSON document. Weights play no part
+in speed, so the networks that would have to be downloaded are measured with random ones.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from regraft._files import peak_memory
+from regraft.backbones import load_backbone
+from regraft.engine import Engine
+
+_SECONDS = 2.0
+
+
+def measure(spec: str) -> dict[str, Any]:
+    """Photos per second of the network alone, and the process's peak of memory in MiB."""
+    backbone = load_backbone(spec, weights="none" if spec.startswith("keras:") else "")
+    engine = Engine(backbone)
+    size = backbone.transform.size
+    photo = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    engine.run(photo)
+    done, start = 0, perf_counter()
+    with ThreadPoolExecutor(engine.workers) as pool:
+        while (seconds := perf_counter() - start) < _SECONDS:
+            done += len(list(pool.map(engine.run, [photo] * engine.workers)))
+    return {"photos_per_s": round(done / seconds, 1), "MiB": peak_memory(), "features": backbone.num_features}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(sys.argv[1])))
