@@ -10,10 +10,10 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from regraft._channels_first import CannotConvertError, channels_first
-from regraft.backbones import GraphBackbone, load_backbone
+from regraft.backbones import GraphBackbone, _graphs, load_backbone
 from regraft.errors import BackboneError
 from regraft.images import Transform
 
@@ -23,6 +23,7 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
     import keras
     import openvino
 
+    _graphs.building_here = True
     keras.config.set_image_data_format("channels_last")  # whatever the user's own configuration says
     backbone = load_backbone(spec, **options)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -30,8 +31,8 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
         if network is not None:
             stages = getattr(network, "regraft_stages", None) or ["output"]
             model = _from_keras(_fastest(network), Path(folder) / "bare.xml")
-        elif isinstance(backbone, GraphBackbone):
-            model, stages = backbone.openvino_model()
+        elif hasattr(type(backbone), "openvino_model"):
+            model, stages = cast("GraphBackbone", backbone).openvino_model()
         else:
             raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
         facts = {"stages": stages, "num_features": model.output().shape[-1]}
@@ -59,7 +60,8 @@ def _fastest(network: Any) -> Any:
         keras.config.set_image_data_format("channels_first")  # some layers go by it, whatever they are given
         return channels_first(network)
     except CannotConvertError:
-        keras.config.set_image_data_format("channels_last")
+        _graphs.building_here = True
+    keras.config.set_image_data_format("channels_last")
         return network
 
 

@@ -93,3 +93,11 @@ def test_real_quantised_files_take_bytes(bench_data: Path, photos: Path, regraft
     assert extractor.num_features == 1024
     document = json.loads(regraft("train", photos, "--backbone", extractor.name, "--json").stdout)
     assert document["test"]["accuracy"] > 0.6
+
+
+def test_a_graph_that_asks_for_itself_is_an_error_and_no_end_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from regraft.backbones import _graphs
+
+    monkeypatch.setattr(_graphs, "building_here", True)
+    with pytest.raises(BackboneError, match="asks for its own graph"):
+        assert load_backbone("keras:mobilenet_0.25_128", weights="none").num_features

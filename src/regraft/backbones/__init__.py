@@ -8,7 +8,7 @@ Surprise: a backbone only describes. It is the engine that computes, so that imp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft._registry import Registry
 from regraft.errors import BackboneError, UnknownBackboneError
@@ -97,7 +97,6 @@ class Backbone(Protocol):
         ...
 
 
-@runtime_checkable
 class GraphBackbone(Backbone, Protocol):
     """One that no Keras model stands for: it brings its graph."""
 

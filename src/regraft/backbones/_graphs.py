@@ -14,6 +14,10 @@ from regraft._files import atomic_folder, cache_folder, child_environment
 from regraft.backbones import Backbone
 from regraft.errors import BackboneError
 
+building_here = False
+"""Set in the process that builds a graph. What asks there for what only the graph knows would start another such
+process, and that another."""
+
 
 def graph_path(backbone: Backbone) -> Path:
     """The graph (.xml), built by Keras where it is not there yet. Raises BackboneError."""
@@ -33,6 +37,8 @@ def description(backbone: Backbone) -> dict[str, Any]:
 
 def build_graph(backbone: Backbone, path: Path) -> Path:
     """Build it anew. Raises BackboneError."""
+    if building_here:
+        raise BackboneError(f"{backbone.name} asks for its own graph while that is being built")
     options = {**asdict(backbone.options), "size": backbone.transform.size}
     with atomic_folder(path.parent) as folder:
         command = [sys.executable, "-m", "regraft._graph", backbone.name, json.dumps(options)]
