@@ -60,8 +60,7 @@ def _fastest(network: Any) -> Any:
         keras.config.set_image_data_format("channels_first")  # some layers go by it, whatever they are given
         return channels_first(network)
     except CannotConvertError:
-        _graphs.building_here = True
-    keras.config.set_image_data_format("channels_last")
+        keras.config.set_image_data_format("channels_last")
         return network
 
 
