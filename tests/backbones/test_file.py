@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,18 @@ def test_real_quantised_files_take_bytes(bench_data: Path, photos: Path, regraft
     assert extractor.num_features == 1024
     document = json.loads(regraft("train", photos, "--backbone", extractor.name, "--json").stdout)
     assert document["test"]["accuracy"] > 0.6
+
+
+def test_the_last_maps_of_a_quantised_file_beat_its_class_scores(bench_data: Path, regraft: Command) -> None:
+    """TensorFlow-for-Poets took the scores of 1,001 classes for features."""
+    spec = f"file:{bench_data / 'backbones' / 'mobilenet_v1_0.5_160_quant.tflite'}"
+    with pytest.raises(BackboneError) as told:
+        assert load_backbone(spec, stages="AvgPool").num_features
+    inner = re.findall(r"AvgPool_\d+", str(told.value))[0]
+    photos = bench_data / "photos" / "ants_bees"
+    scores = json.loads(regraft("train", photos, "--backbone", spec, "--json").stdout)
+    maps = json.loads(regraft("train", photos, "--backbone", spec, "--stages", inner, "--json").stdout)
+    assert maps["val"]["accuracy"] > scores["val"]["accuracy"] + 0.05
 
 
 def test_a_graph_that_asks_for_itself_is_an_error_and_no_end_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,13 +201,14 @@ def _read(path: Path) -> Any:
 
 
 def _named(model: Any, name: str) -> Any:
-    found = {op.get_friendly_name(): op for op in model.get_ops()}
+    found = {op.get_friendly_name(): op.output(0) for op in model.get_ops() if op.outputs()}
+    found |= {known: output for op in model.get_ops() for output in op.outputs() for known in output.get_names()}
     if name not in found:
         import difflib
 
         near = difflib.get_close_matches(name, found, n=3, cutoff=0.3)
         raise BackboneError(f"there is no stage {name!r} in it; near are {', '.join(near) or 'none'}")
-    return found[name].output(0)
+    return found[name]
 
 
 def _pooled(output: Any, first: bool, path: Path) -> Any:
@@ -216,9 +217,12 @@ def _pooled(output: Any, first: bool, path: Path) -> Any:
     from openvino import opset13
 
     floats = opset13.convert(output, "f32")
-    rank = len(output.get_partial_shape())
-    if rank == 2:
+    shape = list(output.get_shape())
+    if len(shape) == 2:
         return floats
-    if rank != 4:
-        raise BackboneError(f"{path} gives {output.get_partial_shape()}; wanted (N, D) or maps; name one with --stages")
+    if len(shape) != 4:
+        raise BackboneError(f"{path} gives {shape}; wanted (N, D) or maps; name a stage with --stages")
+    # OpenVINO turns inner results of some formats; maps are square, so their channels are the odd dimension out.
+    if (shape[2] == shape[3]) != (shape[1] == shape[2]):
+        first = shape[2] == shape[3]
     return opset13.reduce_mean(floats, np.array([2, 3] if first else [1, 2], np.int64), keep_dims=False)
