@@ -53,6 +53,7 @@ elif what == "predict":
 else:
     import onnxruntime, tempfile
     path = tempfile.mkdtemp() + "/n.onnx"
+    model(x)  # Keras exports only what was called
     model.export(path, format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     given = {session.get_inputs()[0].name: x}
