@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from regraft.backbones import load_backbone
 from regraft.engine import Engine
 from regraft.errors import BackboneError
+from tests import keras_float32
 from tests.conftest import Command
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
 
 
 def expected() -> NDArray[np.float32]:
-    backbone = load_backbone("keras:mobilenet_0.25_128", weights="none", stages="last")
-    return Engine(backbone, "f32").features(PHOTOS)
+    return keras_float32.run(network(), (PHOTOS - np.float32(127.5)) / np.float32(127.5))
 
 
 def features(path: Path, stages: str = "") -> NDArray[np.float32]:

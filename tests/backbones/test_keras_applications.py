@@ -131,5 +131,11 @@ def test_the_whole_job_on_a_keras_network(photos: Path, regraft: Command, tmp_pa
     assert manifest["backbone"]["stages"][-1] == "conv_pw_13_relu"
     answers = json.loads(regraft("predict", "run", photos / "circle" / "000.jpg", "--json").stdout)
     assert len(answers) == 1
+
+
+@pytest.mark.slow
+def test_other_stages_and_another_size_are_other_features(photos: Path, regraft: Command) -> None:
+    options = ("--backbone", "mobilenet_0.25_128", "--weights", "none")
+    regraft("train", photos, *options)
     again = json.loads(regraft("train", photos, *options, "--stages", "last", "--resolution", "96", "--json").stdout)
     assert again["features"]["computed"] == 60
