@@ -36,6 +36,8 @@ def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
         (["predict", "no/run", "x.jpg"], 1, "there is no run folder"),
         (["info", "--clear"], 1, "info cache"),
         (["info", "--measure"], 1, "info backbones"),
+        (["check", "x", "--write", "/", "--drop", "blank"], 1, "is there already"),
+        (["check", "x", "--write", "y.csv", "--drop", "blnk"], 1, "unknown kind 'blnk'"),
     ],
 )
 def test_wrong_usage_gets_one_line_and_the_mend(

@@ -168,11 +168,7 @@ class Audit:
             ConfigError: there is no such kind, or ``path`` is taken.
             DataError: no photo is left.
         """
-        for kind in kinds:
-            if kind not in KINDS:
-                raise ConfigError(f"unknown kind {kind!r}; there is {', '.join(KINDS)}")
-        if path.exists():
-            raise ConfigError(f"{path} is there already; type another name, or delete it")
+        check_manifest(path, kinds)
         gone = {s.path for f in self.findings if f.kind in kinds for s in f.photos}
         kept = [record for record in self.dataset.records if record.path not in gone]
         rows = [(_relative(r.path, path), r.label, r.split or "", r.group or "") for r in kept]
@@ -184,6 +180,15 @@ class Audit:
         with atomic_file(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([("path", "label", "split", "group"), *written])
         return len(written)
+
+
+def check_manifest(path: Path, kinds: Collection[str]) -> None:
+    """Raise ConfigError where `Audit.write_manifest` would: to be told before the work, not after."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"unknown kind {kind!r}; there is {', '.join(KINDS)}")
+    if path.exists():
+        raise ConfigError(f"{path} is there already; type another name, or delete it")
 
 
 def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -> Audit:

@@ -101,13 +101,16 @@ def check(arguments: Any) -> int:
     only where no classifier could be trained.
     """
     from regraft import _print
-    from regraft.audit import check
+    from regraft.audit import check, check_manifest
 
     options = CheckOptions(**given(arguments, CheckOptions))
+    kinds = [kind.strip() for kind in options.drop.split(",")]
+    if options.write is not None:
+        check_manifest(options.write, kinds)
     audit = check(arguments.photos, FeatureConfig(**given(arguments, FeatureConfig)))
     _emit(audit.to_dict(), options.json, _print.audit)
     if options.write is not None:
-        kept = audit.write_manifest(options.write, [kind.strip() for kind in options.drop.split(",")])
+        kept = audit.write_manifest(options.write, kinds)
         _console.say(f"{kept} of {len(audit.dataset.records)} photos are in {options.write}")
     return 1 if audit.impossible else 0
 
