@@ -13,6 +13,15 @@ from regraft.errors import BackboneError
 from tests.conftest import Command
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "resnet50").mkdir()
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_backbone("resnet50").name == "keras:resnet50"
+    with pytest.raises(BackboneError, match="unknown backbone 'photos'"):
+        load_backbone("photos")
+
+
 def test_every_network_of_keras_is_there() -> None:
     import keras
 

@@ -8,7 +8,7 @@ Surprise: a backbone only describes. It is the engine that computes, so that imp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from regraft._registry import Registry
 from regraft.errors import BackboneError, UnknownBackboneError
@@ -16,6 +16,16 @@ from regraft.images import Transform
 
 if TYPE_CHECKING:
     import keras
+
+
+RANGES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], Literal["RGB", "BGR"]]] = {
+    "0..255": ((0.0,) * 3, (1.0,) * 3, "RGB"),
+    "0..1": ((0.0,) * 3, (255.0,) * 3, "RGB"),
+    "-1..1": ((127.5,) * 3, (127.5,) * 3, "RGB"),
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "RGB"),
+    "caffe": ((103.939, 116.779, 123.68), (1.0,) * 3, "BGR"),
+}
+"""How a network may want pixels: mean and std in 0..255, and the order of its channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +129,8 @@ class BackboneSource(Protocol):
 
 registry: Registry[type[BackboneSource]] = Registry("backbone source", BackboneError)
 registry.register("embedded", "regraft.backbones.efficientnet_lite:EfficientNetLiteSource")
-registry.register("file", "regraft.backbones.file:FileSource")
 registry.register("keras", "regraft.backbones.keras_applications:KerasSource")
+registry.register("file", "regraft.backbones.file:FileSource")  # last: a name means a network before a folder here
 
 
 def load_backbone(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from regraft._files import digest_file, digest_json
-from regraft.backbones import Backbone, BackboneOptions
+from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import description
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 
 _CODE_VERSION = 1  # raise it when the features of the same file and photo change
 _SUFFIXES = (".onnx", ".tflite", ".xml", ".pb", ".keras")
-RANGES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], Literal["RGB", "BGR"]]] = {
-    "0..255": ((0.0,) * 3, (1.0,) * 3, "RGB"),
-    "0..1": ((0.0,) * 3, (255.0,) * 3, "RGB"),
-    "-1..1": ((127.5,) * 3, (127.5,) * 3, "RGB"),
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "RGB"),
-    "caffe": ((103.939, 116.779, 123.68), (1.0,) * 3, "BGR"),
-}
-"""How a network may want pixels: mean and std in 0..255, and the order of its channels."""
 
 
 class FileSource:
@@ -44,7 +36,7 @@ class FileSource:
         if not path.exists():
             raise UnknownBackboneError(f"there is no file {name}; wanted a SavedModel folder or {', '.join(_SUFFIXES)}")
         if not (path / "saved_model.pb").is_file() and path.suffix.lower() not in _SUFFIXES:
-            raise BackboneError(f"{name} is no SavedModel folder, nor {', '.join(_SUFFIXES)}")
+            raise UnknownBackboneError(f"{name} is no SavedModel folder, nor {', '.join(_SUFFIXES)}")
         if options.weights:
             raise BackboneError("a network on disk has its own weights; leave --weights out")
         if options.pixels and options.pixels not in RANGES:

@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regraft import _console
 from regraft._files import digest_file, digest_json
-from regraft.backbones import Backbone, BackboneOptions
+from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import description
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
@@ -26,22 +26,12 @@ _CODE_VERSION = 1  # raise it when the features of the same weights and photo ch
 _NO_STAGE = ("InputLayer", "ZeroPadding2D", "Rescaling", "Normalization")
 _FIRST_STRIDE = 8  # stages of less are edges and colours
 
-Mode = Literal["tf", "caffe", "torch", "raw"]
-"""How a family wants pixels, in Keras' own words; raw: 0 to 255, the network scales them itself."""
-
-_MODES: dict[Mode, tuple[tuple[float, float, float], tuple[float, float, float], Literal["RGB", "BGR"]]] = {
-    "tf": ((127.5,) * 3, (127.5,) * 3, "RGB"),
-    "caffe": ((103.939, 116.779, 123.68), (1.0,) * 3, "BGR"),
-    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "RGB"),
-    "raw": ((0.0,) * 3, (1.0,) * 3, "RGB"),
-}
-
 
 class _Network(NamedTuple):
     """One of ``keras.applications``: its size, licence, millions of parameters and ImageNet top-1, as published."""
 
     cls: str
-    mode: Mode
+    pixels: str  # the range in which it wants them; 0..255 where it scales them itself
     size: int
     licence: str
     parameters: float
@@ -50,46 +40,46 @@ class _Network(NamedTuple):
 
 _APACHE, _MIT, _CC_BY, _BSD = "Apache-2.0", "MIT", "CC-BY-4.0", "BSD-3-Clause"
 _NETWORKS = {
-    "convnext_tiny": _Network("ConvNeXtTiny", "raw", 224, _APACHE, 28.6, 81.3),
-    "convnext_small": _Network("ConvNeXtSmall", "raw", 224, _APACHE, 50.2, 82.3),
-    "convnext_base": _Network("ConvNeXtBase", "raw", 224, _APACHE, 88.5, 85.3),
-    "convnext_large": _Network("ConvNeXtLarge", "raw", 224, _APACHE, 197.7, 86.3),
-    "convnext_xlarge": _Network("ConvNeXtXLarge", "raw", 224, _APACHE, 350.1, 86.7),
-    "densenet121": _Network("DenseNet121", "torch", 224, _BSD, 8.1, 75.0),
-    "densenet169": _Network("DenseNet169", "torch", 224, _BSD, 14.3, 76.2),
-    "densenet201": _Network("DenseNet201", "torch", 224, _BSD, 20.2, 77.3),
-    "efficientnet_b0": _Network("EfficientNetB0", "raw", 224, _APACHE, 5.3, 77.1),
-    "efficientnet_b1": _Network("EfficientNetB1", "raw", 240, _APACHE, 7.9, 79.1),
-    "efficientnet_b2": _Network("EfficientNetB2", "raw", 260, _APACHE, 9.2, 80.1),
-    "efficientnet_b3": _Network("EfficientNetB3", "raw", 300, _APACHE, 12.3, 81.6),
-    "efficientnet_b4": _Network("EfficientNetB4", "raw", 380, _APACHE, 19.5, 82.9),
-    "efficientnet_b5": _Network("EfficientNetB5", "raw", 456, _APACHE, 30.6, 83.6),
-    "efficientnet_b6": _Network("EfficientNetB6", "raw", 528, _APACHE, 43.3, 84.0),
-    "efficientnet_b7": _Network("EfficientNetB7", "raw", 600, _APACHE, 66.7, 84.3),
-    "efficientnet_v2_b0": _Network("EfficientNetV2B0", "raw", 224, _APACHE, 7.2, 78.7),
-    "efficientnet_v2_b1": _Network("EfficientNetV2B1", "raw", 240, _APACHE, 8.2, 79.8),
-    "efficientnet_v2_b2": _Network("EfficientNetV2B2", "raw", 260, _APACHE, 10.2, 80.5),
-    "efficientnet_v2_b3": _Network("EfficientNetV2B3", "raw", 300, _APACHE, 14.5, 82.0),
-    "efficientnet_v2_s": _Network("EfficientNetV2S", "raw", 384, _APACHE, 21.6, 83.9),
-    "efficientnet_v2_m": _Network("EfficientNetV2M", "raw", 480, _APACHE, 54.4, 85.3),
-    "efficientnet_v2_l": _Network("EfficientNetV2L", "raw", 480, _APACHE, 119.0, 85.7),
-    "inception_resnet_v2": _Network("InceptionResNetV2", "tf", 299, _APACHE, 55.9, 80.3),
-    "inception_v3": _Network("InceptionV3", "tf", 299, _APACHE, 23.9, 77.9),
-    "mobilenet": _Network("MobileNet", "tf", 224, _APACHE, 4.3, 70.4),
-    "mobilenet_v2": _Network("MobileNetV2", "tf", 224, _APACHE, 3.5, 71.3),
-    "mobilenet_v3_large": _Network("MobileNetV3Large", "raw", 224, _APACHE, 5.4, 75.6),
-    "mobilenet_v3_small": _Network("MobileNetV3Small", "raw", 224, _APACHE, 2.9, 68.1),
-    "nasnet_large": _Network("NASNetLarge", "tf", 331, _APACHE, 88.9, 82.5),
-    "nasnet_mobile": _Network("NASNetMobile", "tf", 224, _APACHE, 5.3, 74.4),
+    "convnext_tiny": _Network("ConvNeXtTiny", "0..255", 224, _APACHE, 28.6, 81.3),
+    "convnext_small": _Network("ConvNeXtSmall", "0..255", 224, _APACHE, 50.2, 82.3),
+    "convnext_base": _Network("ConvNeXtBase", "0..255", 224, _APACHE, 88.5, 85.3),
+    "convnext_large": _Network("ConvNeXtLarge", "0..255", 224, _APACHE, 197.7, 86.3),
+    "convnext_xlarge": _Network("ConvNeXtXLarge", "0..255", 224, _APACHE, 350.1, 86.7),
+    "densenet121": _Network("DenseNet121", "imagenet", 224, _BSD, 8.1, 75.0),
+    "densenet169": _Network("DenseNet169", "imagenet", 224, _BSD, 14.3, 76.2),
+    "densenet201": _Network("DenseNet201", "imagenet", 224, _BSD, 20.2, 77.3),
+    "efficientnet_b0": _Network("EfficientNetB0", "0..255", 224, _APACHE, 5.3, 77.1),
+    "efficientnet_b1": _Network("EfficientNetB1", "0..255", 240, _APACHE, 7.9, 79.1),
+    "efficientnet_b2": _Network("EfficientNetB2", "0..255", 260, _APACHE, 9.2, 80.1),
+    "efficientnet_b3": _Network("EfficientNetB3", "0..255", 300, _APACHE, 12.3, 81.6),
+    "efficientnet_b4": _Network("EfficientNetB4", "0..255", 380, _APACHE, 19.5, 82.9),
+    "efficientnet_b5": _Network("EfficientNetB5", "0..255", 456, _APACHE, 30.6, 83.6),
+    "efficientnet_b6": _Network("EfficientNetB6", "0..255", 528, _APACHE, 43.3, 84.0),
+    "efficientnet_b7": _Network("EfficientNetB7", "0..255", 600, _APACHE, 66.7, 84.3),
+    "efficientnet_v2_b0": _Network("EfficientNetV2B0", "0..255", 224, _APACHE, 7.2, 78.7),
+    "efficientnet_v2_b1": _Network("EfficientNetV2B1", "0..255", 240, _APACHE, 8.2, 79.8),
+    "efficientnet_v2_b2": _Network("EfficientNetV2B2", "0..255", 260, _APACHE, 10.2, 80.5),
+    "efficientnet_v2_b3": _Network("EfficientNetV2B3", "0..255", 300, _APACHE, 14.5, 82.0),
+    "efficientnet_v2_s": _Network("EfficientNetV2S", "0..255", 384, _APACHE, 21.6, 83.9),
+    "efficientnet_v2_m": _Network("EfficientNetV2M", "0..255", 480, _APACHE, 54.4, 85.3),
+    "efficientnet_v2_l": _Network("EfficientNetV2L", "0..255", 480, _APACHE, 119.0, 85.7),
+    "inception_resnet_v2": _Network("InceptionResNetV2", "-1..1", 299, _APACHE, 55.9, 80.3),
+    "inception_v3": _Network("InceptionV3", "-1..1", 299, _APACHE, 23.9, 77.9),
+    "mobilenet": _Network("MobileNet", "-1..1", 224, _APACHE, 4.3, 70.4),
+    "mobilenet_v2": _Network("MobileNetV2", "-1..1", 224, _APACHE, 3.5, 71.3),
+    "mobilenet_v3_large": _Network("MobileNetV3Large", "0..255", 224, _APACHE, 5.4, 75.6),
+    "mobilenet_v3_small": _Network("MobileNetV3Small", "0..255", 224, _APACHE, 2.9, 68.1),
+    "nasnet_large": _Network("NASNetLarge", "-1..1", 331, _APACHE, 88.9, 82.5),
+    "nasnet_mobile": _Network("NASNetMobile", "-1..1", 224, _APACHE, 5.3, 74.4),
     "resnet101": _Network("ResNet101", "caffe", 224, _MIT, 44.7, 76.4),
-    "resnet101_v2": _Network("ResNet101V2", "tf", 224, _MIT, 44.7, 77.2),
+    "resnet101_v2": _Network("ResNet101V2", "-1..1", 224, _MIT, 44.7, 77.2),
     "resnet152": _Network("ResNet152", "caffe", 224, _MIT, 60.4, 76.6),
-    "resnet152_v2": _Network("ResNet152V2", "tf", 224, _MIT, 60.4, 78.0),
+    "resnet152_v2": _Network("ResNet152V2", "-1..1", 224, _MIT, 60.4, 78.0),
     "resnet50": _Network("ResNet50", "caffe", 224, _MIT, 25.6, 74.9),
-    "resnet50_v2": _Network("ResNet50V2", "tf", 224, _MIT, 25.6, 76.0),
+    "resnet50_v2": _Network("ResNet50V2", "-1..1", 224, _MIT, 25.6, 76.0),
     "vgg16": _Network("VGG16", "caffe", 224, _CC_BY, 138.4, 71.3),
     "vgg19": _Network("VGG19", "caffe", 224, _CC_BY, 143.7, 71.3),
-    "xception": _Network("Xception", "tf", 299, _APACHE, 22.9, 79.0),
+    "xception": _Network("Xception", "-1..1", 299, _APACHE, 22.9, 79.0),
 }
 
 _PLAIN = {re.sub(r"[^a-z0-9]", "", name): name for name in _NETWORKS}
@@ -172,7 +162,7 @@ class KerasBackbone:
     @property
     def transform(self) -> Transform:
         """The centre square, in what `preprocess_input` of the family makes of it."""
-        mean, std, order = _MODES[self._facts.mode]
+        mean, std, order = RANGES[self._facts.pixels]
         return Transform(self.wanted or self._facts.size, 1.0, "bilinear", mean, std, order)
 
     @property
