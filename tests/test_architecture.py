@@ -46,7 +46,7 @@ WALK = [
     "shards",
     "information",
 ]
-SURFACE = ["_graph", "_measure", "_print", "cli", "__main__"]
+SURFACE = ["_graph", "_preset", "_measure", "_print", "cli", "__main__"]
 ORDER = [*CELLAR, *WALK, *SURFACE]
 
 

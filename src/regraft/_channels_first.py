@@ -16,10 +16,42 @@ class CannotConvertError(ValueError):
 
 
 def channels_first(model: Any) -> Any:
-    """``model``, of one input (H, W, 3) and any outputs, for input (3, H, W). Raises CannotConvertError."""
+    """``model``, of one input (H, W, 3) and one output of any shape (N, D), for input (3, H, W).
+
+    Sets Keras' image data format where it succeeds: some layers go by that, whatever they were given. A network with
+    layers that are not Keras' own is run once in both forms, since nothing is known of what those do with an axis.
+
+    Raises:
+        CannotConvertError: a layer is of a kind for which nothing is known, or the two forms differ.
+    """
     import keras
 
     (shape,) = [tensor.shape for tensor in model.inputs]
+    photo = np.random.default_rng(0).normal(size=(1, *shape[1:])).astype(np.float32)
+    foreign = any(not type(layer).__module__.startswith("keras.src.") for layer in model.layers)
+    expected = keras.ops.convert_to_numpy(model(photo)) if foreign else None
+    keras.config.set_image_data_format("channels_first")
+    try:
+        converted = _clone(model, shape)
+        if expected is not None:
+            _require_equal(expected, converted(np.moveaxis(photo, 3, 1)))
+    except Exception as error:
+        keras.config.set_image_data_format("channels_last")
+        raise CannotConvertError(str(error)) from error
+    return converted
+
+
+def _require_equal(expected: Any, found: Any) -> None:
+    import keras
+
+    difference = np.abs(expected - keras.ops.convert_to_numpy(found)).max()
+    if not difference <= 1e-4 * np.abs(expected).max():
+        raise CannotConvertError(f"its output differs by {difference:g}")
+
+
+def _clone(model: Any, shape: Any) -> Any:
+    import keras
+
     inputs = keras.Input((shape[3], *shape[1:3]), name=model.inputs[0].name)
     made: dict[str, Any] = {}
 
@@ -48,7 +80,7 @@ def _converted(layer: Any) -> Any:
         height, width, channels = layer.input_shape[1:]
         inner = [_converted(part) for part in layer.layers]
         return keras.Sequential([keras.Input((channels, height, width)), *inner], name=layer.name)
-    rank = len(layer.output.shape)
+    rank = len(getattr(layer.output, "shape", ()))
     if kind == "Dense" and rank == 4:
         shared = {k: config[k] for k in ("name", "activation", "use_bias")}
         return keras.layers.Conv2D(config["units"], 1, data_format="channels_first", **shared)

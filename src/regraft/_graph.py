@@ -52,15 +52,11 @@ def _from_keras(network: Any, bare: Path) -> Any:
 
 def _fastest(network: Any) -> Any:
     """The network with its channels first where that can be (docs/decisions.md)."""
-    import keras
-
     if network.inputs[0].shape[1] == 3:
         return network
     try:
-        keras.config.set_image_data_format("channels_first")  # some layers go by it, whatever they are given
         return channels_first(network)
     except CannotConvertError:
-        keras.config.set_image_data_format("channels_last")
         return network
 
 

@@ -130,6 +130,7 @@ class BackboneSource(Protocol):
 registry: Registry[type[BackboneSource]] = Registry("backbone source", BackboneError)
 registry.register("embedded", "regraft.backbones.efficientnet_lite:EfficientNetLiteSource")
 registry.register("keras", "regraft.backbones.keras_applications:KerasSource")
+registry.register("keras_hub", "regraft.backbones.keras_hub:HubSource")
 registry.register("file", "regraft.backbones.file:FileSource")  # last: a name means a network before a folder here
 
 
@@ -153,6 +154,8 @@ def load_backbone(
     if colon:
         return registry.load(source)().load(name, options)
     for source in registry.lookup_order():
+        if source == "keras_hub":  # it cannot tell its names from others without loading much
+            continue
         try:
             return registry.load(source)().load(spec, options)
         except UnknownBackboneError:

@@ -41,21 +41,26 @@ def build_graph(backbone: Backbone, path: Path) -> Path:
         raise BackboneError(f"{backbone.name} asks for its own graph while that is being built")
     options = {**asdict(backbone.options), "size": backbone.transform.size}
     with atomic_folder(path.parent) as folder:
-        command = [sys.executable, "-m", "regraft._graph", backbone.name, json.dumps(options)]
-        done = subprocess.run(
-            [*command, str(folder / path.name)],
-            env=child_environment(KERAS_BACKEND="openvino", PYTHONPATH=_python_path()),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            # The child's own errors already read "regraft.errors.BackboneError: what to do".
-            raise BackboneError(f"{backbone.name} cannot be built: {last.partition('Error: ')[2] or last}")
+        child("regraft._graph", backbone.name, json.dumps(options), str(folder / path.name), what=backbone.name)
     return path
+
+
+def child(module: str, *arguments: str, what: str) -> str:
+    """Run one of our modules as a process of its own, with Keras on OpenVINO; what it prints. Raises BackboneError."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=child_environment(KERAS_BACKEND="openvino", PYTHONPATH=_python_path(), TF_CPP_MIN_LOG_LEVEL="3"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        # The child's own errors already read "regraft.errors.BackboneError: what to do".
+        raise BackboneError(f"{what} cannot be built: {last.partition('Error: ')[2] or last}")
+    return done.stdout
 
 
 def _python_path() -> str:

@@ -10,12 +10,13 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from regraft import _console
 from regraft._files import digest_file, digest_json
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import description
+from regraft.backbones._stages import pooled, stage_outputs
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     import keras
 
 _CODE_VERSION = 1  # raise it when the features of the same weights and photo change
-_NO_STAGE = ("InputLayer", "ZeroPadding2D", "Rescaling", "Normalization")
-_FIRST_STRIDE = 8  # stages of less are edges and colours
 
 
 class _Network(NamedTuple):
@@ -195,16 +194,8 @@ class KerasBackbone:
 
     def keras_model(self) -> keras.Model:
         """Build it, channels last: input (N, H, W, 3) after mean and std, output the pooled stages (N, D)."""
-        import keras
-
         trunk = self._trunk()
-        size = self.transform.size
-        outputs = stage_outputs(trunk, size, self.options.stages)
-        pooled = [keras.layers.GlobalAveragePooling2D(name=f"pool_{i}")(x) for i, (_, x) in enumerate(outputs)]
-        features = keras.layers.Concatenate(name="features")(pooled) if len(pooled) > 1 else pooled[0]
-        model = keras.Model(trunk.inputs[0], features, name=self.network)
-        model.regraft_stages = [name for name, _ in outputs]
-        return model
+        return pooled(trunk.inputs[0], stage_outputs(trunk, self.transform.size, self.options.stages), self.network)
 
     def _trunk(self) -> keras.Model:
         import keras
@@ -234,57 +225,3 @@ class KerasBackbone:
                 f"{Path.home() / '.keras' / 'models' / file}, or type --weights FILE"
             )
         return f"{self.name} at {self.transform.size} px cannot be built with weights {self._weights}: {text[:300]}"
-
-
-def stage_outputs(trunk: keras.Model, size: int, wanted: str) -> list[tuple[str, Any]]:
-    """The last joint of each resolution from a stride of 8 on, and the network's own output: (name, tensor).
-
-    Args:
-        trunk: without its head, channels last.
-        size: side of its input in pixels.
-        wanted: empty for all of them, ``last`` for the output alone, or names of layers with commas.
-
-    Raises:
-        BackboneError: there is no such layer, or it has no space to average over.
-    """
-    import math
-
-    if wanted and wanted != "last":
-        named = {layer.name: layer for layer in trunk.layers}
-        missing = [name for name in wanted.split(",") if name not in named or len(named[name].output.shape) != 4]
-        if missing:
-            raise BackboneError(f"there is no stage {', '.join(missing)}; type a layer's name, or last")
-        return [(name, named[name].output) for name in wanted.split(",")]
-    own = trunk.output
-    by_level: dict[int, tuple[str, Any]] = {}
-    for layer in _joints(trunk):
-        shape: tuple[int | None, ...] = tuple(getattr(layer.output, "shape", ()))
-        if len(shape) == 4 and shape[1] and shape[1] > 1:
-            by_level[round(math.log2(size / shape[1]))] = (layer.name, layer.output)
-    last = round(math.log2(size / own.shape[1]))
-    inner = [found for level, found in sorted(by_level.items()) if 2**level >= _FIRST_STRIDE and level < last]
-    return ([] if wanted == "last" else inner) + [(trunk.operations[-1].name, own)]
-
-
-def _joints(trunk: keras.Model) -> list[Any]:
-    """The layers through which all that the network computes must pass: the ends of its blocks.
-
-    A network whose blocks see more than the one before (NASNet) has none; there, all that merge branches serve.
-    """
-    layers = trunk.operations  # layers, and what stands between them without being one
-    place = {layer.name: i for i, layer in enumerate(layers)}
-    reach, found = 0, []
-    last_use = [0] * len(layers)
-    for layer in layers:
-        for parent in _parents(layer):
-            last_use[place[parent]] = max(last_use[place[parent]], place[layer.name])
-    for i, layer in enumerate(layers):
-        if reach <= i and type(layer).__name__ not in _NO_STAGE:
-            found.append(layer)
-        reach = max(reach, last_use[i])
-    inner = [layer for layer in found if layer is not layers[-1]]
-    return inner if len(inner) > 3 else [x for x in layers if type(x).__name__ in ("Add", "Concatenate")]
-
-
-def _parents(layer: Any) -> list[str]:
-    return [parent.operation.name for node in layer._inbound_nodes for parent in node.parent_nodes]
