@@ -53,8 +53,15 @@ elif what == "predict":
 else:
     import onnxruntime, tempfile
     path = tempfile.mkdtemp() + "/n.onnx"
-    model(x)  # Keras exports only what was called
-    model.export(path, format="onnx", verbose=False)
+    import tensorflow as tf, tf2onnx
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    spec = tf.TensorSpec((1, size, size, 3), name="photo")
+    called = tf.function(lambda photo: model(photo, training=False)).get_concrete_function(spec)
+    frozen = convert_variables_to_constants_v2(called)  # Keras' own export leaves out some constants
+    names = [[t.name for t in ts] for ts in (frozen.inputs, frozen.outputs)]
+    tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(), input_names=names[0], output_names=names[1], opset=18, output_path=path
+    )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     given = {session.get_inputs()[0].name: x}
     run = lambda: session.run(None, given)

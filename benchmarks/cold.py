@@ -21,7 +21,7 @@ from regraft.config import TrainConfig
 from regraft.dataset import Dataset
 from regraft.engine import Engine
 from regraft.images import read
-from regraft.training import choose_backbone
+from regraft.selection import choose_backbone
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["REGRAFT_CACHE"] = f"{folder}/floor"
-        engine = Engine(choose_backbone(TrainConfig()))
+        engine = Engine(choose_backbone(TrainConfig(), []))
         transform = engine.backbone.transform
         paths = [record.path for record in Dataset.open(options.photos).records]
         for number in range(options.repeats):

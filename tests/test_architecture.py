@@ -34,7 +34,10 @@ WALK = [
     "split",
     "backbones",
     "engine",
+    "accelerator",
     "features",
+    "selection",
+    "quantisation",
     "duplicates",
     "heads",
     "evaluation",
@@ -46,7 +49,7 @@ WALK = [
     "shards",
     "information",
 ]
-SURFACE = ["_graph", "_preset", "_measure", "_print", "cli", "__main__"]
+SURFACE = ["_graph", "_preset", "_int8", "_measure", "_print", "cli", "__main__"]
 ORDER = [*CELLAR, *WALK, *SURFACE]
 
 

@@ -38,9 +38,19 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("regraft", appauthor=False))
 
 
+def keras_folder() -> Path:
+    """Where Keras keeps what it downloads."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """The environment for a child process: ours, with ``changes``."""
     return {**os.environ, **changes}
+
+
+def set_environment(name: str, value: str) -> None:
+    """Set a variable for this process: Keras reads its backend from one when it is imported."""
+    os.environ[name] = value
 
 
 def peak_memory() -> int:

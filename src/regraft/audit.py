@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft._files import atomic_file
+from regraft.accelerator import load_engine
 from regraft.config import FeatureConfig
 from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups
-from regraft.engine import PRECISIONS, Engine
 from regraft.errors import ConfigError, DataError
 from regraft.features import Features, extract
 from regraft.heads import LogisticRegression, softmax
-from regraft.training import choose_backbone, readable
+from regraft.selection import choose_backbone, require_backbone
+from regraft.training import readable
 
 Kind = Literal[
     "unreadable",
@@ -205,9 +206,10 @@ def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -
         BackboneError: the backbone is unknown or not installed.
     """
     config = config or FeatureConfig()
-    backbone = choose_backbone(config)
+    require_backbone(config)
     dataset = Dataset.open(photos)
-    engine = Engine(backbone, PRECISIONS[config.precision])
+    backbone = choose_backbone(config, dataset.records)
+    engine = load_engine(backbone, config)
     extraction = extract(dataset.records, engine)
     unreadable = (*dataset.problems, *extraction.problems)
     findings = [Finding("unreadable", tuple(Suspect(p.path, "", p.reason) for p in unreadable))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +24,11 @@ from PIL import Image
 
 from regraft import _console, heads
 from regraft._files import write_json, write_text
+from regraft.accelerator import AnyEngine, load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.card import model_card
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.engine import PRECISIONS, Engine
 from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head, softmax
@@ -36,6 +37,8 @@ from regraft.sources import Entry
 
 SCHEMA = 1
 """Number of the run folder's layout. A reader takes its own and all before it."""
+
+_INT8 = "backbone-int8.xml"
 
 MANY = 8
 """From so many photos on, the engine is compiled for throughput."""
@@ -55,6 +58,7 @@ class Classifier:
         config: the options it was trained with.
         metrics: what `train` measured and counted, as in ``metrics.json``.
         path: its run folder, where it has one.
+        int8: the backbone's quantised graph, where it is computed in int8.
     """
 
     backbone: Backbone
@@ -63,11 +67,12 @@ class Classifier:
     config: TrainConfig
     metrics: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    int8: Path | None = None
 
     @cached_property
-    def _engines(self) -> tuple[Engine, Engine]:
-        precision = PRECISIONS[self.config.precision]
-        return Engine(self.backbone, precision, many=False), Engine(self.backbone, precision)
+    def _engines(self) -> tuple[AnyEngine, AnyEngine]:
+        few, many = (load_engine(self.backbone, self.config, many, self.int8) for many in (False, True))
+        return few, many
 
     def predict_proba(
         self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None
@@ -129,6 +134,9 @@ class Classifier:
 
         state = {name: np.ascontiguousarray(array) for name, array in self.head.state().items()}
         save_file(state, folder / "head.safetensors")
+        if self.int8:
+            for suffix in (".xml", ".bin"):
+                shutil.copyfile(self.int8.with_suffix(suffix), (folder / _INT8).with_suffix(suffix))
         write_text(folder / "config.toml", self.config.to_toml())
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.classes))
         sides = {side: [dataset.records[i].digest for i in indices] for side, indices in split.items()}
@@ -193,7 +201,10 @@ class Classifier:
                 f"{folder} was trained on another version of {record['name']} than is installed; "
                 f"type: pip install regraft=={manifest['made_by']['regraft']}, or train it again"
             )
-        return cls(backbone, fitted, tuple(manifest["classes"]), config, metrics, folder)
+        int8 = folder / _INT8 if config.precision == "int8" else None
+        if int8 and not int8.is_file():
+            raise RunError(f"{folder} is damaged ({_INT8} is missing); train it again")
+        return cls(backbone, fitted, tuple(manifest["classes"]), config, metrics, folder, int8)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Surprise: an option's help text is the string under its field; there is no other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -37,7 +38,7 @@ class FeatureConfig:
     """What decides which features a photo has."""
 
     backbone: str = "efficientnet_lite0"
-    """Pretrained network, as SOURCE:NAME or NAME; `regraft info backbones` lists them."""
+    """Pretrained network, as SOURCE:NAME or NAME; `regraft info backbones` lists them. auto: see --budget."""
 
     effort: Effort = "balanced"
     """How much work a photo is worth: sets the size at which the backbone sees it."""
@@ -54,17 +55,38 @@ class FeatureConfig:
     pixels: str = ""
     """For a network on disk, the range in which it wants pixels: 0..255, 0..1, -1..1, imagenet or caffe."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What features are computed in; auto is bf16 where the processor multiplies it."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    """What features are computed in; auto is bf16 where the processor multiplies it. int8 is calibrated on the photos
+    by `train`, which then tells what it costs."""
+
+    engine: Literal["auto", "openvino", "jax"] = "auto"
+    """What computes features: OpenVINO on the CPU, or JAX; auto is JAX where it finds a GPU or TPU."""
+
+    budget: str = "60s"
+    """With --backbone auto, how long extracting the features may take: 45s, 10m or 2h."""
 
     def __post_init__(self) -> None:
         """Check what no type can say."""
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise ConfigError(f"unknown precision {self.precision!r}; there is auto, fp32, bf16")
+        if self.engine not in ("auto", "openvino", "jax"):
+            raise ConfigError(f"unknown engine {self.engine!r}; there is auto, openvino, jax")
+        if self.budget_seconds <= 0:
+            raise ConfigError(f"budget {self.budget!r} leaves no time; type, for example, 60s, 10m or 2h")
+        if self.precision not in ("auto", "fp32", "bf16", "int8"):
+            raise ConfigError(f"unknown precision {self.precision!r}; there is auto, fp32, bf16, int8")
+        if self.precision == "int8" and self.engine == "jax":
+            raise ConfigError("int8 runs on OpenVINO; leave --engine jax out")
         if self.resolution is not None and not 32 <= self.resolution <= 1024:
             raise ConfigError(f"resolution {self.resolution} is not between 32 and 1024 pixels")
         if self.effort not in _EFFORTS:
             raise ConfigError(f"unknown effort {self.effort!r}; there is {', '.join(_EFFORTS)}")
+
+    @property
+    def budget_seconds(self) -> float:
+        """The budget in seconds. Raises ConfigError where it is no time."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", self.budget.strip())
+        if found is None:
+            raise ConfigError(f"budget {self.budget!r} is no time; type, for example, 60s, 10m or 2h")
+        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
     def photo_size(self, native: int, fixed: bool) -> tuple[int, str]:
         """Side in pixels for a backbone trained at ``native``, ``fixed`` where no other will do, and the reason."""

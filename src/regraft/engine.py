@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import cache_folder, digest_json
+from regraft._files import cache_folder, digest_file, digest_json
 from regraft.backbones import Backbone
 from regraft.backbones._graphs import build_graph, graph_path
 from regraft.images import DECODING_VERSION, Pixels
 
 Precision = Literal["bf16", "f32"]
-PRECISIONS: dict[str, Precision | None] = {"auto": None, "fp32": "f32", "bf16": "bf16"}
+PRECISIONS: dict[str, Precision | None] = {"auto": None, "fp32": "f32", "bf16": "bf16", "int8": None}
 """What users type, and what OpenVINO calls it."""
 
 
@@ -36,14 +36,20 @@ class Engine:
         backbone: what to compute.
         precision: ``bf16`` or ``f32``; None takes bf16 where the processor multiplies it in hardware.
         many: tune for many photos at once, or (False) for the fewest milliseconds on one.
+        int8: the backbone's quantised graph; what is not quantised in it runs in ``precision``.
     """
 
-    def __init__(self, backbone: Backbone, precision: Precision | None = None, many: bool = True) -> None:
+    def __init__(
+        self, backbone: Backbone, precision: Precision | None = None, many: bool = True, int8: Path | None = None
+    ) -> None:
         self.backbone = backbone
+        self.int8 = int8
         self._wanted = precision
         self._many = many
         self._lock = Lock()
         self._requests: SimpleQueue[Any] | None = None
+
+    batch = 1  # photos at once: threads that call `run` side by side are faster
 
     @property
     def workers(self) -> int:
@@ -51,14 +57,19 @@ class Engine:
         return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 2
 
     @cached_property
-    def precision(self) -> Precision:
-        """What the numbers are computed in on this machine."""
+    def _floats(self) -> Precision:
         return self._wanted or _native_precision()
+
+    @property
+    def precision(self) -> str:
+        """What the numbers are computed in on this machine."""
+        return "int8" if self.int8 else self._floats
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of backbone, precision and decoding: the second half of every feature's key."""
-        return digest_json([self.backbone.fingerprint, "openvino", self.precision, DECODING_VERSION])
+        graph = [digest_file(self.int8), digest_file(self.int8.with_suffix(".bin"))] if self.int8 else []
+        return digest_json([self.backbone.fingerprint, "openvino", self._floats, DECODING_VERSION, *graph])
 
     def run(self, pixels: Pixels) -> NDArray[np.float32]:
         """Features (D,) of one transformed photo; threads may call it at once. Raises BackboneError."""
@@ -74,6 +85,10 @@ class Engine:
     def starting(self) -> bool:
         """Whether some thread is building or compiling it just now, so that `run` would wait."""
         return self._requests is None and self._lock.locked()
+
+    def launch(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """`features`, for callers that can do with less than an array."""
+        return self.features(photos)
 
     def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Photos ``(N, size, size, 3)``, transformed, to features ``(N, D)``; for few photos, one after the other."""
@@ -104,11 +119,13 @@ class Engine:
 
         core = openvino.Core()
         options = {
-            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_PRECISION_HINT": self._floats,
             "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
             # OpenVINO's own cache of the compiled graph halves the start of `predict`.
             "CACHE_DIR": str(cache_folder() / "openvino"),
         }
+        if self.int8:
+            return core.compile_model(str(self.int8), "CPU", options)
         path = graph_path(self.backbone)
         try:
             return core.compile_model(str(path), "CPU", options)

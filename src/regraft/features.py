@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,8 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft._files import atomic_file, cache_folder, digest_bytes
+from regraft.accelerator import AnyEngine
 from regraft.dataset import ImageRecord
-from regraft.engine import Engine
 from regraft.errors import ImageError
 from regraft.images import THUMBNAIL, Pixels, Problem, Transform
 
@@ -88,7 +89,7 @@ class Extraction:
     cached: int
 
 
-def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
+def extract(records: Sequence[ImageRecord], engine: AnyEngine) -> Extraction:
     """Features of ``records``: from the cache where they are known, else computed and cached.
 
     What is computed is written every 256 photos or 5 seconds; a kill loses what is younger than that.
@@ -124,7 +125,7 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
     return Extraction(x, looks, tuple(problems), computed, len(records) - computed - len(problems))
 
 
-def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+def compute(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """Yield (index, features (D,), or the reason why not) for each photo as it is done, in any order.
 
     Each thread takes a photo all the way, from bytes to features. Decoding and
@@ -135,6 +136,9 @@ def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, ND
         loaders: functions that return a photo's transformed pixels, or raise ImageError.
         engine: computes the features.
     """
+    if engine.batch > 1:
+        yield from _in_batches(loaders, engine)
+        return
     workers = _Workers(loaders, engine)
     running = workers.start()
     try:
@@ -150,10 +154,44 @@ def compute(loaders: Sequence[Loader], engine: Engine) -> Iterator[tuple[int, ND
         workers.stop()
 
 
+def _in_batches(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+    """`compute` for an engine that takes batches: while one is at work the next ones are decoded."""
+    at_work: tuple[list[int], Any] | None = None
+    for batch in _decoding(loaders, engine):
+        decoded: list[tuple[int, Pixels]] = []
+        for index, future in batch:
+            try:
+                decoded.append((index, future.result()))
+            except ImageError as error:
+                yield index, str(error)
+        if decoded:
+            launched = [i for i, _ in decoded], engine.launch(np.stack([pixels for _, pixels in decoded]))
+            yield from _rows(at_work)
+            at_work = launched
+    yield from _rows(at_work)
+
+
+def _decoding(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[list[tuple[int, Future[Pixels]]]]:
+    """Batches of photos that are being decoded, two more than the one that is yielded."""
+    waiting: deque[list[tuple[int, Future[Pixels]]]] = deque()
+    with ThreadPoolExecutor(engine.workers) as pool:
+        for start in range(0, len(loaders), engine.batch):
+            numbers = range(start, min(start + engine.batch, len(loaders)))
+            waiting.append([(i, pool.submit(loaders[i])) for i in numbers])
+            if len(waiting) > 2:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _rows(batch: tuple[list[int], Any] | None) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    if batch is not None:
+        yield from zip(batch[0], np.asarray(batch[1]), strict=True)
+
+
 class _Workers:
     """The threads behind `compute`. ``results`` gets each photo's result, an error of theirs, and None from each."""
 
-    def __init__(self, loaders: Sequence[Loader], engine: Engine) -> None:
+    def __init__(self, loaders: Sequence[Loader], engine: AnyEngine) -> None:
         self.results: queue.SimpleQueue[tuple[int, NDArray[np.float32] | str] | BaseException | None]
         self.results = queue.SimpleQueue()
         self._jobs, self._lock = iter(enumerate(loaders)), threading.Lock()
@@ -241,6 +279,10 @@ class FeatureCache:
             if not missing:
                 return
             yield from self._read_part(part, missing)
+
+    def known(self, wanted: Iterable[str]) -> set[str]:
+        """Those of ``wanted`` that `read` would find."""
+        return {digest for digest, _ in self.read(wanted)}
 
     def _read_part(self, part: Path, missing: set[str]) -> Iterator[tuple[str, Row]]:
         import pyarrow as pa

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,17 +23,19 @@ from numpy.typing import NDArray
 from regraft import _console, heads
 from regraft._files import atomic_folder
 from regraft._tensorboard import EventFile
-from regraft.backbones import Backbone, load_backbone
+from regraft.accelerator import load_engine
+from regraft.backbones import Backbone
 from regraft.classifier import Classifier
-from regraft.config import FeatureConfig, TrainConfig
+from regraft.config import TrainConfig
 from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups
-from regraft.engine import PRECISIONS, Engine
 from regraft.errors import DataError, RunError
 from regraft.evaluation import Evaluation, measure
 from regraft.features import Extraction, Features, extract
 from regraft.heads import Head, LogisticRegression, OnStep, Step, softmax
 from regraft.images import Problem
+from regraft.quantisation import quantised_graph
+from regraft.selection import AUTO, choose_backbone, require_backbone
 from regraft.split import Split, split
 
 _NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
@@ -65,12 +68,15 @@ def train(
     folder = run_folder(photos, out, overwrite)
     clock = _Clock()
     heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
-    backbone = choose_backbone(config)
+    require_backbone(config)
     with clock("scan"):
         dataset = Dataset.open(photos)
         require_two_classes(dataset)  # told now, not after minutes of extraction
     with clock("extract"):
-        engine = Engine(backbone, PRECISIONS[config.precision])
+        backbone = choose_backbone(config, dataset.records)
+        config = replace(config, backbone=backbone.name) if config.backbone == AUTO else config
+        int8 = quantised_graph(backbone, dataset.records) if config.precision == "int8" else None
+        engine = load_engine(backbone, config, int8=int8)
         extraction = extract(dataset.records, engine)
         dataset, features, looks = readable(dataset, extraction, backbone)
     report_problems(dataset.problems)
@@ -94,18 +100,12 @@ def train(
             "duplicate_groups": {"groups": len(together), "photos": sum(map(len, together))},
             "features": {"computed": extraction.computed, "cached": extraction.cached},
         }
-        classifier = Classifier(backbone, head, dataset.classes, config, metrics, folder)
+        if int8:
+            metrics["int8_beside"] = beside_int8(dataset, backbone, sides, config)
+            _console.say(_cost_of_int8(metrics))
+        classifier = Classifier(backbone, head, dataset.classes, config, metrics, folder, int8)
         classifier.save(fresh, dataset, asdict(sides))
     return classifier
-
-
-def choose_backbone(config: FeatureConfig) -> Backbone:
-    """The backbone at the size that the effort sets, said aloud with the reason."""
-    options = {"stages": config.stages, "weights": config.weights, "pixels": config.pixels}
-    native = load_backbone(config.backbone, config.resolution, **options)
-    size, why = config.photo_size(native.transform.size, native.fixed_size)
-    _console.note(f"backbone {native.name} at {size} px: {why}")
-    return load_backbone(config.backbone, size, **options)
 
 
 def readable(
@@ -131,6 +131,27 @@ def fit(features: Features, sides: Split, config: TrainConfig, logs: Path) -> He
         why = "lowest cross-entropy on val" if sides.val else "the default, as there is no val to choose on"
         _console.note(f"L2 strength {head.strength_:g}: {why}")
     return head
+
+
+def beside_int8(dataset: Dataset, backbone: Backbone, sides: Split, config: TrainConfig) -> dict[str, Any]:
+    """What the same photos, split and head give where nothing is quantised: precision, and accuracy on val and test."""
+    config = replace(config, precision="auto")
+    engine = load_engine(backbone, config)
+    dataset, features, _ = readable(dataset, extract(dataset.records, engine), backbone)
+    with tempfile.TemporaryDirectory() as logs:
+        head = fit(features, sides, config, Path(logs))
+    val, test = (evaluate_side(head, features, dataset, side) for side in (sides.val, sides.test))
+    return {"precision": engine.precision, "val": val.accuracy, "test": test.accuracy}
+
+
+def _cost_of_int8(metrics: Mapping[str, Any]) -> str:
+    beside = metrics["int8_beside"]
+    sides = (f"{side} {_percent(metrics[side]['accuracy'])} ({_percent(beside[side])})" for side in ("val", "test"))
+    return f"accuracy in int8, and in {beside['precision']}: {', '.join(sides)}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def evaluate_side(head: Head, features: Features, dataset: Dataset, indices: Sequence[int]) -> Evaluation:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -49,26 +51,32 @@ def test_openvinos_own_format_and_its_inner_results(tmp_path: Path, cache: Path)
 EXPORT = """
 import sys
 import keras, tensorflow as tf
-from regraft.backbones import load_backbone
-model = load_backbone("keras:mobilenet_0.25_128", weights="none", stages="last").keras_model()
 keras_file, out = sys.argv[1:]
 model = keras.saving.load_model(keras_file)
 model.export(out + "/saved", verbose=False)
 converter = tf.lite.TFLiteConverter.from_saved_model(out + "/saved")
 open(out + "/n.tflite", "wb").write(converter.convert())
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+call = tf.function(lambda x: model(x, training=False)).get_concrete_function(tf.TensorSpec((1, 128, 128, 3)))
+graph = convert_variables_to_constants_v2(call).graph.as_graph_def()
+tf.io.write_graph(graph, out, "n.pb", as_text=False)
+try:
+    import tf2onnx
+except ImportError:
+    raise SystemExit
+model.export(out + "/n.onnx", format="onnx", verbose=False)
 """
 
 
 def test_formats_that_tensorflow_writes(tmp_path: Path, cache: Path) -> None:
-    if subprocess.run([sys.executable, "-c", "import tensorflow"], capture_output=True, check=False).returncode:
+    if find_spec("tensorflow") is None:
         pytest.skip("needs the extra tensorflow")
     network().save(tmp_path / "n.keras")  # type: ignore[attr-defined]
-    import os
-
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, "-c", EXPORT, str(tmp_path / "n.keras"), str(tmp_path)]
     subprocess.run(command, env=environment, capture_output=True, check=True)
-    for name in ("saved", "n.tflite"):
+    written = ["saved", "n.tflite", "n.pb", *(["n.onnx"] if find_spec("tf2onnx") else [])]
+    for name in written:
         np.testing.assert_allclose(features(tmp_path / name), expected(), atol=1e-3)
 
 

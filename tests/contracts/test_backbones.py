@@ -5,21 +5,36 @@ Those of Keras are tested with random weights: the real ones are a download. Mos
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from regraft.backbones import Backbone, list_backbones, load_backbone
-from regraft.engine import Engine
+from regraft.engine import Engine, _native_precision
 from regraft.errors import BackboneError
+from regraft.features import Features
+from regraft.heads import LogisticRegression
 from tests import keras_float32
+from tests.conftest import SHAPES, draw_photo
 
 QUICK = {"keras:mobilenet_v3_small"}
 
 
 def weights_of(name: str) -> str:
     return "none" if name.startswith("keras:") else ""
+
+
+@pytest.fixture
+def cache(warm_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One cache for all tests of this module: each network is built once. No photo is cached in it."""
+    monkeypatch.setenv("REGRAFT_CACHE", str(warm_cache))
+    return warm_cache
 
 
 @pytest.fixture(
@@ -60,6 +75,49 @@ def test_its_features_are_as_described_and_as_keras_computes_them(backbone: Back
     scaled = (scaled - np.array(transform.mean, np.float32)) / np.array(transform.std, np.float32)
     expected = keras_float32.run(backbone.keras_model(), np.ascontiguousarray(scaled, np.float32))
     assert np.abs(features - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+IN_JAX = """
+import sys
+import numpy as np
+from regraft.accelerator import JaxEngine
+from regraft.backbones import load_backbone
+name, weights, precision, folder = sys.argv[1:]
+engine = JaxEngine(load_backbone(name, weights=weights), precision)
+np.save(folder + "/features.npy", engine.features(np.load(folder + "/photos.npy")))
+"""
+
+
+@pytest.mark.skipif(find_spec("jax") is None, reason="needs the extra jax")
+@pytest.mark.parametrize(("precision", "bound"), [("f32", 1e-4), ("bf16", 0.1)])
+def test_jax_computes_the_same(backbone: Backbone, cache: Path, tmp_path: Path, precision: str, bound: float) -> None:
+    size = backbone.transform.size
+    photos = np.random.default_rng(1).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    np.save(tmp_path / "photos.npy", photos)
+    command = [sys.executable, "-c", IN_JAX, backbone.name, weights_of(backbone.name), precision, str(tmp_path)]
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    subprocess.run(command, env={**environment, "JAX_PLATFORMS": "cpu"}, check=True)
+    expected = Engine(backbone, "f32").features(photos)
+    found = np.load(tmp_path / "features.npy")
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() <= bound * np.abs(expected).max()
+
+
+@pytest.mark.skipif(_native_precision() != "bf16", reason="this processor has no bf16")
+def test_bf16_keeps_the_answers_of_a_trained_head(backbone: Backbone, cache: Path) -> None:
+    """The head is trained on exact features of drawn photos; on others of them both precisions must agree."""
+    size, dice = backbone.transform.size, np.random.default_rng(2)
+    shapes = list(SHAPES.values())
+    y = np.repeat(np.arange(3), 20)
+    drawn = [draw_photo(shapes[label], int(dice.integers(10**6))).convert("RGB") for label in y]
+    photos = np.stack([np.asarray(photo.resize((size, size))) for photo in drawn])
+    exact, rounded = (Engine(backbone, precision).features(photos) for precision in ("f32", "bf16"))
+    digests, train = tuple(map(str, range(len(y)))), range(0, len(y), 2)
+    features = Features(exact, y, tuple(SHAPES), digests, backbone.name)
+    head = LogisticRegression().fit(features.select(train), features.select(()))
+    held = np.arange(1, len(y), 2)
+    same = head.logits(exact[held]).argmax(1) == head.logits(rounded[held]).argmax(1)
+    assert same.mean() >= 0.995
 
 
 def test_another_size_and_other_stages_are_another_fingerprint(backbone: Backbone) -> None:

@@ -98,6 +98,11 @@ class Backbone(Protocol):
         """SPDX identifier of the weights' licence."""
         ...
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether its weights are on this machine, so that using it downloads nothing."""
+        ...
+
     def require_weights(self) -> None:
         """Raise BackboneError, with the mend, where the weights are not on this machine."""
         ...

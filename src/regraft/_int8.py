@@ -1,0 +1,23 @@
+"""Quantise a graph: ``python -m regraft._int8 GRAPH PHOTOS OUT``, a process of its own: NNCF is slow to import."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+
+def quantise(graph: str, photos: str, out: str) -> None:
+    """Write ``graph`` (.xml) in int8 to ``out``, calibrated on ``photos`` (.npy, uint8 (N, size, size, 3))."""
+    import nncf
+    import openvino
+
+    rows = np.load(photos, mmap_mode="r")
+    model = openvino.Core().read_model(graph)
+    data = nncf.Dataset([np.ascontiguousarray(row[np.newaxis]) for row in rows])
+    done = nncf.quantize(model, data, subset_size=len(rows))
+    openvino.save_model(done, out, compress_to_fp16=False)
+
+
+if __name__ == "__main__":
+    quantise(*sys.argv[1:])
