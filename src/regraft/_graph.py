@@ -35,8 +35,9 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
             model, stages = cast("GraphBackbone", backbone).openvino_model()
         else:
             raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
+        model = _with_transform(model, backbone.transform)
         facts = {"stages": stages, "num_features": model.output().shape[-1]}
-        openvino.save_model(_with_transform(model, backbone.transform), path, compress_to_fp16=False)
+        openvino.save_model(model, path, compress_to_fp16=False)
         path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
         del model
 
@@ -69,6 +70,9 @@ def _with_transform(model: Any, transform: Transform) -> Any:
     steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
     first = model.input().shape[1] == 3
     steps.input().model().set_layout(Layout("NCHW" if first else "NHWC"))
+    if len(model.output().shape) == 4:  # maps, to be cached
+        steps.output().model().set_layout(Layout("NCHW" if first else "NHWC"))
+        steps.output().tensor().set_element_type(Type.f16).set_layout(Layout("NHWC"))
     if model.input().get_element_type() == Type.u8:  # a quantised network takes the bytes as they are
         return steps.build()
     preprocess = steps.input().preprocess().convert_element_type(Type.f32)

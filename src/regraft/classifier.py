@@ -38,6 +38,9 @@ from regraft.sources import Entry
 SCHEMA = 1
 """Number of the run folder's layout. A reader takes its own and all before it."""
 
+TUNED = "backbone.safetensors"
+"""Where a run folder keeps fine-tuned weights."""
+
 _INT8 = "backbone-int8.xml"
 
 MANY = 8
@@ -59,6 +62,7 @@ class Classifier:
         metrics: what `train` measured and counted, as in ``metrics.json``.
         path: its run folder, where it has one.
         int8: the backbone's quantised graph, where it is computed in int8.
+        source: the photos it was trained on: a whole path, or whatever else `Dataset.open` takes.
     """
 
     backbone: Backbone
@@ -68,6 +72,7 @@ class Classifier:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     int8: Path | None = None
+    source: str = ""
 
     @cached_property
     def _engines(self) -> tuple[AnyEngine, AnyEngine]:
@@ -158,11 +163,11 @@ class Classifier:
                 "num_features": self.backbone.num_features,
                 "stages": self.backbone.stages,
                 "licence": self.backbone.licence,
-                "options": {key: getattr(self.backbone.options, key) for key in ("stages", "weights", "pixels")},
+                "options": _options(self.backbone),
                 "transform": self.backbone.transform.to_dict(),
             },
             "head": self.config.head,
-            "data": {"digest": dataset.digest, "photos": len(dataset.records)},
+            "data": {"digest": dataset.digest, "photos": len(dataset.records), "source": self.source},
             "made_by": {
                 "regraft": version("regraft"),
                 "python": platform.python_version(),
@@ -195,7 +200,10 @@ class Classifier:
             fitted = head.from_state(state)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(f"{folder} is damaged ({type(error).__name__}: {error}); train it again") from error
-        backbone = load_backbone(record["name"], transform.size, **record.get("options", {}))
+        options = dict(record.get("options", {}))
+        if options.get("tuned"):
+            options["tuned"] = str((folder / options["tuned"]).resolve())
+        backbone = load_backbone(record["name"], transform.size, **options)
         if backbone.fingerprint != record["fingerprint"]:
             raise RunError(
                 f"{folder} was trained on another version of {record['name']} than is installed; "
@@ -204,7 +212,16 @@ class Classifier:
         int8 = folder / _INT8 if config.precision == "int8" else None
         if int8 and not int8.is_file():
             raise RunError(f"{folder} is damaged ({_INT8} is missing); train it again")
-        return cls(backbone, fitted, tuple(manifest["classes"]), config, metrics, folder, int8)
+        return cls(
+            backbone,
+            fitted,
+            tuple(manifest["classes"]),
+            config,
+            metrics,
+            folder,
+            int8,
+            manifest["data"].get("source", ""),
+        )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -223,6 +240,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is of schema {schema}, this regraft reads up to {SCHEMA}; type: pip install -U regraft"
         )
     return manifest
+
+
+def _options(backbone: Backbone) -> dict[str, str]:
+    options = {key: getattr(backbone.options, key) for key in ("stages", "weights", "pixels")}
+    return {**options, "tuned": TUNED} if backbone.options.tuned else options
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

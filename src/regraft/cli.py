@@ -17,7 +17,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._arguments import UsageError, Verb, given, parse
-from regraft.config import FeatureConfig, ShardConfig, TrainConfig, read_toml
+from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, TrainConfig, read_toml
 from regraft.errors import RegraftError
 
 
@@ -41,6 +41,17 @@ class RunOptions(OutputOptions):
 
     config: Path | None = None
     """TOML file with values for the options of what is learned; flags win over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions(RunOptions):
+    """Where a fine-tuned run goes."""
+
+    resume: bool = False
+    """Go on with a run that was stopped."""
+
+    photos: Path | None = None
+    """Where the run's photos are now, if not where they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +163,25 @@ def _train(arguments: Any, photos: str, show: Callable[[Any], None]) -> int:
     return 0
 
 
+def finetune(arguments: Any) -> int:
+    """Train the last blocks of a run's backbone further.
+
+    On the run's own photos and split, starting from its own head. The frozen part runs once; its maps are cached. Needs
+    pip install 'regraft[tensorflow]'.
+    """
+    from regraft import _print
+    from regraft.finetuning import finetune
+
+    run = FinetuneOptions(**given(arguments, FinetuneOptions))
+    values = read_toml(run.config) if run.config else {}
+    config = FinetuneConfig.from_dict({**values, **given(arguments, FinetuneConfig)})
+    _console.note("options: " + ", ".join(f"{k}={v!r}" for k, v in asdict(config).items()))
+    existing = "resume" if run.resume else "overwrite" if run.overwrite else ""
+    classifier = finetune(arguments.run, run.out, config, run.photos, existing)
+    _emit({"run": str(classifier.path), **classifier.metrics}, run.json, _print.training)
+    return 0
+
+
 def evaluate(arguments: Any) -> int:
     """Measure a classifier on photos.
 
@@ -209,6 +239,9 @@ _LEARNING = {"options": RunOptions, "what is learned": TrainConfig}
 VERBS = {
     "check": Verb(check, (("photos", _PHOTOS, None),), {"options": CheckOptions, "features": FeatureConfig}),
     "train": Verb(train, (("photos", _PHOTOS, None),), _LEARNING),
+    "finetune": Verb(
+        finetune, (("run", "a run folder", None),), {"options": FinetuneOptions, "training": FinetuneConfig}
+    ),
     "evaluate": Verb(evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": OutputOptions}),
     "predict": Verb(
         predict,

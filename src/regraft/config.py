@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from regraft.errors import ConfigError
 
+T = TypeVar("T")
 Effort = Literal["quick", "balanced", "thorough"]
 
 
@@ -130,17 +131,103 @@ class TrainConfig(FeatureConfig):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From TOML or JSON values. Raises ConfigError for a name that is no option."""
-        known = {field.name for field in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"unknown option {name!r}; there is {', '.join(sorted(known))}")
-        return cls(**values)
+        return _from_dict(cls, values)
 
     def to_toml(self) -> str:
         """As the text of a TOML file that `read_toml` reads back."""
         import tomli_w
 
         return tomli_w.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """What decides which weights fine-tuning finds."""
+
+    thaw: str = "auto"
+    """How many of the last blocks to train, or stage:NAME, or all (from pixels); auto is the last resolution's."""
+
+    epochs: int = 5
+    """How often every photo is trained on."""
+
+    learning_rate: float = 3e-4
+    """The highest rate of the thawed blocks."""
+
+    head_learning_rate: float = 3e-4
+    """The highest rate of the head, which starts from what the frozen run learned."""
+
+    batch_size: int = 32
+    """Photos a step; halved by itself where memory is short."""
+
+    batch_norm: Literal["frozen", "trained", "statistics"] = "frozen"
+    """What batch normalisation of the thawed blocks does: nothing, learn, or only follow the photos' statistics."""
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with Nesterov's momentum of 0.9."""
+
+    schedule: Literal["cosine", "step"] = "cosine"
+    """How the rate falls: half a cosine, or by ten at each third."""
+
+    warmup: float = 0.1
+    """Share of all steps in which the rate rises to its highest."""
+
+    weight_decay: float = 0.05
+    """Decoupled weight decay."""
+
+    label_smoothing: float = 0.0
+    """Share of certainty given to all classes alike."""
+
+    dropout: float = 0.0
+    """Share of features that each step leaves out."""
+
+    mixup: float = 0.2
+    """Alpha of mixup, the blending of pairs of photos; 0 for none."""
+
+    class_weight: Literal["none", "balanced"] = "none"
+    """balanced: every class counts alike, however few its photos."""
+
+    patience: int = 3
+    """Stop when val loss has not improved for so many epochs."""
+
+    seed: int = 0
+    """Another number, another order and other crops."""
+
+    disk: float = 4.0
+    """Gigabytes that cached activations may take."""
+
+    backend: Literal["auto", "tensorflow", "jax"] = "auto"
+    """What trains; auto is TensorFlow where it is installed, else JAX."""
+
+    def __post_init__(self) -> None:
+        """Check what no type can say."""
+        for name, choices in _FINETUNE_CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(choices)}")
+        if not re.fullmatch(r"auto|all|[1-9]\d*|stage:.+", self.thaw):
+            raise ConfigError(f"thaw {self.thaw!r} is neither a number of blocks nor stage:NAME, all or auto")
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; wanted at least 1")
+        for name in ("warmup", "label_smoothing", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; wanted 0 to 1")
+        for name in ("learning_rate", "disk"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; wanted more than 0")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From TOML or JSON values. Raises ConfigError for a name that is no option."""
+        return _from_dict(cls, values)
+
+
+_FINETUNE_CHOICES = {
+    "batch_norm": ("frozen", "trained", "statistics"),
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "step"),
+    "class_weight": ("none", "balanced"),
+    "backend": ("auto", "tensorflow", "jax"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +260,14 @@ class ShardConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; wanted at least 1")
+
+
+def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown option {name!r}; there is {', '.join(sorted(known))}")
+    return cls(**values)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

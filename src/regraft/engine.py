@@ -58,7 +58,7 @@ class Engine:
 
     @cached_property
     def _floats(self) -> Precision:
-        return self._wanted or _native_precision()
+        return self._wanted or native_precision()
 
     @property
     def precision(self) -> str:
@@ -134,7 +134,7 @@ class Engine:
             return core.compile_model(str(build_graph(self.backbone, path)), "CPU", options)
 
 
-def _native_precision() -> Precision:
+def native_precision() -> Precision:
     """Ask OpenVINO what this processor has, once: the answer is kept, since asking means importing OpenVINO."""
     memo = cache_folder() / "openvino" / f"precision-{_processor()[:32]}.txt"
     try:

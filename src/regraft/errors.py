@@ -6,7 +6,8 @@ RegraftError
 │   └── ImageError   one photo that cannot be read; carries its reason alone
 ├── BackboneError    a backbone that is unknown, or whose weights are missing or damaged
 │   └── UnknownBackboneError   a source has none of this name
-└── RunError         a run folder that is missing, damaged, too new, or in the way
+├── RunError         a run folder that is missing, damaged, too new, or in the way
+└── TrainingError    training that cannot go on
 
 Every message is one line: what was found, what was wanted, what to type. The command line
 prints it after ``regraft:`` and exits with 1.
@@ -41,3 +42,7 @@ class UnknownBackboneError(BackboneError):
 
 class RunError(RegraftError):
     """The run folder is missing, damaged, newer than this regraft, or in the way."""
+
+
+class TrainingError(RegraftError):
+    """Training cannot go on: it diverged, or memory is too short."""

@@ -22,7 +22,7 @@ from regraft.backbones import list_backbones, load_backbone
 from regraft.classifier import read_manifest
 from regraft.errors import BackboneError, ConfigError
 
-_CACHES = ("features", "graphs", "openvino", "duplicates", "downloads", "unpacked")
+_CACHES = ("features", "graphs", "activations", "openvino", "duplicates", "downloads", "unpacked")
 
 
 def describe(what: str | None, clear: bool = False, measure: bool = False) -> dict[str, Any]:

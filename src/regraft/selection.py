@@ -42,14 +42,18 @@ def choose_backbone(config: FeatureConfig, records: Sequence[ImageRecord]) -> Ba
     return backbone
 
 
+def _options(config: FeatureConfig) -> dict[str, str]:
+    return {"stages": config.stages, "weights": config.weights, "pixels": config.pixels}
+
+
 def _native(name: str, config: FeatureConfig) -> Backbone:
-    return load_backbone(name, config.resolution, config.stages, config.weights, config.pixels)
+    return load_backbone(name, config.resolution, **_options(config))
 
 
 def _sized(name: str, config: FeatureConfig) -> Backbone:
     native = _native(name, config)
     size, _ = config.photo_size(native.transform.size, native.fixed_size)
-    return load_backbone(name, size, config.stages, config.weights, config.pixels)
+    return load_backbone(name, size, **_options(config))
 
 
 class _Trial(NamedTuple):

@@ -103,7 +103,7 @@ def train(
         if int8:
             metrics["int8_beside"] = beside_int8(dataset, backbone, sides, config)
             _console.say(_cost_of_int8(metrics))
-        classifier = Classifier(backbone, head, dataset.classes, config, metrics, folder, int8)
+        classifier = Classifier(backbone, head, dataset.classes, config, metrics, folder, int8, whole_spec(photos))
         classifier.save(fresh, dataset, asdict(sides))
     return classifier
 
@@ -142,6 +142,12 @@ def beside_int8(dataset: Dataset, backbone: Backbone, sides: Split, config: Trai
         head = fit(features, sides, config, Path(logs))
     val, test = (evaluate_side(head, features, dataset, side) for side in (sides.val, sides.test))
     return {"precision": engine.precision, "val": val.accuracy, "test": test.accuracy}
+
+
+def whole_spec(photos: str | os.PathLike[str]) -> str:
+    """What names the same photos from any folder: a whole path where it is one."""
+    path = Path(photos).expanduser()
+    return str(path.resolve()) if path.exists() else os.fspath(photos)
 
 
 def _cost_of_int8(metrics: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from regraft.backbones import Backbone, list_backbones, load_backbone
-from regraft.engine import Engine, _native_precision
+from regraft.engine import Engine, native_precision
 from regraft.errors import BackboneError
 from regraft.features import Features
 from regraft.heads import LogisticRegression
@@ -103,7 +103,7 @@ def test_jax_computes_the_same(backbone: Backbone, cache: Path, tmp_path: Path, 
     assert np.abs(found - expected).max() <= bound * np.abs(expected).max()
 
 
-@pytest.mark.skipif(_native_precision() != "bf16", reason="this processor has no bf16")
+@pytest.mark.skipif(native_precision() != "bf16", reason="this processor has no bf16")
 def test_bf16_keeps_the_answers_of_a_trained_head(backbone: Backbone, cache: Path) -> None:
     """The head is trained on exact features of drawn photos; on others of them both precisions must agree."""
     size, dice = backbone.transform.size, np.random.default_rng(2)

@@ -8,6 +8,7 @@ Surprise: a backbone only describes. It is the engine that computes, so that imp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from regraft._registry import Registry
@@ -37,12 +38,16 @@ class BackboneOptions:
         stages: which layers make the features: names with commas, or ``last``.
         weights: ``imagenet``, ``none`` for random ones, or a file.
         pixels: the range in which a network on disk wants them.
+        tuned: a file of fine-tuned weights (`Tuned`).
+        thawed: not the features, but the maps at which the last so many blocks begin (`Trunk`); 0 for the features.
     """
 
     size: int | None = None
     stages: str = ""
     weights: str = ""
     pixels: str = ""
+    tuned: str = ""
+    thawed: int = 0
 
 
 class Backbone(Protocol):
@@ -139,22 +144,29 @@ registry.register("keras_hub", "regraft.backbones.keras_hub:HubSource")
 registry.register("file", "regraft.backbones.file:FileSource")  # last: a name means a network before a folder here
 
 
-def load_backbone(
-    spec: str, size: int | None = None, stages: str = "", weights: str = "", pixels: str = ""
-) -> Backbone:
+def load_backbone(spec: str, size: int | None = None, **options: Any) -> Backbone:
     """Find a backbone.
 
     Args:
         spec: ``source:name``, or ``name`` alone for the first source that has it, built-in ones before plug-ins.
         size: side of the photos in pixels; None is the size it was trained at.
-        stages: which layers make the features, see `BackboneOptions`.
-        weights: ``imagenet``, ``none``, or a file; empty is the source's own.
-        pixels: for networks on disk, the range in which they want them.
+        options: the other fields of `BackboneOptions`.
 
     Raises:
         BackboneError: it is unknown (the message offers the spellings) or its weights are missing or damaged.
     """
-    options = BackboneOptions(size, stages, weights, pixels)
+    wanted = BackboneOptions(size, **options)
+    backbone = _find(spec, wanted)
+    if wanted.tuned:
+        wrap = import_module("regraft.backbones._tuned")
+        backbone = wrap.Tuned(backbone, wanted)
+    if wanted.thawed:
+        wrap = import_module("regraft.backbones._tuned")
+        backbone = wrap.Trunk(backbone, wanted)
+    return backbone
+
+
+def _find(spec: str, options: BackboneOptions) -> Backbone:
     source, colon, name = spec.partition(":")
     if colon:
         return registry.load(source)().load(name, options)

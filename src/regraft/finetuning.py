@@ -1,0 +1,240 @@
+"""Classifier → a better one: its last blocks and its head trained further, on the photos and split it has.
+
+In: a run folder. Out: a new `Classifier` and its run.
+Why: frozen features end where ImageNet's classes end; a minute of training goes beyond.
+Surprise: the frozen part runs once. Its maps at the cut are cached, and augmented as if they were photos: convolutions
+commute with shifts, and nearly with mirroring.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft._files import digest_json, write_json
+from regraft._tensorboard import EventFile
+from regraft.accelerator import load_engine
+from regraft.backbones import load_backbone
+from regraft.backbones._tuned import write_weights
+from regraft.classifier import TUNED, Classifier
+from regraft.config import FinetuneConfig, TrainConfig
+from regraft.dataset import Dataset
+from regraft.errors import DataError, RunError, TrainingError
+from regraft.features import Features, extract
+from regraft.heads import LogisticRegression
+from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_keras
+from regraft.split import Split
+from regraft.thawing import Photos, Thawed
+from regraft.training import evaluate_side, readable
+
+_UNFINISHED = "finetune.json"
+_CHECKPOINTS = "checkpoints"
+
+
+def finetune(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    config: FinetuneConfig | None = None,
+    photos: str | os.PathLike[str] | None = None,
+    existing: str = "",
+) -> Classifier:
+    """Train the last blocks of a run's backbone, and its head, and write a new run.
+
+    Args:
+        run: the run folder to start from.
+        out: the new run folder; by default the old one's name with ``-ft``.
+        config: the options.
+        photos: where the run's photos are now, if not where they were.
+        existing: what to do with a run at ``out``: ``overwrite`` it, or ``resume`` one that was stopped.
+
+    Returns:
+        The new classifier, measured on the old one's val and test photos.
+
+    Raises:
+        BackboneError: nothing that trains is installed, or the backbone is one that stays frozen.
+        DataError: the run's photos are not there.
+        RunError: ``run`` is no run, or ``out`` is in the way.
+        TrainingError: the training diverged.
+    """
+    start, config = perf_counter(), config or FinetuneConfig()
+    before = Classifier.load(run)
+    folder = Path(out or f"{os.fspath(run).rstrip('/' + os.sep)}-ft").expanduser()
+    _prepare(folder, before, config, existing)
+    trainable_keras(config.backend)
+    dataset, sides, features = _photos(before, photos)
+    head = _linear_head(before, features, sides)
+    thawed = Thawed(before.backbone, head, config)
+    with _Clock("activations") as loading:
+        thawed.load(Photos(dataset.records, features, sides.train, sides.val), _frozen(before), config.disk)
+    with _Clock("training") as training:
+        history = _trained(thawed, config, folder)
+    thawed.upper.write_back()
+    write_weights(thawed.whole, [original for original, _, _ in thawed.upper.layers], folder / TUNED)
+    weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
+    after = _measured(before, (dataset, sides), LogisticRegression.from_state({"weight": weight, "bias": bias}), folder)
+    seconds = {**loading.seconds, **training.seconds, "total": round(perf_counter() - start, 3)}
+    told = {"blocks": thawed.blocks, "epochs": len(history), "from": str(Path(run).resolve())}
+    frozen = {side: before.metrics[side]["accuracy"] for side in ("val", "test")}
+    after = replace(after, metrics={**after.metrics, "seconds": seconds, "finetuned": {**told, "frozen": frozen}})
+    _write_history(folder, history)
+    after.save(folder, dataset, asdict(sides))
+    shutil.rmtree(folder / _CHECKPOINTS)
+    (folder / _UNFINISHED).unlink()
+    return after
+
+
+class _Clock:
+    """``with _Clock(name) as clock: …``, then ``clock.seconds`` is {name: seconds}."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> _Clock:
+        self._start = perf_counter()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.seconds = {self._name: round(perf_counter() - self._start, 3)}
+
+
+def _prepare(folder: Path, before: Classifier, config: FinetuneConfig, existing: str) -> None:
+    """Make the run folder, and put into it what must be alike to go on. Raises RunError where something is there."""
+    wanted = {"config": asdict(config), "from": digest_json([before.backbone.fingerprint, before.metrics])}
+    unfinished = folder / _UNFINISHED
+    if existing == "resume" and unfinished.is_file():
+        if json.loads(unfinished.read_text(encoding="utf-8")) != wanted:
+            raise RunError(f"{folder} was begun with other options or from another run; type --overwrite to begin anew")
+    elif folder.exists() and any(folder.iterdir()):
+        ours = unfinished.is_file() or (folder / "manifest.json").is_file()
+        if existing != "overwrite" or not ours:
+            how = "--resume to go on with it, or --overwrite" if unfinished.is_file() else "--overwrite"
+            raise RunError(f"{folder} is there already; type {how if ours else 'another --out'}")
+        shutil.rmtree(folder)
+    (folder / _CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    write_json(unfinished, wanted)
+
+
+def _frozen(before: Classifier) -> TrainConfig:
+    return replace(before.config, precision="auto") if before.config.precision == "int8" else before.config
+
+
+def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[Dataset, Split, Features]:
+    """The run's photos, on the sides that they had, and their features."""
+    folder = before.path or Path()
+    source = photos or before.source
+    if not source:
+        raise RunError(f"{folder} does not say where its photos are; type --photos FOLDER")
+    dataset = Dataset.open(source)
+    extraction = extract(dataset.records, load_engine(before.backbone, _frozen(before)))
+    dataset, features, _ = readable(dataset, extraction, before.backbone)
+    if dataset.classes != before.classes:
+        raise DataError(
+            f"{source} has the classes {', '.join(dataset.classes)}; the run has {', '.join(before.classes)}"
+        )
+    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    place = {digest: side for side in ("train", "val", "test") for digest in known[side]}
+    rows = {
+        side: tuple(i for i, r in enumerate(dataset.records) if place.get(r.digest) == side)
+        for side in known
+        if side != "salt"
+    }
+    gone = len(set(place) - {r.digest for r in dataset.records})
+    if gone:
+        _console.warn(f"{gone} of the run's {len(place)} photos are no longer in {source}")
+    if not rows["train"]:
+        raise DataError(f"none of the photos that {folder} was trained on are in {source}; type --photos FOLDER")
+    return dataset, Split(**rows), features
+
+
+def _linear_head(
+    before: Classifier, features: Features, sides: Split
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The run's own head where it is linear, else one that is fitted now."""
+    state = before.head.state()
+    if not {"weight", "bias"} <= set(state):
+        _console.note("the run's head is not linear: training starts from a logistic regression")
+        state = LogisticRegression().fit(features.select(sides.train), features.select(sides.val)).state()
+    return state["weight"], state["bias"]
+
+
+def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path) -> list[Epoch]:
+    """Train; where memory is short, with half the photos a step."""
+    begun = thawed.model.get_weights()
+    while True:
+        trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables)
+        try:
+            with _TensorBoard(folder / "logs", config) as on_epoch:
+                trainer.fit(thawed.train_batches(config), thawed.validate, on_epoch)
+            return trainer.history
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if config.batch_size == 1:
+                raise TrainingError("memory is too short for one photo a step; thaw fewer blocks") from error
+            config = replace(config, batch_size=config.batch_size // 2)
+            _console.warn(f"memory is too short: beginning again with {config.batch_size} photos a step")
+            thawed.model.set_weights(begun)
+            shutil.rmtree(folder / _CHECKPOINTS)
+            (folder / _CHECKPOINTS).mkdir()
+
+
+class _TensorBoard:
+    """Curves of each epoch in two TensorBoard runs, ``train`` and ``validation``."""
+
+    def __init__(self, logs: Path, config: FinetuneConfig) -> None:
+        self._train, self._validation = EventFile(logs / "train"), EventFile(logs / "validation")
+        self._train.hyperparameters(asdict(config))
+
+    def __enter__(self) -> _TensorBoard:
+        return self
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Write one epoch."""
+        self._train.scalars(
+            epoch.number,
+            {"accuracy": epoch.train_accuracy, "cross_entropy": epoch.train_loss, "learning_rate": epoch.learning_rate},
+        )
+        self._validation.scalars(
+            epoch.number,
+            {"accuracy": epoch.val_accuracy, "cross_entropy": epoch.val_loss, "top_5": epoch.val_top5},
+        )
+
+    def __exit__(self, *_: Any) -> None:
+        self._train.close()
+        self._validation.close()
+
+
+def _measured(before: Classifier, photos: tuple[Dataset, Split], head: LogisticRegression, folder: Path) -> Classifier:
+    """The new classifier, on val and test as every user of it will run it."""
+    dataset, sides = photos
+    old = before.backbone
+    options = {key: getattr(old.options, key) for key in ("stages", "weights", "pixels")}
+    backbone = load_backbone(old.name, old.transform.size, **options, tuned=str((folder / TUNED).resolve()))
+    config = replace(_frozen(before), head="logistic")
+    wanted = sorted((*sides.val, *sides.test))
+    extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config))
+    x = np.full((len(dataset.records), extraction.x.shape[1]), np.nan, np.float32)
+    x[wanted] = extraction.x
+    y = np.array([dataset.classes.index(r.label) for r in dataset.records], np.int64)
+    features = Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name)
+    val, test = (evaluate_side(head, features, dataset, side) for side in (sides.val, sides.test))
+    kept = {key: before.metrics[key] for key in ("classes", "problems", "duplicate_groups")}
+    counts = {side: len(getattr(sides, side)) for side in ("train", "val", "test")}
+    computed = {"computed": extraction.computed, "cached": extraction.cached}
+    metrics = {**kept, "counts": counts, "val": val.to_dict(), "test": test.to_dict(), "features": computed}
+    return Classifier(backbone, head, dataset.classes, config, metrics, folder, source=before.source)
+
+
+def _write_history(folder: Path, history: Sequence[Epoch]) -> None:
+    rows = [{k: None if v != v else v for k, v in asdict(epoch).items()} for epoch in history]
+    write_json(folder / "history.json", rows)

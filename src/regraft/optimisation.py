@@ -1,0 +1,327 @@
+"""Training: a Keras network and batches → learned weights, by Keras on TensorFlow or JAX.
+
+In: a compiled-to-be network and a `Batches`. Out: its weights at the best epoch, and a history.
+Why: schedules, checkpoints and stopping are the same whether activations or photos go in.
+Surprise: an epoch's batches depend on its number alone, so a killed run goes on exactly where its checkpoint is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft._files import atomic_file, set_environment, write_json
+from regraft.config import FinetuneConfig
+from regraft.errors import BackboneError, TrainingError
+
+Inputs = list[NDArray[np.float32]]
+
+
+class Batches(Protocol):
+    """What one trains on."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def batch(self, epoch: int, number: int) -> tuple[Inputs, NDArray[np.float32]]:
+        """Inputs, and targets (B, C) that sum to 1; the same for the same epoch and number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch came to; NaN where there is no val."""
+
+    number: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_top5: float
+    learning_rate: float
+    photos_per_s: float
+
+
+def trainable_keras(backend: str) -> Any:
+    """Keras on a backend that can train: ``tensorflow``, ``jax``, or for ``auto`` the one that is there.
+
+    Raises:
+        BackboneError: none is installed, or Keras already runs on another in this process.
+    """
+    wanted = [backend] if backend != "auto" else ["tensorflow", "jax"]
+    if "keras" not in sys.modules:
+        ready = [name for name in wanted if find_spec(name) is not None]
+        if not ready:
+            raise BackboneError(
+                f"training weights needs {' or '.join(wanted)}; type pip install 'regraft[{wanted[0]}]'"
+            )
+        set_environment("KERAS_BACKEND", ready[0])
+        set_environment("TF_CPP_MIN_LOG_LEVEL", "3")
+        _keep_memory()
+    import keras
+
+    if keras.backend.backend() not in wanted:
+        raise BackboneError(
+            f"Keras runs on {keras.backend.backend()} in this process and cannot train on {' or '.join(wanted)}; "
+            f"start it with KERAS_BACKEND={wanted[0]}"
+        )
+    return keras
+
+
+def _keep_memory() -> None:
+    """Ask glibc to keep freed memory: training frees and takes hundreds of MB a step, and new pages are slow."""
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    for parameter, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):  # mmap and trim thresholds, top pad
+        mallopt(parameter, value)
+
+
+class Trainer:
+    """Trains one network.
+
+    Args:
+        model: with inputs as `Batches` gives them, output logits (N, C).
+        config: schedule, optimizer, when to stop.
+        folder: for checkpoints; those in it are gone on with.
+        head: the variables that learn at the head's own rate.
+    """
+
+    def __init__(self, model: Any, config: FinetuneConfig, folder: Path, head: list[Any]) -> None:
+        import keras
+
+        self.model, self.config, self.folder = model, config, folder
+        self.history: list[Epoch] = []
+        factor = config.head_learning_rate / config.learning_rate if config.learning_rate else 1.0
+        paths = {v.path for v in head}
+        factors = [factor if v.path in paths else 1.0 for v in model.trainable_variables]
+        self.optimizer = _optimizer(config, factors)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+        model.compile(self.optimizer, loss, metrics=["accuracy"], jit_compile="auto")
+        self.optimizer.build(model.trainable_variables)
+        on_cpu = keras.backend.backend() == "tensorflow" and not _tensorflow_has_gpu()
+        self._step = _tensorflow_step(model, loss) if on_cpu else self._keras_step
+
+    def fit(
+        self,
+        batches: Batches,
+        validate: Callable[[], tuple[float, float, float]],
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> None:
+        """Train to the end, or until val has not improved for ``patience`` epochs; the best weights stay.
+
+        Args:
+            batches: what to train on.
+            validate: loss, top-1 and top-5 on val.
+            on_epoch: told of each epoch, also of those before a resumption.
+
+        Raises:
+            TrainingError: the loss became no number.
+        """
+        self._restore()
+        if on_epoch:
+            for known in self.history:
+                on_epoch(known)
+        steps = len(batches) * self.config.epochs
+        for epoch in range(len(self.history), self.config.epochs):
+            start, losses = perf_counter(), []
+            with _console.progress(f"epoch {epoch + 1}/{self.config.epochs}", len(batches)) as advance:
+                for number, (inputs, targets) in enumerate(_ahead(batches, epoch)):
+                    rate = self._rate(epoch * len(batches) + number, steps)
+                    self.optimizer.learning_rate.assign(rate)
+                    loss, accuracy = self._step(inputs, targets)
+                    losses.append((float(loss), float(accuracy), len(targets)))
+                    self._require_number(float(loss), epoch)
+                    advance()
+            self._finish(epoch, losses, validate(), rate, perf_counter() - start)
+            if on_epoch:
+                on_epoch(self.history[-1])
+            if self._is_over():
+                break
+        self._take_best()
+
+    def _keras_step(self, inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float]:
+        self.model.reset_metrics()  # they would be averages over the epoch so far
+        loss, accuracy = self.model.train_on_batch(inputs, targets)
+        return float(loss), float(accuracy)
+
+    def _finish(
+        self, epoch: int, losses: list[tuple[float, float, int]], val: tuple[float, float, float], rate: float, s: float
+    ) -> None:
+        loss, accuracy, count = (np.array(column) for column in zip(*losses, strict=True))
+        done = Epoch(epoch + 1, float(loss.mean()), float(accuracy.mean()), *val, rate, float(count.sum() / s))
+        self.history.append(done)
+        self._save(best=min(self._scores()) == self._scores()[-1])
+        _console.note(
+            f"epoch {epoch + 1}/{self.config.epochs}: loss {done.train_loss:.3f}, val loss {done.val_loss:.3f}, "
+            f"val accuracy {done.val_accuracy:.1%}, {done.photos_per_s:.0f} photos/s"
+        )
+
+    def _scores(self) -> list[float]:
+        """Lower is better; without val the last epoch is the best."""
+        return [-e.number if math.isnan(e.val_loss) else e.val_loss for e in self.history]
+
+    def _is_over(self) -> bool:
+        scores = self._scores()
+        over = len(scores) - 1 - int(np.argmin(scores)) >= self.config.patience
+        if over and len(scores) < self.config.epochs:
+            _console.note(f"stopped: val loss has not improved for {self.config.patience} epochs")
+        return over
+
+    def _rate(self, step: int, steps: int) -> float:
+        """Warm-up in a straight line, then half a cosine to nothing, or steps down by ten."""
+        warm = max(1, round(self.config.warmup * steps))
+        if step < warm:
+            return self.config.learning_rate * (step + 1) / warm
+        share = (step - warm) / max(1, steps - warm)
+        if self.config.schedule == "step":
+            return self.config.learning_rate * 0.1 ** int(share * 3)
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def _require_number(self, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} in epoch {epoch + 1}: it diverged; type a smaller "
+                f"--learning-rate than {self.config.learning_rate:g}"
+            )
+
+    def _variables(self) -> dict[str, Any]:
+        return {
+            **{f"model/{i:04}": v for i, v in enumerate(self.model.variables)},
+            **{f"optimizer/{i:04}": v for i, v in enumerate(self.optimizer.variables)},
+        }
+
+    def _save(self, best: bool) -> None:
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.array(v.numpy(), order="C") for name, v in self._variables().items()}
+        for name in ("latest", *(["best"] if best else [])):
+            with atomic_file(self.folder / f"{name}.safetensors") as path:
+                save_file(arrays, path)
+        with atomic_file(self.folder / "history.json") as path:  # last: it says that the others are whole
+            write_json(path, [_as_dict(epoch) for epoch in self.history])
+
+    def _restore(self) -> None:
+        try:
+            known = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        self.history = [_from_dict(epoch) for epoch in known]
+        self._read("latest")
+        _console.note(f"going on after epoch {len(self.history)}")
+
+    def _read(self, name: str) -> None:
+        from safetensors.numpy import load_file
+
+        arrays = load_file(self.folder / f"{name}.safetensors")
+        for key, variable in self._variables().items():
+            variable.assign(arrays[key].reshape(variable.shape))
+
+    def _take_best(self) -> None:
+        if self.history:
+            self._read("best")
+
+
+def _tensorflow_has_gpu() -> bool:
+    import tensorflow
+
+    return bool(tensorflow.config.list_physical_devices("GPU"))
+
+
+def _tensorflow_step(model: Any, loss: Any) -> Callable[[Inputs, NDArray[np.float32]], tuple[float, float]]:
+    """One step on TensorFlow's CPU, the only code here that is for one backend: a part of the batch for each core.
+
+    Many of its gradient kernels use one core only; side by side they took two thirds of the time.
+    """
+    import os
+
+    import tensorflow
+
+    parts = min(4, os.cpu_count() or 1)
+    variables = model.trainable_variables
+
+    def part_of(inputs: Any, targets: Any) -> Any:
+        with tensorflow.GradientTape() as tape:
+            logits = model(inputs, training=True)
+            value = loss(targets, logits)
+        hits = tensorflow.equal(tensorflow.argmax(logits, 1), tensorflow.argmax(targets, 1))
+        gradients = tape.gradient(value, [variable.value for variable in variables])
+        return value, tensorflow.reduce_mean(tensorflow.cast(hits, "float32")), gradients
+
+    def step(inputs: Any, targets: Any) -> Any:
+        count = parts if targets.shape[0] % parts == 0 else 1
+        pieces = [tensorflow.split(x, count) for x in inputs]
+        goals = tensorflow.split(targets, count)
+        done = [part_of([x[i] for x in pieces], goals[i]) for i in range(count)]
+        gradients = [sum(part) / count for part in zip(*(g for _, _, g in done), strict=True)]
+        model.optimizer.apply(gradients, variables)
+        return sum(value for value, _, _ in done) / count, sum(share for _, share, _ in done) / count
+
+    compiled = tensorflow.function(step)
+
+    def run(inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float]:
+        value, share = compiled([tensorflow.constant(x) for x in inputs], tensorflow.constant(targets))
+        return float(value), float(share)
+
+    return run
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether TensorFlow, JAX or Python ran out of memory."""
+    return isinstance(error, MemoryError) or "resourceexhausted" in f"{type(error).__name__} {error}".lower().replace(
+        "_", ""
+    )
+
+
+def _as_dict(epoch: Epoch) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {key: None if value != value else value for key, value in asdict(epoch).items()}
+
+
+def _from_dict(values: dict[str, Any]) -> Epoch:
+    filled: dict[str, Any] = {key: float("nan") if value is None else value for key, value in values.items()}
+    return Epoch(**filled)
+
+
+def _ahead(batches: Batches, epoch: int) -> Iterator[tuple[Inputs, NDArray[np.float32]]]:
+    """The epoch's batches, each made while the one before is trained on."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(batches.batch, epoch, 0)
+        for number in range(len(batches)):
+            ready = waiting.result()
+            if number + 1 < len(batches):
+                waiting = pool.submit(batches.batch, epoch, number + 1)
+            yield ready
+
+
+def _optimizer(config: FinetuneConfig, factors: list[float]) -> Any:
+    """AdamW or SGD with Nesterov's momentum; each variable's rate is multiplied by its factor."""
+    import keras
+
+    kind = keras.optimizers.SGD if config.optimizer == "sgd" else keras.optimizers.AdamW
+
+    class Discriminative(kind):  # type: ignore[misc, valid-type]
+        """Keras hands every variable's update one rate; here it is multiplied."""
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            super().update_step(gradient, variable, learning_rate * factors[self._get_variable_index(variable)])
+
+    more = {"momentum": 0.9, "nesterov": True} if config.optimizer == "sgd" else {}
+    return Discriminative(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0, **more)

@@ -1,0 +1,195 @@
+"""Thawed blocks and head as one network, and the augmented batches it is trained on.
+
+In: a backbone, how much of it to thaw, photos with their features. Out: a network, batches, a way to validate.
+Why: training must begin exactly where the frozen classifier stands, and see each photo a little differently each time.
+Surprise: features from below the cut do not change, so they come as a second input, from the feature cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft.accelerator import load_engine
+from regraft.activations import Activations, extract_maps, extract_pixels
+from regraft.backbones import Backbone, load_backbone
+from regraft.backbones._blocks import Upper, blocks, pooled_maps, upper
+from regraft.config import FeatureConfig, FinetuneConfig
+from regraft.dataset import ImageRecord
+from regraft.engine import native_precision
+from regraft.errors import BackboneError
+from regraft.features import Features
+from regraft.heads import cross_entropy
+from regraft.images import Transform
+from regraft.optimisation import Inputs
+
+_LARGER = 10 / 9
+"""Training sees photos this much larger than the backbone does, so that a crop of them has room to move."""
+_CROP = 0.9
+"""Side of that crop, as a share of what the backbone sees."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What is trained on and validated with: records, and row for row their features."""
+
+    records: tuple[ImageRecord, ...]
+    features: Features
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+
+
+class Thawed:
+    """A backbone's last blocks and a linear head, ready to train.
+
+    Args:
+        backbone: from which the weights come.
+        head: weight (D, C) and bias (C,) to begin with.
+        config: how much to thaw, and how.
+
+    Attributes:
+        whole: the backbone's own network; `write_back` brings it what was learned.
+        model: inputs: maps at the cut, and the features that do not change; output: logits.
+        blocks: how many are thawed; 0 for all.
+    """
+
+    def __init__(
+        self, backbone: Backbone, head: tuple[NDArray[np.float32], NDArray[np.float32]], config: FinetuneConfig
+    ) -> None:
+        import keras
+
+        self.backbone = backbone
+        whole = backbone.keras_model()
+        if whole is None:
+            raise BackboneError(f"{backbone.name} has no Keras model, so it stays frozen")
+        self.whole = whole
+        self.blocks = _count(whole, backbone, config.thaw)
+        cut = blocks(whole)[-self.blocks] if self.blocks else whole.inputs[0]
+        bf16 = keras.backend.backend() == "tensorflow" and native_precision() == "bf16"
+        self.upper: Upper = upper(whole, cut, config.batch_norm, bf16)
+        self.side = int(cut.shape[1])
+        weight, bias = head
+        start = keras.Input((None, None, cut.shape[-1]))
+        rows, inputs = self.upper.model(start), [start]
+        if self.upper.kept:
+            inputs.append(keras.Input((self.upper.kept,)))
+            rows = keras.layers.Concatenate()([inputs[1], rows])
+        if config.dropout:
+            rows = keras.layers.Dropout(config.dropout, seed=config.seed)(rows)
+        self.dense = keras.layers.Dense(len(bias), dtype="float32", name="head")
+        self.model = keras.Model(inputs, self.dense(rows))
+        self.dense.set_weights([weight, bias])
+
+    def load(self, photos: Photos, features: FeatureConfig, disk: float) -> None:
+        """Compute what is not cached of the maps: of train a size larger. Raises ConfigError beyond ``disk`` GB."""
+        self.photos = photos
+        size = self.backbone.transform.size
+        larger = round(size * _LARGER / 32) * 32
+        train = [photos.records[i] for i in photos.train]
+        val = [photos.records[i] for i in photos.val]
+        self._train = self._maps(train, larger if larger > size else size + 32, features, disk)
+        self._val = self._maps(val, size, features, disk)
+
+    def _maps(self, records: list[ImageRecord], size: int, features: FeatureConfig, disk: float) -> Activations:
+        options = self.backbone.options
+        wanted = {key: getattr(options, key) for key in ("stages", "weights", "pixels", "tuned")}
+        if not self.blocks:
+            return extract_pixels(records, replace(self.backbone.transform, size=size), disk)
+        trunk = load_backbone(self.backbone.name, size, thawed=self.blocks, **wanted)
+        return extract_maps(records, load_engine(trunk, features), disk)
+
+    def inputs(self, maps: NDArray[Any], rows: NDArray[np.int64]) -> Inputs:
+        """What the model takes for maps (B, h, w, C) of the photos at ``rows``."""
+        found = scaled(maps, self.backbone.transform) if not self.blocks else maps.astype(np.float32)
+        return [found, self.photos.features.x[rows, : self.upper.kept]][: len(self.model.inputs)]
+
+    def validate(self) -> tuple[float, float, float]:
+        """Cross-entropy, top-1 and top-5 on val, without augmentation; NaN where there is no val."""
+        rows = np.array(self.photos.val, np.int64)
+        if not len(rows):
+            return float("nan"), float("nan"), float("nan")
+        found = []
+        for part in np.array_split(rows, max(1, len(rows) // 64)):
+            maps = np.stack([self._val[self.photos.records[i].digest] for i in part])
+            found.append(np.asarray(self.model.predict_on_batch(self.inputs(maps, part)), np.float32))
+        logits, y = np.concatenate(found), self.photos.features.y[rows]
+        ranked = np.argsort(-logits, axis=1)
+        top5 = float((ranked[:, :5] == y[:, np.newaxis]).any(axis=1).mean())
+        return cross_entropy(logits, y), float((ranked[:, 0] == y).mean()), top5
+
+    def train_batches(self, config: FinetuneConfig) -> Augmented:
+        """Batches of crops, mirrored half the time, and blended."""
+        return Augmented(self, self._train, config)
+
+
+class Augmented:
+    """Random crops and mirrorings of maps or photos, and mixup (H. Zhang et al., 2018, arXiv:1710.09412)."""
+
+    def __init__(self, thawed: Thawed, maps: Activations, config: FinetuneConfig) -> None:
+        self.thawed, self.maps, self.config = thawed, maps, config
+        self.rows = np.array([i for i in thawed.photos.train if thawed.photos.records[i].digest in maps], np.int64)
+        self.size = min(config.batch_size, len(self.rows))
+        self.crop = max(1, round(thawed.side * _CROP))
+        y, classes = thawed.photos.features.y, len(thawed.photos.features.classes)
+        self.targets = np.eye(classes, dtype=np.float32)[y]
+        counts = np.bincount(y[self.rows], minlength=classes)
+        share = len(self.rows) / (classes * np.maximum(counts, 1))
+        self.weight = share[y] if config.class_weight == "balanced" else np.ones(len(y))
+
+    def __len__(self) -> int:
+        """Whole batches in an epoch; the photos of the rest are others each time."""
+        return max(1, len(self.rows) // self.size)
+
+    def batch(self, epoch: int, number: int) -> tuple[Inputs, NDArray[np.float32]]:
+        """The same for the same seed, epoch and number."""
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(self.rows)
+        rows = order[number * self.size : (number + 1) * self.size]
+        dice = np.random.default_rng([self.config.seed, epoch, number])
+        maps = np.stack([self._seen(self.maps[self.thawed.photos.records[i].digest], dice) for i in rows])
+        inputs = self.thawed.inputs(maps, rows)
+        targets: NDArray[Any] = np.asarray(self.targets[rows] * self.weight[rows, np.newaxis], np.float32)
+        if self.config.mixup:
+            share = np.float32(dice.beta(self.config.mixup, self.config.mixup))
+            other = dice.permutation(len(rows))
+            inputs = [(share * x + (1 - share) * x[other]).astype(np.float32) for x in inputs]
+            targets = share * targets + (1 - share) * targets[other]
+        return inputs, targets.astype(np.float32)
+
+    def _seen(self, maps: NDArray[Any], dice: np.random.Generator) -> NDArray[Any]:
+        room = [side - self.crop + 1 for side in maps.shape[:2]]
+        top, left = dice.integers(0, room)
+        view = maps[top : top + self.crop, left : left + self.crop]
+        return view[:, ::-1] if dice.random() < 0.5 else view
+
+
+def scaled(photos: NDArray[Any], transform: Transform) -> NDArray[np.float32]:
+    """Photos (N, h, w, 3) uint8 as the backbone's network wants them."""
+    ordered = photos[..., ::-1] if transform.channel_order == "BGR" else photos
+    result: NDArray[np.float32] = (ordered - np.array(transform.mean, np.float32)) / np.array(transform.std, np.float32)
+    return result
+
+
+def _count(network: Any, backbone: Backbone, thaw: str) -> int:
+    """How many blocks ``thaw`` means, said aloud; 0 for all. Raises BackboneError where there is no such stage."""
+    if thaw == "all":
+        return 0
+    sides = [int(cut.shape[1]) for cut in blocks(network)]
+    if thaw.isdigit():
+        count = int(thaw)
+        if count > len(sides):
+            raise BackboneError(f"there are {len(sides)} blocks to thaw, not {count}; or type --thaw all")
+    else:
+        maps = [int(x.shape[1]) for x in pooled_maps(network)]
+        names = backbone.stages
+        wanted = thaw.removeprefix("stage:") if thaw != "auto" else names[-1]
+        if wanted not in names:
+            raise BackboneError(f"there is no stage {wanted!r}; there is {', '.join(names)}")
+        side = maps[names.index(wanted)]
+        below = [i for i, s in enumerate(sides) if s > side]
+        count = len(sides) - below[-1] if below else len(sides)
+    _console.note(f"thawed: the last {count} of {len(sides)} blocks, from maps of {sides[-count]} x {sides[-count]}")
+    return count

@@ -1,0 +1,86 @@
+"""Blocks found in the graph, and the upper part of a network equal to the network itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regraft.backbones import load_backbone
+from regraft.backbones._blocks import blocks, pooled_maps, upper
+from regraft.errors import BackboneError
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' own, on OpenVINO
+
+
+def network(name: str) -> Any:
+    return load_backbone(name, 96, weights="" if name.startswith("embedded") else "none").keras_model()
+
+
+def computed(model: Any, x: Any) -> Any:
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(model(x)))
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        # inputs of inverted residuals that end in an addition, or begin a new width
+        ("embedded:efficientnet_lite0", [6, 6, 6, 3, 3, 3, 3]),
+        ("keras:mobilenet_v2", [6, 6, 6, 3, 3, 3]),
+        ("keras:mobilenet", [6, 6, 6, 6, 7, 3]),  # a chain: the places before its depthwise convolutions
+    ],
+)
+def test_blocks_are_found_in_the_graph(name: str, sides: list[int]) -> None:
+    assert [int(cut.shape[1]) for cut in blocks(network(name))][-len(sides) :] == sides
+
+
+def test_an_addition_and_its_activation_are_one_place() -> None:
+    cuts = blocks(network("keras:resnet50"))
+    assert len(cuts) == 16
+    assert cuts[-1].shape[1:] == (3, 3, 2048)
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "trained", "statistics"])
+@pytest.mark.parametrize("name", ["embedded:efficientnet_lite0", "keras:mobilenet", "keras:mobilenet_v3_small"])
+def test_the_upper_part_is_the_network_and_goes_back_into_it(name: str, batch_norm: Any) -> None:
+    import keras
+
+    whole = network(name)
+    dice = np.random.default_rng(0)
+    for layer in whole.layers:  # random weights have batch normalisation that does nothing
+        if type(layer).__name__ == "BatchNormalization":
+            layer.set_weights([(v + dice.uniform(0.1, 0.5, v.shape)).astype(np.float32) for v in layer.get_weights()])
+    photo = dice.normal(size=(1, 96, 96, 3)).astype(np.float32)
+    expected = computed(whole, photo)
+    cut = blocks(whole)[-3]
+    part = upper(whole, cut, batch_norm, bf16=False)
+    found = computed(part.model, computed(keras.Model(whole.inputs[0], cut), photo))
+    assert found.shape[1] + part.kept == expected.shape[1]
+    assert np.abs(found - expected[:, part.kept :]).max() <= 1e-4 * np.abs(expected).max()
+
+    before = [np.array(v) for v in whole.get_weights()]
+    for _, trained, _ in part.layers:
+        for variable in trained.trainable_variables:
+            variable.assign(variable.numpy() * np.float32(1.5))
+    part.write_back()
+    changed = {i for i, (a, b) in enumerate(zip(before, whole.get_weights(), strict=True)) if not np.array_equal(a, b)}
+    ours = {id(v) for original, _, _ in part.layers for v in original.variables}
+    wanted = {i for i, v in enumerate(whole.variables) if id(v) in ours}
+    assert changed <= wanted  # all others keep their bits
+    assert changed
+    if batch_norm == "frozen":
+        assert not any("normalization" in whole.variables[i].path for i in changed)
+    after = computed(whole, photo)
+    again = computed(part.model, computed(keras.Model(whole.inputs[0], cut), photo))
+    assert np.abs(again - after[:, part.kept :]).max() <= 1e-3 * np.abs(after).max()
+
+
+def test_a_network_without_maps_has_no_blocks() -> None:
+    import keras
+
+    photo = keras.Input((8, 8, 3))
+    with pytest.raises(BackboneError, match="no blocks to thaw"):
+        pooled_maps(keras.Model(photo, keras.layers.Dense(4)(keras.layers.Flatten()(photo))))

@@ -1,0 +1,139 @@
+"""Fine-tuning on drawn photos, real Lite0 and real TensorFlow; killed for real. Needs the extra tensorflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from regraft import optimisation
+from regraft.config import FinetuneConfig
+from regraft.errors import BackboneError, ConfigError
+from regraft.optimisation import trainable_keras
+from tests.conftest import Command
+
+needs_tensorflow = pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs the extra tensorflow")
+QUICK = ("--thaw", "2", "--batch-size", "8")
+
+CHANGED = """
+import json, sys
+import numpy as np
+from regraft.classifier import Classifier
+base, tuned = (Classifier.load(run).backbone.keras_model() for run in sys.argv[1:])
+pairs = zip(base.variables, tuned.variables)
+print(json.dumps([v.path for v, w in pairs if not np.array_equal(v.numpy(), w.numpy())]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+
+
+@pytest.fixture
+def run(photos: Path, tmp_path: Path, regraft: Command) -> Path:
+    regraft("train", photos, "--effort", "quick", "--out", "run")
+    return tmp_path / "run"
+
+
+@needs_tensorflow
+def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path: Path, regraft: Command) -> None:
+    document = json.loads(regraft("finetune", run, *QUICK, "--epochs", "2", "--json").stdout)
+    assert document["finetuned"]["blocks"] == 2
+    before = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert document["counts"] == before["counts"]
+    assert set(document) == {*before, "finetuned", "run"}
+    assert document["test"]["accuracy"] > 0.9
+    assert len(json.loads((tmp_path / "run-ft" / "history.json").read_text())) == 2
+    assert not (tmp_path / "run-ft" / "checkpoints").exists()
+    split = [json.loads((folder / "split.json").read_text()) for folder in (run, tmp_path / "run-ft")]
+    assert {k: sorted(v) for k, v in split[0].items()} == {k: sorted(v) for k, v in split[1].items()}
+
+    # what is frozen keeps its bits, what is thawed does not
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", CHANGED, str(run), str(tmp_path / "run-ft")]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert json.loads(told.splitlines()[-1]) == [
+        "blocks.14_expand_conv/kernel",
+        "blocks.14_project_conv/kernel",
+        "blocks.15_expand_conv/kernel",
+        "blocks.15_project_conv/kernel",
+        "conv_head/kernel",
+    ]
+
+    # a moved run answers as it did
+    moved = Path(shutil.move(tmp_path / "run-ft", tmp_path / "elsewhere"))
+    evaluated = json.loads(regraft("evaluate", moved, photos, "--json").stdout)
+    assert evaluated["accuracy"] > 0.9
+    assert "top" in json.loads(regraft("predict", moved, photos / "circle" / "000.jpg", "--json").stdout)[0]
+    (moved / "backbone.safetensors").unlink()
+    assert "is missing; fine-tune again" in regraft("predict", moved, photos / "circle", code=1).stderr
+
+
+@needs_tensorflow
+def test_killed_and_resumed_is_as_if_undisturbed(run: Path, tmp_path: Path, regraft: Command) -> None:
+    wanted = ("finetune", str(run), *QUICK, "--epochs", "4", "--json")
+    whole = json.loads(regraft(*wanted, "--out", "whole").stdout)
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    command = [sys.executable, "-m", "regraft", *wanted, "--out", "killed"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    history = tmp_path / "killed" / "checkpoints" / "history.json"
+    while not history.is_file() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    assert "--resume to go on with it" in regraft(*wanted, "--out", "killed", code=1).stderr
+    other = regraft(*wanted, "--out", "killed", "--resume", "--seed", "1", code=1)
+    assert "was begun with other options" in other.stderr
+    resumed = json.loads(regraft(*wanted, "--out", "killed", "--resume").stdout)
+    for side in ("val", "test"):
+        assert resumed[side] == whole[side]
+    first, second = (load_file(tmp_path / name / "backbone.safetensors") for name in ("whole", "killed"))
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+@needs_tensorflow
+def test_all_from_pixels_and_a_stage_by_name(run: Path, tmp_path: Path, regraft: Command) -> None:
+    few = ("--epochs", "1", "--batch-size", "8", "--json")
+    pixels = json.loads(regraft("finetune", run, "--thaw", "all", *few, "--out", "all").stdout)
+    assert pixels["finetuned"]["blocks"] == 0
+    stage = json.loads(regraft("finetune", run, "--thaw", "stage:stage6", *few, "--out", "stage").stdout)
+    assert stage["finetuned"]["blocks"] == 5
+    for thaw, told in (("stage:nonsense", "there is no stage 'nonsense'"), ("99", "blocks to thaw, not 99")):
+        assert told in regraft("finetune", run, "--thaw", thaw, "--out", thaw[-2:], code=1).stderr
+
+
+@needs_tensorflow
+def test_what_goes_wrong_is_told_in_one_line(run: Path, tmp_path: Path, regraft: Command) -> None:
+    wild = ("--learning-rate", "1e20", "--head-learning-rate", "1e30", "--optimizer", "sgd", "--out", "wild")
+    diverged = regraft("finetune", run, *QUICK, *wild, code=1).stderr
+    assert "it diverged; type a smaller --learning-rate" in diverged
+    assert "--disk" in regraft("finetune", run, *QUICK, "--disk", "0.000001", "--out", "small", code=1).stderr
+    assert "type --overwrite" in regraft("finetune", run, *QUICK, "--out", run, code=1).stderr
+
+
+def test_without_a_backend_that_trains_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setattr(optimisation, "find_spec", lambda name: None)
+    with pytest.raises(BackboneError, match=r"pip install 'regraft\[tensorflow\]'"):
+        trainable_keras("auto")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"thaw": "0"}, {"thaw": "many"}, {"epochs": 0}, {"optimizer": "adam"}, {"dropout": 1.0}, {"learning_rate": 0.0}],
+)
+def test_options_that_cannot_be(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=str(next(iter(wrong)))):
+        FinetuneConfig.from_dict(wrong)
