@@ -103,7 +103,7 @@ def code_lines(path: Path) -> int:
 def test_files_and_package_keep_their_size() -> None:
     sizes = {path: path.read_text(encoding="utf-8").count("\n") for path in FILES}
     assert max(sizes.values()) <= 400, max(sizes, key=lambda p: sizes[p])
-    assert sum(map(code_lines, FILES)) <= 6000
+    assert sum(map(code_lines, FILES)) <= 10_000
 
 
 def test_functions_fit_on_a_screen() -> None:

@@ -81,6 +81,7 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_if_undisturbed(run: Path, tmp_path: Path, regraft: Command) -> None:
     wanted = ("finetune", str(run), *QUICK, "--epochs", "4", "--json")
     whole = json.loads(regraft(*wanted, "--out", "whole").stdout)
@@ -104,6 +105,7 @@ def test_killed_and_resumed_is_as_if_undisturbed(run: Path, tmp_path: Path, regr
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_all_from_pixels_and_a_stage_by_name(run: Path, tmp_path: Path, regraft: Command) -> None:
     few = ("--epochs", "1", "--batch-size", "8", "--json")
     pixels = json.loads(regraft("finetune", run, "--thaw", "all", *few, "--out", "all").stdout)
@@ -112,6 +114,20 @@ def test_all_from_pixels_and_a_stage_by_name(run: Path, tmp_path: Path, regraft:
     assert stage["finetuned"]["blocks"] == 5
     for thaw, told in (("stage:nonsense", "there is no stage 'nonsense'"), ("99", "blocks to thaw, not 99")):
         assert told in regraft("finetune", run, "--thaw", thaw, "--out", thaw[-2:], code=1).stderr
+
+
+@needs_tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "changing"), [("trained", 4), ("statistics", 2)])
+def test_batch_normalisation_learns(run: Path, tmp_path: Path, regraft: Command, kind: str, changing: int) -> None:
+    wanted = ("--thaw", "1", "--epochs", "1", "--batch-size", "8", "--batch-norm", kind)
+    document = json.loads(regraft("finetune", run, *wanted, "--json").stdout)
+    assert document["test"]["accuracy"] > 0.5
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", CHANGED, str(run), str(tmp_path / "run-ft")]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    changed = [path for path in json.loads(told.splitlines()[-1]) if "/kernel" not in path]
+    assert len(changed) == 4 * changing  # of blocks.15's three, and of the head's one
 
 
 @needs_tensorflow

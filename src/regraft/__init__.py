@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from regraft.audit import Audit, check
     from regraft.backbones import Backbone, load_backbone
     from regraft.classifier import Classifier
-    from regraft.config import FeatureConfig, ShardConfig, TrainConfig
+    from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, TrainConfig
     from regraft.dataset import Dataset, ImageRecord
-    from regraft.errors import BackboneError, ConfigError, DataError, ImageError, RegraftError, RunError
+    from regraft.errors import (
+        BackboneError,
+        ConfigError,
+        DataError,
+        ImageError,
+        RegraftError,
+        RunError,
+        TrainingError,
+    )
     from regraft.evaluation import Evaluation, Predictor, evaluate, measure
+    from regraft.finetuning import finetune
     from regraft.images import Problem, Transform
     from regraft.shards import shard
     from regraft.split import Split, split
@@ -31,6 +40,7 @@ _HOMES = {
     "Dataset": "dataset",
     "Evaluation": "evaluation",
     "FeatureConfig": "config",
+    "FinetuneConfig": "config",
     "ImageError": "errors",
     "ImageRecord": "dataset",
     "Predictor": "evaluation",
@@ -40,9 +50,11 @@ _HOMES = {
     "ShardConfig": "config",
     "Split": "split",
     "TrainConfig": "config",
+    "TrainingError": "errors",
     "Transform": "images",
     "check": "audit",
     "evaluate": "evaluation",
+    "finetune": "finetuning",
     "load_backbone": "backbones",
     "measure": "evaluation",
     "shard": "shards",
@@ -60,6 +72,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "FeatureConfig",
+    "FinetuneConfig",
     "ImageError",
     "ImageRecord",
     "Predictor",
@@ -69,10 +82,12 @@ __all__ = [
     "ShardConfig",
     "Split",
     "TrainConfig",
+    "TrainingError",
     "Transform",
     "__version__",
     "check",
     "evaluate",
+    "finetune",
     "load_backbone",
     "measure",
     "shard",

@@ -151,12 +151,12 @@ class Augmented:
         dice = np.random.default_rng([self.config.seed, epoch, number])
         maps = np.stack([self._seen(self.maps[self.thawed.photos.records[i].digest], dice) for i in rows])
         inputs = self.thawed.inputs(maps, rows)
-        targets: NDArray[Any] = np.asarray(self.targets[rows] * self.weight[rows, np.newaxis], np.float32)
+        targets: NDArray[Any] = self.targets[rows] * self.weight[rows, np.newaxis]
         if self.config.mixup:
-            share = np.float32(dice.beta(self.config.mixup, self.config.mixup))
+            share = float(dice.beta(self.config.mixup, self.config.mixup))
             other = dice.permutation(len(rows))
-            inputs = [(share * x + (1 - share) * x[other]).astype(np.float32) for x in inputs]
-            targets = share * targets + (1 - share) * targets[other]
+            inputs = [np.asarray(share * x + (1 - share) * x[other], np.float32) for x in inputs]
+            targets = np.asarray(share * targets + (1 - share) * targets[other])
         return inputs, targets.astype(np.float32)
 
     def _seen(self, maps: NDArray[Any], dice: np.random.Generator) -> NDArray[Any]:
@@ -169,8 +169,7 @@ class Augmented:
 def scaled(photos: NDArray[Any], transform: Transform) -> NDArray[np.float32]:
     """Photos (N, h, w, 3) uint8 as the backbone's network wants them."""
     ordered = photos[..., ::-1] if transform.channel_order == "BGR" else photos
-    result: NDArray[np.float32] = (ordered - np.array(transform.mean, np.float32)) / np.array(transform.std, np.float32)
-    return result
+    return np.asarray((ordered - np.array(transform.mean)) / np.array(transform.std), np.float32)
 
 
 def _count(network: Any, backbone: Backbone, thaw: str) -> int:

@@ -21,7 +21,7 @@ def network(name: str) -> Any:
 def computed(model: Any, x: Any) -> Any:
     import keras
 
-    return np.asarray(keras.ops.convert_to_numpy(model(x)))
+    return np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,15 @@ def test_an_addition_and_its_activation_are_one_place() -> None:
     assert cuts[-1].shape[1:] == (3, 3, 2048)
 
 
-@pytest.mark.parametrize("batch_norm", ["frozen", "trained", "statistics"])
-@pytest.mark.parametrize("name", ["embedded:efficientnet_lite0", "keras:mobilenet", "keras:mobilenet_v3_small"])
-def test_the_upper_part_is_the_network_and_goes_back_into_it(name: str, batch_norm: Any) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "embedded:efficientnet_lite0",
+        pytest.param("keras:mobilenet", marks=pytest.mark.slow),
+        pytest.param("keras:mobilenet_v3_small", marks=pytest.mark.slow),
+    ],
+)
+def test_the_upper_part_is_the_network_and_goes_back_into_it(name: str) -> None:
     import keras
 
     whole = network(name)
@@ -56,7 +62,7 @@ def test_the_upper_part_is_the_network_and_goes_back_into_it(name: str, batch_no
     photo = dice.normal(size=(1, 96, 96, 3)).astype(np.float32)
     expected = computed(whole, photo)
     cut = blocks(whole)[-3]
-    part = upper(whole, cut, batch_norm, bf16=False)
+    part = upper(whole, cut, "frozen", bf16=False)
     found = computed(part.model, computed(keras.Model(whole.inputs[0], cut), photo))
     assert found.shape[1] + part.kept == expected.shape[1]
     assert np.abs(found - expected[:, part.kept :]).max() <= 1e-4 * np.abs(expected).max()
@@ -71,8 +77,9 @@ def test_the_upper_part_is_the_network_and_goes_back_into_it(name: str, batch_no
     wanted = {i for i, v in enumerate(whole.variables) if id(v) in ours}
     assert changed <= wanted  # all others keep their bits
     assert changed
-    if batch_norm == "frozen":
-        assert not any("normalization" in whole.variables[i].path for i in changed)
+    norms = [layer for layer in whole.layers if type(layer).__name__ == "BatchNormalization"]
+    frozen = {id(variable) for norm in norms for variable in norm.variables}
+    assert not any(id(whole.variables[i]) in frozen for i in changed)
     after = computed(whole, photo)
     again = computed(part.model, computed(keras.Model(whole.inputs[0], cut), photo))
     assert np.abs(again - after[:, part.kept :]).max() <= 1e-3 * np.abs(after).max()
