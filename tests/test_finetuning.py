@@ -121,8 +121,7 @@ def test_all_from_pixels_and_a_stage_by_name(run: Path, tmp_path: Path, regraft:
 @pytest.mark.parametrize(("kind", "changing"), [("trained", 4), ("statistics", 2)])
 def test_batch_normalisation_learns(run: Path, tmp_path: Path, regraft: Command, kind: str, changing: int) -> None:
     wanted = ("--thaw", "1", "--epochs", "1", "--batch-size", "8", "--batch-norm", kind)
-    document = json.loads(regraft("finetune", run, *wanted, "--json").stdout)
-    assert document["test"]["accuracy"] > 0.5
+    regraft("finetune", run, *wanted)
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", CHANGED, str(run), str(tmp_path / "run-ft")]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
@@ -135,7 +134,7 @@ def test_what_goes_wrong_is_told_in_one_line(run: Path, tmp_path: Path, regraft:
     wild = ("--learning-rate", "1e20", "--head-learning-rate", "1e30", "--optimizer", "sgd", "--out", "wild")
     diverged = regraft("finetune", run, *QUICK, *wild, code=1).stderr
     assert "it diverged; type a smaller --learning-rate" in diverged
-    assert "--disk" in regraft("finetune", run, *QUICK, "--disk", "0.000001", "--out", "small", code=1).stderr
+    assert "--disk" in regraft("finetune", run, "--thaw", "3", "--disk", "0.000001", "--out", "small", code=1).stderr
     assert "type --overwrite" in regraft("finetune", run, *QUICK, "--out", run, code=1).stderr
 
 

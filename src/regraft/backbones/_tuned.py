@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _CODE_VERSION = 1  # raise it when the results of the same weights and photo change
 
 
-class _Wrapped:
+class _Wrapped(ABC):
     """Describes itself as its base does."""
 
     top1 = None  # no longer what was published
@@ -50,11 +51,13 @@ class _Wrapped:
         self.base.require_weights()
 
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
-        raise NotImplementedError
+        """Digest of the base and of what differs."""
 
+    @abstractmethod
     def keras_model(self) -> keras.Model:
-        raise NotImplementedError
+        """Input (N, H, W, 3) after mean and std."""
 
     def _network(self) -> keras.Model:
         network = self.base.keras_model()
