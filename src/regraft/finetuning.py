@@ -116,7 +116,8 @@ def _prepare(folder: Path, before: Classifier, config: FinetuneConfig, existing:
             raise RunError(f"{folder} was begun with other options or from another run; type --overwrite to begin anew")
     elif folder.exists() and any(folder.iterdir()):
         ours = unfinished.is_file() or (folder / "manifest.json").is_file()
-        if existing != "overwrite" or not ours:
+        begun = (folder / _CHECKPOINTS / "history.json").is_file() or not unfinished.is_file()
+        if (existing != "overwrite" and begun) or not ours:  # where nothing was learned, nothing is lost
             how = "--resume to go on with it, or --overwrite" if unfinished.is_file() else "--overwrite"
             raise RunError(f"{folder} is there already; type {how if ours else 'another --out'}")
         shutil.rmtree(folder)
