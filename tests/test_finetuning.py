@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from regraft import optimisation
+from regraft.backbones._tuned import write_weights
 from regraft.config import FinetuneConfig
 from regraft.errors import BackboneError, ConfigError
 from regraft.optimisation import trainable_keras
@@ -135,7 +136,27 @@ def test_what_goes_wrong_is_told_in_one_line(run: Path, tmp_path: Path, regraft:
     diverged = regraft("finetune", run, *QUICK, *wild, code=1).stderr
     assert "it diverged; type a smaller --learning-rate" in diverged
     assert "--disk" in regraft("finetune", run, "--thaw", "3", "--disk", "0.000001", "--out", "small", code=1).stderr
-    assert "type --overwrite" in regraft("finetune", run, *QUICK, "--out", run, code=1).stderr
+
+
+def test_the_run_to_start_from_is_never_replaced(run: Path, regraft: Command) -> None:
+    before = sorted(path.name for path in run.iterdir())
+    told = regraft("finetune", run, "--out", run, "--overwrite", code=1).stderr
+    assert "is the run to start from; type another --out" in told
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' own, on OpenVINO
+def test_a_second_fine_tuning_keeps_what_the_first_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "openvino")
+    import keras
+
+    photo = keras.Input((4,))
+    first, second = keras.layers.Dense(3), keras.layers.Dense(2)
+    network = keras.Model(photo, second(first(photo)))
+    write_weights(network, [first], tmp_path / "first")
+    write_weights(network, [second], tmp_path / "both", str(tmp_path / "first"))
+    assert sorted(load_file(tmp_path / "first")) == ["0000", "0001"]
+    assert sorted(load_file(tmp_path / "both")) == ["0000", "0001", "0002", "0003"]
 
 
 def test_without_a_backend_that_trains_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

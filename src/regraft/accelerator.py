@@ -11,7 +11,7 @@ import sys
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,88 +28,6 @@ BATCH = 64
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "libtpu")
 
 
-class AnyEngine(Protocol):
-    """What computes features."""
-
-    backbone: Backbone
-
-    @property
-    def batch(self) -> int:
-        """How many photos it takes at once; 1 where threads call `run` side by side."""
-        ...
-
-    @property
-    def workers(self) -> int:
-        """How many threads keep it busy."""
-        ...
-
-    @property
-    def starting(self) -> bool:
-        """Whether some thread is compiling it just now."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """What the numbers are computed in."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of all that decides what features a photo gets."""
-        ...
-
-    def run(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Features (D,) of one transformed photo (size, size, 3)."""
-        ...
-
-    def launch(self, photos: NDArray[np.uint8]) -> Any:
-        """Begin with at most `batch` photos; what `np.asarray` makes features (N, D) of, once they are done."""
-        ...
-
-    def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Photos (N, size, size, 3), transformed, to features (N, D)."""
-        ...
-
-
-def load_engine(backbone: Backbone, config: FeatureConfig, many: bool = True, int8: Path | None = None) -> AnyEngine:
-    """The engine that ``config`` asks for; ``auto`` is JAX where it sees an accelerator, said aloud.
-
-    Args:
-        backbone: what to compute.
-        config: engine and precision.
-        many: tune for many photos at once.
-        int8: the quantised graph, for precision int8.
-
-    Raises:
-        BackboneError: JAX is asked for and not installed, or the backbone has no Keras model.
-    """
-    has_keras = not hasattr(type(backbone), "openvino_model")
-    if config.precision == "int8":
-        if int8 is None:
-            raise BackboneError("int8 is calibrated by `regraft train`; leave --precision int8 out")
-        return Engine(backbone, None, many, int8)
-    if config.engine == "jax":
-        if find_spec("jax") is None:
-            raise BackboneError("--engine jax needs JAX; type pip install 'regraft[jax]'")
-        if not has_keras:
-            raise BackboneError(f"{backbone.name} runs on OpenVINO only; leave --engine out")
-        return JaxEngine(backbone, PRECISIONS[config.precision])
-    if config.engine == "auto" and has_keras and (device := _accelerator()):
-        _console.note(f"engine jax: there is {device}; --engine openvino uses the CPU")
-        return JaxEngine(backbone, PRECISIONS[config.precision])
-    return Engine(backbone, PRECISIONS[config.precision], many)
-
-
-def _accelerator() -> str | None:
-    """What JAX calls it. JAX is not imported where none of its plug-ins for accelerators is installed."""
-    if find_spec("jax") is None or not any(find_spec(name) for name in _PLUGINS):
-        return None
-    import jax
-
-    device = jax.devices()[0]
-    return None if device.platform == "cpu" else f"{device.device_kind} ({device.platform})"
-
-
 class JaxEngine:
     """Computes features in batches. One at a time may use it.
 
@@ -117,10 +35,6 @@ class JaxEngine:
         backbone: what to compute.
         precision: ``bf16`` or ``f32``; None takes bf16 on an accelerator.
     """
-
-    batch = BATCH
-    starting = False
-    workers = Engine.workers
 
     def __init__(self, backbone: Backbone, precision: Precision | None = None) -> None:
         self.backbone = backbone
@@ -181,6 +95,49 @@ class JaxEngine:
 
         compiled = jax.jit(forward)
         return lambda photos: compiled(weights, photos)
+
+
+AnyEngine: TypeAlias = Engine | JaxEngine
+"""What computes features."""
+
+
+def load_engine(backbone: Backbone, config: FeatureConfig, many: bool = True, int8: Path | None = None) -> AnyEngine:
+    """The engine that ``config`` asks for; ``auto`` is JAX where it sees an accelerator, said aloud.
+
+    Args:
+        backbone: what to compute.
+        config: engine and precision.
+        many: tune for many photos at once.
+        int8: the quantised graph, for precision int8.
+
+    Raises:
+        BackboneError: JAX is asked for and not installed, or the backbone has no Keras model.
+    """
+    has_keras = not hasattr(type(backbone), "openvino_model")
+    if config.precision == "int8":
+        if int8 is None:
+            raise BackboneError("int8 is calibrated by `regraft train`; leave --precision int8 out")
+        return Engine(backbone, None, many, int8)
+    if config.engine == "jax":
+        if find_spec("jax") is None:
+            raise BackboneError("--engine jax needs JAX; type pip install 'regraft[jax]'")
+        if not has_keras:
+            raise BackboneError(f"{backbone.name} runs on OpenVINO only; leave --engine out")
+        return JaxEngine(backbone, PRECISIONS[config.precision])
+    if config.engine == "auto" and has_keras and (device := _accelerator()):
+        _console.note(f"engine jax: there is {device}; --engine openvino uses the CPU")
+        return JaxEngine(backbone, PRECISIONS[config.precision])
+    return Engine(backbone, PRECISIONS[config.precision], many)
+
+
+def _accelerator() -> str | None:
+    """What JAX calls it. JAX is not imported where none of its plug-ins for accelerators is installed."""
+    if find_spec("jax") is None or not any(find_spec(name) for name in _PLUGINS):
+        return None
+    import jax
+
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else f"{device.device_kind} ({device.platform})"
 
 
 def _keras_on_jax() -> Any:

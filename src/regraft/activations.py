@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_json, folder_size, write_json
+from regraft._files import atomic_file, cache_folder, digest_bytes, digest_json, folder_size, write_json
 from regraft.accelerator import AnyEngine
 from regraft.dataset import ImageRecord
 from regraft.errors import ConfigError, ImageError
@@ -28,6 +28,7 @@ from regraft.features import Loader, compute
 from regraft.images import DECODING_VERSION, Transform
 
 _PART_BYTES = 64 * 2**20
+_DECODED = 128  # photos in memory at once
 Results = Iterator[tuple[int, "NDArray[Any] | str"]]
 
 
@@ -56,11 +57,6 @@ class Activations:
         found: NDArray[Any] = self._parts[part][row]
         return found
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(h, w, C) of each."""
-        return tuple(self._parts[0].shape[1:])
-
 
 def extract_maps(records: Sequence[ImageRecord], engine: AnyEngine, disk: float) -> Activations:
     """Maps of ``records`` from a trunk's engine, in float16. A photo that cannot be read is left out.
@@ -87,7 +83,10 @@ def _transformed(records: Sequence[ImageRecord], transform: Transform) -> list[L
 
 
 def _load(record: ImageRecord, transform: Transform) -> NDArray[np.uint8]:
-    return transform.load(record.read())
+    data = record.read()
+    if digest_bytes(data) != record.digest:  # it must not be cached under its old digest
+        raise ImageError("changed while regraft was reading it; run again")
+    return transform.load(data)
 
 
 def _decode(loaders: Sequence[Loader]) -> Results:
@@ -98,7 +97,8 @@ def _decode(loaders: Sequence[Loader]) -> Results:
             return str(error)
 
     with ThreadPoolExecutor() as pool:
-        yield from enumerate(pool.map(one, loaders))
+        for start in range(0, len(loaders), _DECODED):
+            yield from enumerate(pool.map(one, loaders[start : start + _DECODED]), start)
 
 
 def _store(
@@ -109,13 +109,15 @@ def _store(
     todo = list({r.digest: r for r in records if r.digest not in known}.values())
     digests: list[str] = []
     rows: list[NDArray[Any]] = []
+    has_room = False
     with _console.progress("computing activations", len(todo)) as advance:
         for index, row in produce(todo):
             advance()
             if isinstance(row, str):
                 continue
-            if not digests and not rows:
+            if not has_room:
                 _make_room(folder, row.nbytes * len(todo), disk)
+                has_room = True
             digests.append(todo[index].digest)
             rows.append(row)
             if len(rows) * row.nbytes >= _PART_BYTES:
@@ -136,7 +138,7 @@ def _write(folder: Path, digests: list[str], rows: list[NDArray[Any]]) -> None:
 
 
 def _make_room(folder: Path, wanted: int, disk: float) -> None:
-    """Delete the activations that were used longest ago, other than ``folder``'s, to stay within ``disk`` GB."""
+    """Delete the activations that were written longest ago, other than ``folder``'s, to stay within ``disk`` GB."""
     if wanted + folder_size(folder) > disk * 1e9:
         raise ConfigError(
             f"the activations take {(wanted + folder_size(folder)) / 1e9:.1f} GB and --disk allows {disk:g}; "

@@ -49,8 +49,6 @@ class Engine:
         self._lock = Lock()
         self._requests: SimpleQueue[Any] | None = None
 
-    batch = 1  # photos at once: threads that call `run` side by side are faster
-
     @property
     def workers(self) -> int:
         """How many threads keep it busy: two more than cores, since each also reads and decodes."""
@@ -85,10 +83,6 @@ class Engine:
     def starting(self) -> bool:
         """Whether some thread is building or compiling it just now, so that `run` would wait."""
         return self._requests is None and self._lock.locked()
-
-    def launch(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """`features`, for callers that can do with less than an array."""
-        return self.features(photos)
 
     def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Photos ``(N, size, size, 3)``, transformed, to features ``(N, D)``; for few photos, one after the other."""

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft._files import atomic_file, cache_folder, digest_bytes
-from regraft.accelerator import AnyEngine
+from regraft.accelerator import BATCH, AnyEngine, JaxEngine
 from regraft.dataset import ImageRecord
+from regraft.engine import Engine
 from regraft.errors import ImageError
 from regraft.images import THUMBNAIL, Pixels, Problem, Transform
 
@@ -136,7 +137,7 @@ def compute(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[int,
         loaders: functions that return a photo's transformed pixels, or raise ImageError.
         engine: computes the features.
     """
-    if engine.batch > 1:
+    if isinstance(engine, JaxEngine):
         yield from _in_batches(loaders, engine)
         return
     workers = _Workers(loaders, engine)
@@ -154,10 +155,10 @@ def compute(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[int,
         workers.stop()
 
 
-def _in_batches(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+def _in_batches(loaders: Sequence[Loader], engine: JaxEngine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """`compute` for an engine that takes batches: while one is at work the next ones are decoded."""
     at_work: tuple[list[int], Any] | None = None
-    for batch in _decoding(loaders, engine):
+    for batch in _decoding(loaders):
         decoded: list[tuple[int, Pixels]] = []
         for index, future in batch:
             try:
@@ -171,12 +172,12 @@ def _in_batches(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[
     yield from _rows(at_work)
 
 
-def _decoding(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[list[tuple[int, Future[Pixels]]]]:
+def _decoding(loaders: Sequence[Loader]) -> Iterator[list[tuple[int, Future[Pixels]]]]:
     """Batches of photos that are being decoded, two more than the one that is yielded."""
     waiting: deque[list[tuple[int, Future[Pixels]]]] = deque()
-    with ThreadPoolExecutor(engine.workers) as pool:
-        for start in range(0, len(loaders), engine.batch):
-            numbers = range(start, min(start + engine.batch, len(loaders)))
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(loaders), BATCH):
+            numbers = range(start, min(start + BATCH, len(loaders)))
             waiting.append([(i, pool.submit(loaders[i])) for i in numbers])
             if len(waiting) > 2:
                 yield waiting.popleft()
@@ -191,7 +192,7 @@ def _rows(batch: tuple[list[int], Any] | None) -> Iterator[tuple[int, NDArray[np
 class _Workers:
     """The threads behind `compute`. ``results`` gets each photo's result, an error of theirs, and None from each."""
 
-    def __init__(self, loaders: Sequence[Loader], engine: AnyEngine) -> None:
+    def __init__(self, loaders: Sequence[Loader], engine: Engine) -> None:
         self.results: queue.SimpleQueue[tuple[int, NDArray[np.float32] | str] | BaseException | None]
         self.results = queue.SimpleQueue()
         self._jobs, self._lock = iter(enumerate(loaders)), threading.Lock()

@@ -1,7 +1,7 @@
 """Classifier → a better one: its last blocks and its head trained further, on the photos and split it has.
 
 In: a run folder. Out: a new `Classifier` and its run.
-Why: frozen features end where ImageNet's classes end; a minute of training goes beyond.
+Why: frozen features end where ImageNet's classes end; training the last blocks goes beyond.
 Surprise: the frozen part runs once. Its maps at the cut are cached, and augmented as if they were photos: convolutions
 commute with shifts, and nearly with mirroring.
 """
@@ -11,10 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -35,7 +33,7 @@ from regraft.heads import LogisticRegression
 from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_keras
 from regraft.split import Split
 from regraft.thawing import Photos, Thawed
-from regraft.training import evaluate_side, readable
+from regraft.training import Clock, evaluate_side, readable
 
 _UNFINISHED = "finetune.json"
 _CHECKPOINTS = "checkpoints"
@@ -66,62 +64,62 @@ def finetune(
         RunError: ``run`` is no run, or ``out`` is in the way.
         TrainingError: the training diverged.
     """
-    start, config = perf_counter(), config or FinetuneConfig()
+    clock, config = Clock(), config or FinetuneConfig()
     before = Classifier.load(run)
     folder = Path(out or f"{os.fspath(run).rstrip('/' + os.sep)}-ft").expanduser()
-    _prepare(folder, before, config, existing)
+    _require_free(folder, Path(run).expanduser(), existing)
     trainable_keras(config.backend)
     dataset, sides, features = _photos(before, photos)
     head = _linear_head(before, features, sides)
     thawed = Thawed(before.backbone, head, config)
-    with _Clock("activations") as loading:
+    with clock("activations"):
         thawed.load(Photos(dataset.records, features, sides.train, sides.val), _frozen(before), config.disk)
-    with _Clock("training") as training:
+    _begin(folder, before, config, existing)
+    with clock("training"):
         history = _trained(thawed, config, folder)
     thawed.upper.write_back()
-    write_weights(thawed.whole, [original for original, _, _ in thawed.upper.layers], folder / TUNED)
+    learned = [original for original, _, _ in thawed.upper.layers]
+    write_weights(thawed.whole, learned, folder / TUNED, before.backbone.options.tuned)
     weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
     after = _measured(before, (dataset, sides), LogisticRegression.from_state({"weight": weight, "bias": bias}), folder)
-    seconds = {**loading.seconds, **training.seconds, "total": round(perf_counter() - start, 3)}
     told = {"blocks": thawed.blocks, "epochs": len(history), "from": str(Path(run).resolve())}
     frozen = {side: before.metrics[side]["accuracy"] for side in ("val", "test")}
-    after = replace(after, metrics={**after.metrics, "seconds": seconds, "finetuned": {**told, "frozen": frozen}})
-    _write_history(folder, history)
+    more = {"seconds": clock.seconds(), "finetuned": {**told, "frozen": frozen}}
+    after = replace(after, metrics={**after.metrics, **more})
+    write_json(folder / "history.json", [epoch.to_dict() for epoch in history])
     after.save(folder, dataset, asdict(sides))
     shutil.rmtree(folder / _CHECKPOINTS)
     (folder / _UNFINISHED).unlink()
     return after
 
 
-class _Clock:
-    """``with _Clock(name) as clock: …``, then ``clock.seconds`` is {name: seconds}."""
+def _require_free(folder: Path, run: Path, existing: str) -> None:
+    """Raise RunError where something is in the way at ``folder`` that is not to be replaced or gone on with."""
+    if folder.resolve() == run.resolve():
+        raise RunError(f"{folder} is the run to start from; type another --out")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    unfinished = (folder / _UNFINISHED).is_file()
+    if unfinished and not (folder / _CHECKPOINTS / "history.json").is_file():
+        return  # nothing was learned there
+    if not unfinished and not (folder / "manifest.json").is_file():
+        raise RunError(f"{folder} is there already; type another --out")
+    if existing != "overwrite" and not (existing == "resume" and unfinished):
+        how = "--resume to go on with it, or --overwrite" if unfinished else "--overwrite"
+        raise RunError(f"{folder} is there already; type {how}")
 
-    def __init__(self, name: str) -> None:
-        self._name = name
 
-    def __enter__(self) -> _Clock:
-        self._start = perf_counter()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.seconds = {self._name: round(perf_counter() - self._start, 3)}
-
-
-def _prepare(folder: Path, before: Classifier, config: FinetuneConfig, existing: str) -> None:
-    """Make the run folder, and put into it what must be alike to go on. Raises RunError where something is there."""
+def _begin(folder: Path, before: Classifier, config: FinetuneConfig, existing: str) -> None:
+    """Make the run folder, with what must be alike to go on. Raises RunError where it is not."""
     wanted = {"config": asdict(config), "from": digest_json([before.backbone.fingerprint, before.metrics])}
     unfinished = folder / _UNFINISHED
     if existing == "resume" and unfinished.is_file():
         if json.loads(unfinished.read_text(encoding="utf-8")) != wanted:
             raise RunError(f"{folder} was begun with other options or from another run; type --overwrite to begin anew")
-    elif folder.exists() and any(folder.iterdir()):
-        ours = unfinished.is_file() or (folder / "manifest.json").is_file()
-        begun = (folder / _CHECKPOINTS / "history.json").is_file() or not unfinished.is_file()
-        if (existing != "overwrite" and begun) or not ours:  # where nothing was learned, nothing is lost
-            how = "--resume to go on with it, or --overwrite" if unfinished.is_file() else "--overwrite"
-            raise RunError(f"{folder} is there already; type {how if ours else 'another --out'}")
+        return
+    if folder.exists():
         shutil.rmtree(folder)
-    (folder / _CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    (folder / _CHECKPOINTS).mkdir(parents=True)
     write_json(unfinished, wanted)
 
 
@@ -234,8 +232,3 @@ def _measured(before: Classifier, photos: tuple[Dataset, Split], head: LogisticR
     computed = {"computed": extraction.computed, "cached": extraction.cached}
     metrics = {**kept, "counts": counts, "val": val.to_dict(), "test": test.to_dict(), "features": computed}
     return Classifier(backbone, head, dataset.classes, config, metrics, folder, source=before.source)
-
-
-def _write_history(folder: Path, history: Sequence[Epoch]) -> None:
-    rows = [{k: None if v != v else v for k, v in asdict(epoch).items()} for epoch in history]
-    write_json(folder / "history.json", rows)

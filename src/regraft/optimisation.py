@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -37,7 +37,7 @@ class Batches(Protocol):
         ...
 
     def batch(self, epoch: int, number: int) -> tuple[Inputs, NDArray[np.float32]]:
-        """Inputs, and targets (B, C) that sum to 1; the same for the same epoch and number."""
+        """Inputs, and targets (B, C) that sum to the photo's weight; the same for the same epoch and number."""
         ...
 
 
@@ -53,6 +53,16 @@ class Epoch:
     val_top5: float
     learning_rate: float
     photos_per_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: null for NaN."""
+        return {key: None if value != value else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Epoch:
+        """The opposite of `to_dict`."""
+        filled: dict[str, Any] = {key: float("nan") if value is None else value for key, value in values.items()}
+        return cls(**filled)
 
 
 def trainable_keras(backend: str) -> Any:
@@ -215,14 +225,14 @@ class Trainer:
             with atomic_file(self.folder / f"{name}.safetensors") as path:
                 save_file(arrays, path)
         with atomic_file(self.folder / "history.json") as path:  # last: it says that the others are whole
-            write_json(path, [_as_dict(epoch) for epoch in self.history])
+            write_json(path, [epoch.to_dict() for epoch in self.history])
 
     def _restore(self) -> None:
         try:
             known = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
-        self.history = [_from_dict(epoch) for epoch in known]
+        self.history = [Epoch.from_dict(epoch) for epoch in known]
         self._read("latest")
         _console.note(f"going on after epoch {len(self.history)}")
 
@@ -247,7 +257,7 @@ def _tensorflow_has_gpu() -> bool:
 def _tensorflow_step(model: Any, loss: Any) -> Callable[[Inputs, NDArray[np.float32]], tuple[float, float]]:
     """One step on TensorFlow's CPU, the only code here that is for one backend: a part of the batch for each core.
 
-    Many of its gradient kernels use one core only; side by side they took two thirds of the time.
+    Many of its gradient kernels use one core only: side by side they gave 88 photos/s where one batch gave 63.
     """
     import os
 
@@ -287,17 +297,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "resourceexhausted" in f"{type(error).__name__} {error}".lower().replace(
         "_", ""
     )
-
-
-def _as_dict(epoch: Epoch) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {key: None if value != value else value for key, value in asdict(epoch).items()}
-
-
-def _from_dict(values: dict[str, Any]) -> Epoch:
-    filled: dict[str, Any] = {key: float("nan") if value is None else value for key, value in values.items()}
-    return Epoch(**filled)
 
 
 def _ahead(batches: Batches, epoch: int) -> Iterator[tuple[Inputs, NDArray[np.float32]]]:

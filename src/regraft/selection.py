@@ -36,8 +36,9 @@ def choose_backbone(config: FeatureConfig, records: Sequence[ImageRecord]) -> Ba
     """The backbone at the size that the effort sets, said aloud with the reason. Raises BackboneError."""
     if config.backbone == AUTO:
         return _most_accurate(config, records)
-    backbone = _sized(config.backbone, config)
-    _, why = config.photo_size(_native(config.backbone, config).transform.size, backbone.fixed_size)
+    native = _native(config.backbone, config)
+    size, why = config.photo_size(native.transform.size, native.fixed_size)
+    backbone = load_backbone(config.backbone, size, **_options(config))
     _console.note(f"backbone {backbone.name} at {backbone.transform.size} px: {why}")
     return backbone
 

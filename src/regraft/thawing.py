@@ -109,7 +109,7 @@ class Thawed:
 
     def validate(self) -> tuple[float, float, float]:
         """Cross-entropy, top-1 and top-5 on val, without augmentation; NaN where there is no val."""
-        rows = np.array(self.photos.val, np.int64)
+        rows = np.array([i for i in self.photos.val if self.photos.records[i].digest in self._val], np.int64)
         if not len(rows):
             return float("nan"), float("nan"), float("nan")
         found = []

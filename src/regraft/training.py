@@ -66,7 +66,7 @@ def train(
     """
     config = config or TrainConfig()
     folder = run_folder(photos, out, overwrite)
-    clock = _Clock()
+    clock = Clock()
     heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
     require_backbone(config)
     with clock("scan"):
@@ -226,7 +226,7 @@ def run_folder(photos: str | os.PathLike[str], out: str | os.PathLike[str] | Non
     return folder
 
 
-class _Clock:
+class Clock:
     """Seconds by name: ``with clock("scan"): …``."""
 
     def __init__(self) -> None:
@@ -235,6 +235,7 @@ class _Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Take the time of what is inside."""
         start = perf_counter()
         try:
             yield

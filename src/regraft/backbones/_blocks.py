@@ -26,7 +26,7 @@ def pooled_maps(network: keras.Model) -> list[Any]:
     rows = last.input if type(last).__name__ == "Concatenate" else [network.outputs[0]]
     pools = [row._keras_history.operation for row in rows]
     if any(type(pool).__name__ != "GlobalAveragePooling2D" for pool in pools):
-        raise BackboneError("its features are no averages of maps, so it has no blocks to thaw; type --thaw all")
+        raise BackboneError("its features are no averages of maps, so it has no blocks to thaw and stays frozen")
     return [pool.input for pool in pools]
 
 
@@ -115,8 +115,8 @@ class Upper:
 def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool) -> Upper:
     """The part of ``network`` above ``cut``, with weights of its own.
 
-    Frozen batch normalisation is folded into the convolution before it: a third of the time is saved, and what is
-    learned is divided out again by `write_back`. Convolutions of one pixel become matrix products, in bf16 where asked.
+    Frozen batch normalisation is folded into the convolution before it, and divided out again by `write_back`.
+    Convolutions of one pixel become matrix products, in bf16 where asked.
     """
     import keras
 
@@ -190,7 +190,7 @@ def _counterpart(op: Any, norm: Any, bf16: bool) -> tuple[Any, Any]:
 
 
 def _pointwise(units: int, activation: Any, use_bias: bool, bf16: bool) -> Any:
-    """A convolution of one pixel as a matrix product; only that is in bf16, what surrounds it is faster as it is."""
+    """A convolution of one pixel as a matrix product; only the product is in bf16."""
     import keras
     from keras import ops
 

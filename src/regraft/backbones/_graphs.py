@@ -35,6 +35,20 @@ def description(backbone: Backbone) -> dict[str, Any]:
     return found
 
 
+class Described:
+    """The part of a `Backbone` that only its graph knows, for those that cannot tell without building it."""
+
+    @property
+    def stages(self: Backbone) -> tuple[str, ...]:
+        """The layers, outputs or kinds of tokens that make the features, in order."""
+        return tuple(description(self)["stages"])
+
+    @property
+    def num_features(self: Backbone) -> int:
+        """Channels of all of them."""
+        return int(description(self)["num_features"])
+
+
 def build_graph(backbone: Backbone, path: Path) -> Path:
     """Build it anew. Raises BackboneError."""
     if building_here:

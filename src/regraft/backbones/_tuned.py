@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regraft._files import digest_file, digest_json
 from regraft.backbones import Backbone, BackboneOptions
 from regraft.backbones._blocks import blocks
-from regraft.backbones._graphs import description
+from regraft.backbones._graphs import Described
 from regraft.errors import BackboneError
 from regraft.images import Transform
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CODE_VERSION = 1  # raise it when the results of the same weights and photo change
 
 
-class _Wrapped(ABC):
+class _Wrapped(Described, ABC):
     """Describes itself as its base does."""
 
     top1 = None  # no longer what was published
@@ -35,16 +35,6 @@ class _Wrapped(ABC):
     def transform(self) -> Transform:
         """The base's."""
         return self.base.transform
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Told by the graph."""
-        return tuple(description(self)["stages"])
-
-    @property
-    def num_features(self) -> int:
-        """Told by the graph."""
-        return int(description(self)["num_features"])
 
     def require_weights(self) -> None:
         """Raise BackboneError where the base's weights are not on this machine."""
@@ -113,13 +103,21 @@ def cut_of(network: keras.Model, thawed: int) -> Any:
     return found[-thawed]
 
 
-def write_weights(network: keras.Model, changed: list[Any], path: Path) -> None:
-    """Save the weights of the layers ``changed``: by number, since Keras makes up names anew in each process."""
+def write_weights(network: keras.Model, changed: list[Any], path: Path, before: str = "") -> None:
+    """Save the weights of the layers ``changed``: by number, since Keras makes up names anew in each process.
+
+    With them go those that are in the file ``before``, of an earlier fine-tuning of the same network.
+    """
+    from safetensors import safe_open
     from safetensors.numpy import save_file
 
     wanted = {id(variable) for layer in changed for variable in layer.variables}
-    arrays = {f"{i:04}": v.numpy() for i, v in enumerate(network.variables) if id(v) in wanted}
-    save_file(arrays, path)
+    numbers = {i for i, variable in enumerate(network.variables) if id(variable) in wanted}
+    if before:
+        with safe_open(before, "numpy") as file:
+            numbers |= {int(name) for name in file.keys()}  # noqa: SIM118
+    variables = network.variables
+    save_file({f"{i:04}": variables[i].numpy() for i in sorted(numbers)}, path)
 
 
 def read_weights(network: keras.Model, path: Path) -> None:

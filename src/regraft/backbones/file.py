@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft._files import digest_file, digest_json
 from regraft.backbones import RANGES, Backbone, BackboneOptions
-from regraft.backbones._graphs import description
+from regraft.backbones._graphs import Described
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
 
@@ -45,7 +45,7 @@ class FileSource:
 
 
 @dataclass(frozen=True)
-class FileBackbone:
+class FileBackbone(Described):
     """One network on disk.
 
     Attributes:
@@ -75,16 +75,6 @@ class FileBackbone:
         """The centre square, in the range that was asked for, or bytes as they are where the file wants bytes."""
         mean, std, order = RANGES["0..255" if self._input.bytes else self.options.pixels]
         return Transform(self._input.size, 1.0, "bilinear", mean, std, order)
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The output, or the inner results that were asked for."""
-        return tuple(description(self)["stages"])
-
-    @property
-    def num_features(self) -> int:
-        """Channels of all of them."""
-        return int(description(self)["num_features"])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from regraft import _console
 from regraft._files import digest_file, digest_json, keras_folder
 from regraft.backbones import RANGES, Backbone, BackboneOptions
-from regraft.backbones._graphs import description
+from regraft.backbones._graphs import Described
 from regraft.backbones._stages import draw_weights, pooled, stage_outputs
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
@@ -124,7 +124,7 @@ def _downloaded() -> set[str]:
 
 
 @dataclass(frozen=True)
-class KerasBackbone:
+class KerasBackbone(Described):
     """One network at one input size.
 
     Attributes:
@@ -170,16 +170,6 @@ class KerasBackbone:
         """The centre square, in what `preprocess_input` of the family makes of it."""
         mean, std, order = RANGES[self._facts.pixels]
         return Transform(self.wanted or self._facts.size, 1.0, "bilinear", mean, std, order)
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The layers whose averages make the features, found in the graph."""
-        return tuple(description(self)["stages"])
-
-    @property
-    def num_features(self) -> int:
-        """Channels of all of them."""
-        return int(description(self)["num_features"])
 
     @property
     def _weights(self) -> str:

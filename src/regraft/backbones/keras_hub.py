@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from regraft import _console
 from regraft._files import atomic_file, cache_folder, digest_file, digest_json, write_json
 from regraft.backbones import RANGES, Backbone, BackboneOptions
-from regraft.backbones._graphs import child, description
+from regraft.backbones._graphs import Described, child
 from regraft.backbones._stages import draw_weights, pooled, stage_outputs
 from regraft.errors import BackboneError
 from regraft.images import Transform
@@ -50,7 +50,7 @@ class HubSource:
 
 
 @dataclass(frozen=True)
-class HubBackbone:
+class HubBackbone(Described):
     """One preset.
 
     Attributes:
@@ -120,16 +120,6 @@ class HubBackbone:
                 f"{', '.join(RANGES)}"
             )
         return Transform(size, 1.0, facts["resample"], tuple(facts["mean"]), tuple(facts["std"]))
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The layers, or the kinds of tokens, that make the features."""
-        return tuple(description(self)["stages"])
-
-    @property
-    def num_features(self) -> int:
-        """Channels of all of them."""
-        return int(description(self)["num_features"])
 
     @cached_property
     def fingerprint(self) -> str:
