@@ -20,7 +20,8 @@ from regraft.backbones.efficientnet_lite import EfficientNetLite
 from regraft.dataset import Dataset
 from regraft.engine import Engine
 from regraft.features import Features, extract
-from regraft.heads import LogisticRegression, accuracy
+from regraft.heads import accuracy
+from regraft.heads.logistic import LogisticRegression
 from regraft.images import Transform
 from regraft.split import split
 from regraft.training import readable

@@ -26,6 +26,8 @@ def test_toml_and_back(tmp_path: Path) -> None:
         ({"val": 0.6, "test": 0.4}, "leave something to train on"),
         ({"class_weight": "balanced", "head": "knn"}, "works with the head 'logistic'"),
         ({"class_weight": "rare"}, "there is none, balanced"),
+        ({"steps": 10}, "steps 10 works with the head 'sgd', not 'logistic'"),
+        ({"head": "sgd", "learning_rate": 0.0}, "wanted more than 0"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_mend(values: dict[str, object], message: str) -> None:

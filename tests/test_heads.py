@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from regraft.features import Features
-from regraft.heads import LogisticRegression, Neighbours, Prototype, Scaling, Step, cross_entropy, softmax
+from regraft.heads import Scaling, Step, cross_entropy, softmax
+from regraft.heads.logistic import LogisticRegression
+from regraft.heads.neighbours import Neighbours
+from regraft.heads.prototype import Prototype
+from regraft.heads.sgd import GradientDescent
 
 
 def blobs(count: int = 300, classes: int = 4, width: int = 12, seed: int = 0, spread: float = 1.2) -> Features:
@@ -90,3 +94,19 @@ def test_neighbours_choose_k_on_val_and_never_answer_with_certainty() -> None:
     head = Neighbours().fit(train, val)
     assert head.k_ > 1
     assert softmax(head.logits(val.x)).max() < 1.0
+
+
+def test_gradient_descent_ends_where_logistic_regression_without_a_penalty_does() -> None:
+    train, test = blobs(), blobs(seed=1)
+    steps: list[Step] = []
+    head = GradientDescent(learning_rate=1.0, steps=20_000, batch_size=0).fit(train, none_of(train), steps.append)
+    optimum = LogisticRegression([1e4], tolerance=1e-5).fit(train, none_of(train))
+    np.testing.assert_allclose(softmax(head.logits(test.x)), softmax(optimum.logits(test.x)), atol=0.02)
+    assert steps[0].train_loss == pytest.approx(np.log(4), rel=1e-4)  # nothing is learned yet
+    assert steps[-1].number == 20_000
+
+
+def test_a_step_of_gradient_descent_sees_batch_size_photos() -> None:
+    train = blobs()
+    few, all_of_them = (GradientDescent(steps=1, batch_size=n).fit(train, none_of(train)) for n in (3, 0))
+    assert not np.allclose(few.weight_, all_of_them.weight_)

@@ -28,7 +28,8 @@ from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups
 from regraft.errors import ConfigError, DataError
 from regraft.features import Features, extract
-from regraft.heads import LogisticRegression, softmax
+from regraft.heads import softmax
+from regraft.heads.logistic import LogisticRegression
 from regraft.selection import choose_backbone, require_backbone
 from regraft.training import readable
 

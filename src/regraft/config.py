@@ -99,15 +99,27 @@ class FeatureConfig:
         return (native if scale == 1.0 else round(native * scale / 32) * 32), f"effort {self.effort}, {why}"
 
 
+_OF_ONE_HEAD = {"class_weight": "logistic", "learning_rate": "sgd", "steps": "sgd", "batch_size": "sgd"}
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig(FeatureConfig):
     """What decides which classifier comes out of the same photos."""
 
     head: str = "logistic"
-    """What learns the classes from the features: logistic, prototype or knn."""
+    """What learns the classes from the features: logistic, prototype, knn, or sgd (steps of gradient descent)."""
 
     class_weight: Literal["none", "balanced"] = "none"
     """balanced: every class counts alike, however few its photos (logistic only)."""
+
+    learning_rate: float = 0.01
+    """Length of a step (sgd only)."""
+
+    steps: int = 4000
+    """How many steps (sgd only)."""
+
+    batch_size: int = 100
+    """Photos a step, drawn at random; 0 for all (sgd only)."""
 
     val: float = 0.1
     """Share of the photos that choose between heads."""
@@ -125,8 +137,15 @@ class TrainConfig(FeatureConfig):
             raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
         if self.class_weight not in ("none", "balanced"):
             raise ConfigError(f"unknown class weight {self.class_weight!r}; there is none, balanced")
-        if self.class_weight != "none" and self.head != "logistic":
-            raise ConfigError(f"class_weight {self.class_weight!r} works with the head 'logistic', not {self.head!r}")
+        for name, head in _OF_ONE_HEAD.items():
+            value = getattr(self, name)
+            if value != type(self).__dataclass_fields__[name].default and self.head != head:
+                raise ConfigError(f"{name} {value!r} works with the head {head!r}, not {self.head!r}")
+        if self.learning_rate <= 0 or self.steps < 1 or self.batch_size < 0:
+            raise ConfigError(
+                f"learning_rate {self.learning_rate:g}, steps {self.steps} and batch_size {self.batch_size}: wanted "
+                "more than 0, at least 1, and at least 0"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

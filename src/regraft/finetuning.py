@@ -29,7 +29,7 @@ from regraft.config import FinetuneConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.errors import DataError, RunError, TrainingError
 from regraft.features import Features, extract
-from regraft.heads import LogisticRegression
+from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_keras
 from regraft.split import Split
 from regraft.thawing import Photos, Thawed

@@ -32,7 +32,8 @@ from regraft.duplicates import duplicate_groups
 from regraft.errors import DataError, RunError
 from regraft.evaluation import Evaluation, measure
 from regraft.features import Extraction, Features, extract
-from regraft.heads import Head, LogisticRegression, OnStep, Step, softmax
+from regraft.heads import Head, OnStep, Step, softmax
+from regraft.heads.logistic import LogisticRegression
 from regraft.images import Problem
 from regraft.quantisation import quantised_graph
 from regraft.selection import AUTO, choose_backbone, require_backbone
@@ -124,7 +125,7 @@ def readable(
 def fit(features: Features, sides: Split, config: TrainConfig, logs: Path) -> Head:
     """Fit the configured head, each step to TensorBoard."""
     make = heads.registry.load(config.head)
-    head = LogisticRegression(class_weight=config.class_weight) if make is LogisticRegression else make()
+    head = make(**{name: getattr(config, name) for name in make.options})
     with tensorboard_steps(logs, asdict(config)) as on_step:
         head.fit(features.select(sides.train), features.select(sides.val), on_step)
     if isinstance(head, LogisticRegression):

@@ -19,7 +19,7 @@ from regraft.backbones import Backbone, list_backbones, load_backbone
 from regraft.engine import Engine, native_precision
 from regraft.errors import BackboneError
 from regraft.features import Features
-from regraft.heads import LogisticRegression
+from regraft.heads.logistic import LogisticRegression
 from tests import keras_float32
 from tests.conftest import SHAPES, draw_photo
 

@@ -1,0 +1,51 @@
+"""Logistic regression by steps of plain gradient descent, as TensorFlow Hub's retrain.py learned it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+
+from regraft.features import Features
+from regraft.heads import Linear, Matrix, OnStep, Scaling, Step, accuracy, cross_entropy, require_two_classes, softmax
+
+_EVERY = 10  # steps between two reports
+
+
+class GradientDescent(Linear):
+    """Steps down the cross-entropy of standardised features, each of some photos drawn at random; no penalty.
+
+    Val is only reported. The optimum, with a penalty chosen on val, is `LogisticRegression`'s.
+
+    Args:
+        learning_rate: length of a step.
+        steps: how many.
+        batch_size: photos a step; 0 for all.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("learning_rate", "steps", "batch_size")
+
+    def __init__(self, learning_rate: float = 0.01, steps: int = 4000, batch_size: int = 100) -> None:
+        self.learning_rate, self.steps, self.batch_size = learning_rate, steps, batch_size
+
+    def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
+        """Take all steps, from nothing learned; the same photos in the same order each time."""
+        require_two_classes(train)
+        scaling, dice = Scaling.of(train.x), np.random.default_rng(0)
+        x: Matrix = (train.x - scaling.mean) / scaling.spread
+        targets = np.eye(len(train.classes), dtype=np.float32)[train.y]
+        weight, bias = np.zeros((x.shape[1], len(train.classes)), np.float32), np.zeros(len(train.classes), np.float32)
+        for number in range(1, self.steps + 1):
+            rows = dice.integers(0, len(x), self.batch_size) if self.batch_size else np.arange(len(x))
+            batch = x[rows]
+            logits: Matrix = batch @ weight + bias
+            if on_step and (number % _EVERY == 1 or number == self.steps):
+                self.weight_, self.bias_ = scaling.fold(weight, bias)
+                found, y = self.logits(val.x), train.y[rows]
+                loss, right = cross_entropy(logits, y), accuracy(logits, y)
+                on_step(Step(number, loss, right, cross_entropy(found, val.y), accuracy(found, val.y)))
+            error = (softmax(logits) - targets[rows]) * np.float32(self.learning_rate / len(rows))
+            weight -= batch.T @ error
+            bias -= error.sum(axis=0)
+        self.weight_, self.bias_ = scaling.fold(weight, bias)
+        return self
