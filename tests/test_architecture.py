@@ -47,6 +47,8 @@ WALK = [
     "training",
     "activations",
     "optimisation",
+    "plots",
+    "augmentation",
     "thawing",
     "finetuning",
     "audit",

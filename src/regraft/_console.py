@@ -16,9 +16,9 @@ _log.addHandler(logging.NullHandler())
 
 
 class Advance(Protocol):
-    """Tell a progress bar that ``count`` more are done."""
+    """Tell a progress bar that ``count`` more are done, and what to call them from now on."""
 
-    def __call__(self, count: int = 1) -> None: ...
+    def __call__(self, count: int = 1, label: str = "") -> None: ...
 
 
 def turn_on() -> None:
@@ -51,7 +51,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
-def _nothing(count: int = 1) -> None:
+def _nothing(count: int = 1, label: str = "") -> None:
     pass
 
 
@@ -72,4 +72,4 @@ def progress(label: str, total: int) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda count=1: bar.advance(task, count)
+        yield lambda count=1, label="": bar.update(task, advance=count, description=label or None)

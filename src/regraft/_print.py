@@ -25,6 +25,8 @@ def training(document: Mapping[str, Any]) -> None:
     side = "test" if counts["test"] else "val"
     if counts[side]:
         evaluation({**document[side], "side": side})
+        if "finetuned" in document:
+            print(f"before fine-tuning: {side} accuracy {document['finetuned']['frozen'][side]:.1%}")
     print(f"run: {document['run']}   ({seconds['total']:.1f} s)")
 
 

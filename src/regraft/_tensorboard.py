@@ -5,13 +5,19 @@ Its `EventFileWriter` would import TensorFlow wherever that is installed, for se
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regraft._tfrecord import frame
+
+_BUCKETS = 30
 
 
 class EventFile:
@@ -36,6 +42,25 @@ class EventFile:
         points = [Summary.Value(tag=k, simple_value=v) for k, v in values.items() if not math.isnan(v)]
         if points:
             self._write(step=step, summary=Summary(value=points))
+
+    def histograms(self, step: int, values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write how the numbers of each array are spread."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.histogram.metadata import create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        found = []
+        for tag, array in values.items():
+            counts, edges = np.histogram(array, _BUCKETS)
+            tensor = make_tensor_proto(np.stack([edges[:-1], edges[1:], counts], axis=1))
+            found.append(Summary.Value(tag=tag, tensor=tensor, metadata=create_summary_metadata(tag, "")))
+        self._write(step=step, summary=Summary(value=found))
+
+    def graph(self, network: str) -> None:
+        """Write a Keras network, given as its JSON, for the Graphs tab."""
+        from tensorboard.plugins.graph.keras_util import keras_model_to_graph_def
+
+        self._write(graph_def=keras_model_to_graph_def(json.loads(network)).SerializeToString())
 
     def hyperparameters(self, values: Mapping[str, Any]) -> None:
         """Write the run's hyperparameters for the HParams tab."""

@@ -202,6 +202,12 @@ class FinetuneConfig:
     mixup: float = 0.2
     """Alpha of mixup, the blending of pairs of photos; 0 for none."""
 
+    cutmix: float = 0.0
+    """Alpha of CutMix, pieces of one photo in another; 0 for none. Beside mixup, each has half of the steps."""
+
+    augment: Literal["crop", "colour", "randaugment"] = "crop"
+    """How photos vary: cropped and mirrored; with --thaw all also in colour, or in two of RandAugment's ways."""
+
     class_weight: Literal["none", "balanced"] = "none"
     """balanced: every class counts alike, however few its photos."""
 
@@ -210,6 +216,9 @@ class FinetuneConfig:
 
     seed: int = 0
     """Another number, another order and other crops."""
+
+    histograms: bool = False
+    """Also write how the weights that learn are spread to TensorBoard, each epoch."""
 
     disk: float = 4.0
     """Gigabytes that cached activations may take."""
@@ -224,9 +233,9 @@ class FinetuneConfig:
                 raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(choices)}")
         if not re.fullmatch(r"auto|all|[1-9]\d*|stage:.+", self.thaw):
             raise ConfigError(f"thaw {self.thaw!r} is neither a number of blocks nor stage:NAME, all or auto")
-        for name in ("epochs", "batch_size", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; wanted at least 1")
+        for name, least in _FINETUNE_LEAST.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; wanted at least {least}")
         for name in ("warmup", "label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; wanted 0 to 1")
@@ -240,10 +249,20 @@ class FinetuneConfig:
         return _from_dict(cls, values)
 
 
+_FINETUNE_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "patience": 1,
+    "mixup": 0,
+    "cutmix": 0,
+    "weight_decay": 0,
+    "head_learning_rate": 0,
+}
 _FINETUNE_CHOICES = {
     "batch_norm": ("frozen", "trained", "statistics"),
     "optimizer": ("adamw", "sgd"),
     "schedule": ("cosine", "step"),
+    "augment": ("crop", "colour", "randaugment"),
     "class_weight": ("none", "balanced"),
     "backend": ("auto", "tensorflow", "jax"),
 }

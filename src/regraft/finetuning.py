@@ -31,6 +31,7 @@ from regraft.errors import DataError, RunError, TrainingError
 from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_keras
+from regraft.plots import plot_history
 from regraft.split import Split
 from regraft.thawing import Photos, Thawed
 from regraft.training import Clock, evaluate_side, readable
@@ -76,17 +77,20 @@ def finetune(
         thawed.load(Photos(dataset.records, features, sides.train, sides.val), _frozen(before), config.disk)
     _begin(folder, before, config, existing)
     with clock("training"):
-        history = _trained(thawed, config, folder)
+        trainer = _trained(thawed, config, folder)
     thawed.upper.write_back()
     learned = [original for original, _, _ in thawed.upper.layers]
     write_weights(thawed.whole, learned, folder / TUNED, before.backbone.options.tuned)
     weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
     after = _measured(before, (dataset, sides), LogisticRegression.from_state({"weight": weight, "bias": bias}), folder)
-    told = {"blocks": thawed.blocks, "epochs": len(history), "from": str(Path(run).resolve())}
+    history, source = trainer.history, str(Path(run).resolve())
+    told = {"blocks": thawed.blocks, "epochs": history[-1].number, "blend": trainer.blend_, "from": source}
     frozen = {side: before.metrics[side]["accuracy"] for side in ("val", "test")}
     more = {"seconds": clock.seconds(), "finetuned": {**told, "frozen": frozen}}
     after = replace(after, metrics={**after.metrics, **more})
     write_json(folder / "history.json", [epoch.to_dict() for epoch in history])
+    if not plot_history(history, folder / "history.png"):
+        _console.note("history.png is not drawn, as matplotlib is not installed")
     after.save(folder, dataset, asdict(sides))
     shutil.rmtree(folder / _CHECKPOINTS)
     (folder / _UNFINISHED).unlink()
@@ -166,15 +170,14 @@ def _linear_head(
     return state["weight"], state["bias"]
 
 
-def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path) -> list[Epoch]:
+def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path) -> Trainer:
     """Train; where memory is short, with half the photos a step."""
     begun = thawed.model.get_weights()
     while True:
         trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables)
         try:
-            with _TensorBoard(folder / "logs", config) as on_epoch:
-                trainer.fit(thawed.train_batches(config), thawed.validate, on_epoch)
-            return trainer.history
+            with _TensorBoard(folder / "logs", config, thawed) as on_epoch:
+                return trainer.fit(thawed.train_batches(config), thawed.validate, on_epoch)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -190,9 +193,11 @@ def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path) -> list[Epoch
 class _TensorBoard:
     """Curves of each epoch in two TensorBoard runs, ``train`` and ``validation``."""
 
-    def __init__(self, logs: Path, config: FinetuneConfig) -> None:
+    def __init__(self, logs: Path, config: FinetuneConfig, thawed: Thawed) -> None:
         self._train, self._validation = EventFile(logs / "train"), EventFile(logs / "validation")
         self._train.hyperparameters(asdict(config))
+        self._train.graph(thawed.model.to_json())
+        self._variables = thawed.model.trainable_variables if config.histograms else []
 
     def __enter__(self) -> _TensorBoard:
         return self
@@ -201,8 +206,14 @@ class _TensorBoard:
         """Write one epoch."""
         self._train.scalars(
             epoch.number,
-            {"accuracy": epoch.train_accuracy, "cross_entropy": epoch.train_loss, "learning_rate": epoch.learning_rate},
+            {
+                "accuracy": epoch.train_accuracy,
+                "cross_entropy": epoch.train_loss,
+                "top_5": epoch.train_top5,
+                "learning_rate": epoch.learning_rate,
+            },
         )
+        self._train.histograms(epoch.number, {v.path: np.asarray(v.numpy(), np.float32) for v in self._variables})
         self._validation.scalars(
             epoch.number,
             {"accuracy": epoch.val_accuracy, "cross_entropy": epoch.val_loss, "top_5": epoch.val_top5},

