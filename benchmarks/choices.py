@@ -23,7 +23,7 @@ from regraft.features import Features, extract
 from regraft.heads import accuracy
 from regraft.heads.logistic import LogisticRegression
 from regraft.images import Transform
-from regraft.split import split
+from regraft.splitting import split
 from regraft.training import readable
 
 HEAD = 1280  # the last columns of the features; those before are the inner stages'

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 
 import regraft
 
@@ -10,6 +11,7 @@ def test_public_names_are_sorted_and_there() -> None:
     assert regraft.__all__ == sorted(regraft.__all__)
     for name in regraft.__all__:
         assert getattr(regraft, name) is not None
+    assert not [name for name in regraft.__all__ if isinstance(getattr(regraft, name), ModuleType)]
     assert dir(regraft) == regraft.__all__
     assert set(regraft._HOMES) | {"__version__"} == set(regraft.__all__)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from regraft.audit import Audit, check
     from regraft.backbones import Backbone, load_backbone
     from regraft.classifier import Classifier
-    from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, TrainConfig
+    from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig
     from regraft.dataset import Dataset, ImageRecord
     from regraft.errors import (
         BackboneError,
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from regraft.finetuning import finetune
     from regraft.images import Problem, Transform
     from regraft.shards import shard
-    from regraft.split import Split, split
+    from regraft.splitting import Split, split
+    from regraft.sweeping import Sweep, sweep
     from regraft.training import train
 
 _HOMES = {
@@ -48,7 +49,9 @@ _HOMES = {
     "RegraftError": "errors",
     "RunError": "errors",
     "ShardConfig": "config",
-    "Split": "split",
+    "Split": "splitting",
+    "Sweep": "sweeping",
+    "SweepConfig": "config",
     "TrainConfig": "config",
     "TrainingError": "errors",
     "Transform": "images",
@@ -58,7 +61,8 @@ _HOMES = {
     "load_backbone": "backbones",
     "measure": "evaluation",
     "shard": "shards",
-    "split": "split",
+    "split": "splitting",
+    "sweep": "sweeping",
     "train": "training",
 }
 
@@ -81,6 +85,8 @@ __all__ = [
     "RunError",
     "ShardConfig",
     "Split",
+    "Sweep",
+    "SweepConfig",
     "TrainConfig",
     "TrainingError",
     "Transform",
@@ -92,6 +98,7 @@ __all__ = [
     "measure",
     "shard",
     "split",
+    "sweep",
     "train",
 ]
 

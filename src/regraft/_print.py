@@ -30,6 +30,24 @@ def training(document: Mapping[str, Any]) -> None:
     print(f"run: {document['run']}   ({seconds['total']:.1f} s)")
 
 
+def sweep(document: Mapping[str, Any]) -> None:
+    """What was tried, the best first; then the best on test, and how to have it again."""
+    rows = [("trial", "val accuracy", "log loss", "seconds")]
+    for trial in document["trials"]:
+        loss = "–" if trial["log_loss"] is None else f"{trial['log_loss']:.3f}"
+        rows.append((trial["name"], _share(trial["accuracy"]), loss, f"{trial['seconds']:.1f}"))
+    _table(rows)
+    for trial in document["trials"]:
+        if trial["error"]:
+            print(f"{trial['name']} failed: {trial['error']}")
+    print()
+    print(f"best, by val accuracy: {document['best']['name']}")
+    if document["best"]["test"]["n"]:
+        evaluation({**document["best"]["test"], "side": "test"})
+    print(f"run: {document['best']['run']}   ({document['seconds']:.1f} s)")
+    print(f"again: {document['command']}")
+
+
 def audit(document: Mapping[str, Any]) -> None:
     """What `check` found, the worst first, each kind with its worst photos."""
     counts, findings = document["counts"], document["findings"]

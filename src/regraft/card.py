@@ -15,12 +15,12 @@ def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """The card's text."""
     backbone, data, made_by = manifest["backbone"], manifest["data"], manifest["made_by"]
     counts = metrics["counts"]
-    side = "test" if counts["test"] else "val"
+    side = "test" if metrics["test"]["n"] else "val"
     lines = [
         f"# Classifier of {len(manifest['classes'])} classes",
         "",
         f"Classes: {', '.join(manifest['classes'])}.",
-        f"A {manifest['head']} head on frozen features of {backbone['name']} "
+        f"A {manifest['head']} head on {_features(metrics.get('finetuned'))} of {backbone['name']} "
         f"(weights {backbone['licence']}) at {backbone['transform']['size']} px, made by regraft {made_by['regraft']}.",
         "",
         "## Data",
@@ -46,6 +46,14 @@ def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _features(finetuned: Mapping[str, Any] | None) -> str:
+    if not finetuned:
+        return "frozen features"
+    return (
+        f"features, {'all' if not finetuned['blocks'] else 'the last ' + str(finetuned['blocks'])} blocks fine-tuned,"
+    )
 
 
 def _copies(found: Mapping[str, int] | None) -> list[str]:

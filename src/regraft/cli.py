@@ -17,8 +17,8 @@ from typing import Any
 
 from regraft import _console
 from regraft._arguments import UsageError, Verb, given, parse
-from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, TrainConfig, read_toml
-from regraft.errors import RegraftError
+from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig, read_toml
+from regraft.errors import ConfigError, RegraftError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,17 @@ class FinetuneOptions(RunOptions):
 
     photos: Path | None = None
     """Where the run's photos are now, if not where they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions(OutputOptions):
+    """Where a sweep goes."""
+
+    out: Path = Path("runs/sweep")
+    """Folder for the trials; those that are in it are not done again."""
+
+    config: Path | None = None
+    """TOML file with the tables train and finetune: the options that all trials share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +193,25 @@ def finetune(arguments: Any) -> int:
     return 0
 
 
+def sweep(arguments: Any) -> int:
+    """Try many options on the same photos.
+
+    All trials share the caches, the best is chosen on val, and it alone is measured on test. TensorBoard compares the
+    trials: tensorboard --logdir OUT. Stopped, the same command goes on.
+    """
+    from regraft import _print
+    from regraft.sweeping import sweep
+
+    options = SweepOptions(**given(arguments, SweepOptions))
+    shared = read_toml(options.config) if options.config else {}
+    if unknown := set(shared) - {"train", "finetune"}:
+        raise ConfigError(f"unknown table {min(unknown)!r} in {options.config}; there is train, finetune")
+    train, tune = (TrainConfig.from_dict(shared.get("train", {})), FinetuneConfig.from_dict(shared.get("finetune", {})))
+    found = sweep(arguments.photos, options.out, SweepConfig(**given(arguments, SweepConfig)), train, tune)
+    _emit(found.to_dict(), options.json, _print.sweep)
+    return 0
+
+
 def evaluate(arguments: Any) -> int:
     """Measure a classifier on photos.
 
@@ -242,6 +272,7 @@ VERBS = {
     "finetune": Verb(
         finetune, (("run", "a run folder", None),), {"options": FinetuneOptions, "training": FinetuneConfig}
     ),
+    "sweep": Verb(sweep, (("photos", _PHOTOS, None),), {"options": SweepOptions, "what is tried": SweepConfig}),
     "evaluate": Verb(evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": OutputOptions}),
     "predict": Verb(
         predict,

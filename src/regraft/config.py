@@ -99,7 +99,8 @@ class FeatureConfig:
         return (native if scale == 1.0 else round(native * scale / 32) * 32), f"effort {self.effort}, {why}"
 
 
-_OF_ONE_HEAD = {"class_weight": "logistic", "learning_rate": "sgd", "steps": "sgd", "batch_size": "sgd"}
+OF_ONE_HEAD = {"class_weight": "logistic", "learning_rate": "sgd", "steps": "sgd", "batch_size": "sgd"}
+"""Options that one head alone has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class TrainConfig(FeatureConfig):
             raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
         if self.class_weight not in ("none", "balanced"):
             raise ConfigError(f"unknown class weight {self.class_weight!r}; there is none, balanced")
-        for name, head in _OF_ONE_HEAD.items():
+        for name, head in OF_ONE_HEAD.items():
             value = getattr(self, name)
             if value != type(self).__dataclass_fields__[name].default and self.head != head:
                 raise ConfigError(f"{name} {value!r} works with the head {head!r}, not {self.head!r}")
@@ -266,6 +267,56 @@ _FINETUNE_CHOICES = {
     "class_weight": ("none", "balanced"),
     "backend": ("auto", "tensorflow", "jax"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SweepConfig:
+    """What a sweep tries: several values with commas, every one with every other."""
+
+    backbone: str = "efficientnet_lite0"
+    """Backbones."""
+
+    resolution: str = ""
+    """Sides in pixels; by default the one that suits the backbone."""
+
+    stages: str = ""
+    """Sets of stages, with semicolons between sets: last;stage4,head. By default one of each resolution."""
+
+    head: str = "logistic"
+    """Heads on frozen features."""
+
+    thaw: str = "0"
+    """How much to fine-tune: 0 for nothing, and what `finetune --thaw` takes. Each starts from the logistic head."""
+
+    learning_rate: str = ""
+    """Rates of the thawed blocks and of the head sgd, or LOW..HIGH: each power of ten, then finer around the best."""
+
+    trials: int | None = None
+    """Try so many, each drawn by what the others taught (Optuna; pip install 'regraft[sweep]'), in place of all."""
+
+    def __post_init__(self) -> None:
+        """Check what no type can say."""
+        if self.trials is not None and self.trials < 1:
+            raise ConfigError(f"trials is {self.trials}; wanted at least 1")
+        for name in ("resolution", "learning_rate"):
+            for value in re.split(r",|\.\.", getattr(self, name)):
+                if value and not re.fullmatch(
+                    r"\d*\.?\d+(e-?\d+)?" if name == "learning_rate" else r"\d+", value.strip()
+                ):
+                    raise ConfigError(f"{name} {value!r} is no number; several stand with commas between them")
+        if ".." in self.learning_rate and not 0 < self.rates[0] < self.rates[1]:
+            raise ConfigError(f"learning_rate {self.learning_rate!r} is no range; wanted, for example, 1e-4..1e-1")
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """What is to be tried of one option; one empty text for its default."""
+        found = getattr(self, name).split(";" if name == "stages" else ",")
+        return tuple(dict.fromkeys(value.strip() for value in found if value.strip())) or ("",)
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The ends of a range of learning rates."""
+        low, _, high = self.learning_rate.partition("..")
+        return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)

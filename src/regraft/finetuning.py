@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_keras
 from regraft.plots import plot_history
-from regraft.split import Split
+from regraft.splitting import Split
 from regraft.thawing import Photos, Thawed
 from regraft.training import Clock, evaluate_side, readable
 
@@ -46,6 +47,7 @@ def finetune(
     config: FinetuneConfig | None = None,
     photos: str | os.PathLike[str] | None = None,
     existing: str = "",
+    as_trial: bool = False,
 ) -> Classifier:
     """Train the last blocks of a run's backbone, and its head, and write a new run.
 
@@ -55,6 +57,7 @@ def finetune(
         config: the options.
         photos: where the run's photos are now, if not where they were.
         existing: what to do with a run at ``out``: ``overwrite`` it, or ``resume`` one that was stopped.
+        as_trial: as a trial of a sweep, which leaves test alone and tells the hyperparameters itself.
 
     Returns:
         The new classifier, measured on the old one's val and test photos.
@@ -77,19 +80,23 @@ def finetune(
         thawed.load(Photos(dataset.records, features, sides.train, sides.val), _frozen(before), config.disk)
     _begin(folder, before, config, existing)
     with clock("training"):
-        trainer = _trained(thawed, config, folder)
+        trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config))
     thawed.upper.write_back()
     learned = [original for original, _, _ in thawed.upper.layers]
     write_weights(thawed.whole, learned, folder / TUNED, before.backbone.options.tuned)
     weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
-    after = _measured(before, (dataset, sides), LogisticRegression.from_state({"weight": weight, "bias": bias}), folder)
-    history, source = trainer.history, str(Path(run).resolve())
-    told = {"blocks": thawed.blocks, "epochs": history[-1].number, "blend": trainer.blend_, "from": source}
-    frozen = {side: before.metrics[side]["accuracy"] for side in ("val", "test")}
-    more = {"seconds": clock.seconds(), "finetuned": {**told, "frozen": frozen}}
-    after = replace(after, metrics={**after.metrics, **more})
-    write_json(folder / "history.json", [epoch.to_dict() for epoch in history])
-    if not plot_history(history, folder / "history.png"):
+    learned_head = LogisticRegression.from_state({"weight": weight, "bias": bias})
+    after = _measured(before, (dataset, sides), learned_head, folder, ("val",) if as_trial else ("val", "test"))
+    told = {
+        "blocks": thawed.blocks,
+        "epochs": trainer.history[-1].number,
+        "blend": trainer.blend_,
+        "from": str(Path(run).resolve()),
+        "frozen": {side: before.metrics[side]["accuracy"] for side in ("val", "test")},
+    }
+    after = replace(after, metrics={**after.metrics, "seconds": clock.seconds(), "finetuned": told})
+    write_json(folder / "history.json", [epoch.to_dict() for epoch in trainer.history])
+    if not plot_history(trainer.history, folder / "history.png"):
         _console.note("history.png is not drawn, as matplotlib is not installed")
     after.save(folder, dataset, asdict(sides))
     shutil.rmtree(folder / _CHECKPOINTS)
@@ -170,13 +177,13 @@ def _linear_head(
     return state["weight"], state["bias"]
 
 
-def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path) -> Trainer:
+def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any]) -> Trainer:
     """Train; where memory is short, with half the photos a step."""
     begun = thawed.model.get_weights()
     while True:
         trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables)
         try:
-            with _TensorBoard(folder / "logs", config, thawed) as on_epoch:
+            with _TensorBoard(folder / "logs", hyperparameters, thawed, config.histograms) as on_epoch:
                 return trainer.fit(thawed.train_batches(config), thawed.validate, on_epoch)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -193,11 +200,12 @@ def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path) -> Trainer:
 class _TensorBoard:
     """Curves of each epoch in two TensorBoard runs, ``train`` and ``validation``."""
 
-    def __init__(self, logs: Path, config: FinetuneConfig, thawed: Thawed) -> None:
+    def __init__(self, logs: Path, hyperparameters: Mapping[str, Any], thawed: Thawed, histograms: bool) -> None:
         self._train, self._validation = EventFile(logs / "train"), EventFile(logs / "validation")
-        self._train.hyperparameters(asdict(config))
+        if hyperparameters:
+            self._train.hyperparameters(hyperparameters)
         self._train.graph(thawed.model.to_json())
-        self._variables = thawed.model.trainable_variables if config.histograms else []
+        self._variables = thawed.model.trainable_variables if histograms else []
 
     def __enter__(self) -> _TensorBoard:
         return self
@@ -224,22 +232,31 @@ class _TensorBoard:
         self._validation.close()
 
 
-def _measured(before: Classifier, photos: tuple[Dataset, Split], head: LogisticRegression, folder: Path) -> Classifier:
-    """The new classifier, on val and test as every user of it will run it."""
+def _measured(
+    before: Classifier,
+    photos: tuple[Dataset, Split],
+    head: LogisticRegression,
+    folder: Path,
+    measured: Sequence[str],
+) -> Classifier:
+    """The new classifier, on the sides to be measured, as every user of it will run it."""
     dataset, sides = photos
     old = before.backbone
     options = {key: getattr(old.options, key) for key in ("stages", "weights", "pixels")}
     backbone = load_backbone(old.name, old.transform.size, **options, tuned=str((folder / TUNED).resolve()))
     config = replace(_frozen(before), head="logistic")
-    wanted = sorted((*sides.val, *sides.test))
+    wanted = sorted(i for side in measured for i in getattr(sides, side))
     extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config))
     x = np.full((len(dataset.records), extraction.x.shape[1]), np.nan, np.float32)
     x[wanted] = extraction.x
     y = np.array([dataset.classes.index(r.label) for r in dataset.records], np.int64)
     features = Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name)
-    val, test = (evaluate_side(head, features, dataset, side) for side in (sides.val, sides.test))
+    found = {
+        side: evaluate_side(head, features, dataset, getattr(sides, side) if side in measured else ()).to_dict()
+        for side in ("val", "test")
+    }
     kept = {key: before.metrics[key] for key in ("classes", "problems", "duplicate_groups")}
     counts = {side: len(getattr(sides, side)) for side in ("train", "val", "test")}
     computed = {"computed": extraction.computed, "cached": extraction.cached}
-    metrics = {**kept, "counts": counts, "val": val.to_dict(), "test": test.to_dict(), "features": computed}
+    metrics = {**kept, "counts": counts, **found, "features": computed}
     return Classifier(backbone, head, dataset.classes, config, metrics, folder, source=before.source)

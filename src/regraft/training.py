@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -37,7 +37,7 @@ from regraft.heads.logistic import LogisticRegression
 from regraft.images import Problem
 from regraft.quantisation import quantised_graph
 from regraft.selection import AUTO, choose_backbone, require_backbone
-from regraft.split import Split, split
+from regraft.splitting import Split, split
 
 _NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
@@ -73,6 +73,34 @@ def train(
     with clock("scan"):
         dataset = Dataset.open(photos)
         require_two_classes(dataset)  # told now, not after minutes of extraction
+    prepared = prepare(dataset, config, clock, whole_spec(photos))
+    report_problems(prepared.dataset.problems)
+    check_trainable(prepared.dataset, prepared.sides)
+    return learn(prepared, prepared.config, folder, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Photos with features, on their sides: all that the heads on one backbone have in common.
+
+    Attributes:
+        config: the options, with the backbone chosen.
+        metrics: what is known before anything is learned.
+        source: what names the photos.
+    """
+
+    config: TrainConfig
+    dataset: Dataset
+    backbone: Backbone
+    int8: Path | None
+    features: Features
+    sides: Split
+    metrics: Mapping[str, Any]
+    source: str
+
+
+def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, source: str) -> Prepared:
+    """Choose the backbone, compute the features, find the copies, split."""
     with clock("extract"):
         backbone = choose_backbone(config, dataset.records)
         config = replace(config, backbone=backbone.name) if config.backbone == AUTO else config
@@ -80,31 +108,38 @@ def train(
         engine = load_engine(backbone, config, int8=int8)
         extraction = extract(dataset.records, engine)
         dataset, features, looks = readable(dataset, extraction, backbone)
-    report_problems(dataset.problems)
     with clock("duplicates"):
         together = duplicate_groups(features.digests, features.x, looks["thumbnail"], engine.fingerprint)
     sides = split(dataset, (config.val, config.test), config.salt, together)
-    check_trainable(dataset, sides)
+    metrics = {
+        "classes": list(dataset.classes),
+        "counts": {"train": len(sides.train), "val": len(sides.val), "test": len(sides.test)},
+        "problems": [{"path": str(p.path), "reason": p.reason} for p in dataset.problems],
+        "duplicate_groups": {"groups": len(together), "photos": sum(map(len, together))},
+        "features": {"computed": extraction.computed, "cached": extraction.cached},
+    }
+    return Prepared(config, dataset, backbone, int8, features, sides, metrics, source)
+
+
+def learn(prepared: Prepared, config: TrainConfig, folder: Path, clock: Clock, as_trial: bool = False) -> Classifier:
+    """Fit the head, measure it, write the run.
+
+    A trial of a sweep leaves test alone, and its hyperparameters are told by the sweep.
+    """
+    dataset, features, sides = prepared.dataset, prepared.features, prepared.sides
     with atomic_folder(folder) as fresh:
         with clock("fit"):
-            head = fit(features, sides, config, fresh / "logs")
+            head = fit(features, sides, config, fresh / "logs", {} if as_trial else asdict(config))
         with clock("evaluate"):
-            val, test = (evaluate_side(head, features, dataset, side) for side in (sides.val, sides.test))
-        counts = {"train": len(sides.train), "val": len(sides.val), "test": len(sides.test)}
-        metrics = {
-            "classes": list(dataset.classes),
-            "counts": counts,
-            "problems": [{"path": str(p.path), "reason": p.reason} for p in dataset.problems],
-            "val": val.to_dict(),
-            "test": test.to_dict(),
-            "seconds": clock.seconds(),
-            "duplicate_groups": {"groups": len(together), "photos": sum(map(len, together))},
-            "features": {"computed": extraction.computed, "cached": extraction.cached},
-        }
-        if int8:
-            metrics["int8_beside"] = beside_int8(dataset, backbone, sides, config)
+            measured = (sides.val, () if as_trial else sides.test)
+            val, test = (evaluate_side(head, features, dataset, side).to_dict() for side in measured)
+        metrics = {**prepared.metrics, "val": val, "test": test, "seconds": clock.seconds()}
+        if prepared.int8 and not as_trial:
+            metrics["int8_beside"] = beside_int8(dataset, prepared.backbone, sides, config)
             _console.say(_cost_of_int8(metrics))
-        classifier = Classifier(backbone, head, dataset.classes, config, metrics, folder, int8, whole_spec(photos))
+        classifier = Classifier(
+            prepared.backbone, head, dataset.classes, config, metrics, folder, prepared.int8, prepared.source
+        )
         classifier.save(fresh, dataset, asdict(sides))
     return classifier
 
@@ -122,11 +157,11 @@ def readable(
     return dataset, Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name), looks
 
 
-def fit(features: Features, sides: Split, config: TrainConfig, logs: Path) -> Head:
+def fit(features: Features, sides: Split, config: TrainConfig, logs: Path, hyperparameters: Mapping[str, Any]) -> Head:
     """Fit the configured head, each step to TensorBoard."""
     make = heads.registry.load(config.head)
     head = make(**{name: getattr(config, name) for name in make.options})
-    with tensorboard_steps(logs, asdict(config)) as on_step:
+    with tensorboard_steps(logs, hyperparameters) as on_step:
         head.fit(features.select(sides.train), features.select(sides.val), on_step)
     if isinstance(head, LogisticRegression):
         why = "lowest cross-entropy on val" if sides.val else "the default, as there is no val to choose on"
@@ -140,7 +175,7 @@ def beside_int8(dataset: Dataset, backbone: Backbone, sides: Split, config: Trai
     engine = load_engine(backbone, config)
     dataset, features, _ = readable(dataset, extract(dataset.records, engine), backbone)
     with tempfile.TemporaryDirectory() as logs:
-        head = fit(features, sides, config, Path(logs))
+        head = fit(features, sides, config, Path(logs), {})
     val, test = (evaluate_side(head, features, dataset, side) for side in (sides.val, sides.test))
     return {"precision": engine.precision, "val": val.accuracy, "test": test.accuracy}
 
@@ -169,10 +204,11 @@ def evaluate_side(head: Head, features: Features, dataset: Dataset, indices: Seq
 
 
 @contextmanager
-def tensorboard_steps(logs: Path, hyperparameters: dict[str, Any]) -> Iterator[OnStep]:
+def tensorboard_steps(logs: Path, hyperparameters: Mapping[str, Any]) -> Iterator[OnStep]:
     """Curves in two TensorBoard runs, ``train`` and ``validation``; yields where to send the steps."""
     train, validation = EventFile(logs / "train"), EventFile(logs / "validation")
-    train.hyperparameters(hyperparameters)
+    if hyperparameters:
+        train.hyperparameters(hyperparameters)
 
     def on_step(step: Step) -> None:
         train.scalars(step.number, {"accuracy": step.train_accuracy, "cross_entropy": step.train_loss})

@@ -11,7 +11,7 @@ from regraft.dataset import Dataset
 from regraft.errors import DataError
 from regraft.sources import Listing
 from regraft.sources.manifest import Manifest
-from regraft.split import split
+from regraft.splitting import split
 from tests.conftest import draw_folder
 
 ROWS: list[dict[str, str | None]] = [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError
 from regraft.sources import SIDES, Side
-from regraft.split import Split, split
+from regraft.splitting import Split, split
 
 
 def record(label: str, number: int, name: str | None = None) -> ImageRecord:

@@ -1,0 +1,362 @@
+"""Many trainings on the same photos, and the best of them: which head, rate, depth, backbone.
+
+In: photos, and values to try. Out: a `Sweep`: a folder of runs, a table, the best chosen on val.
+Why: one classifier costs a second once the features are there, so that nobody needs to guess.
+Surprise: test is measured once, of the best alone; a trial's own run says nothing of test.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from regraft import _console
+from regraft._files import atomic_file, atomic_folder, digest_json, write_json, write_text
+from regraft._tensorboard import EventFile
+from regraft.card import model_card
+from regraft.classifier import Classifier, read_manifest
+from regraft.config import OF_ONE_HEAD, FinetuneConfig, SweepConfig, TrainConfig
+from regraft.dataset import Dataset
+from regraft.errors import ConfigError, DataError, RegraftError, RunError
+from regraft.evaluation import evaluate
+from regraft.finetuning import finetune
+from regraft.optimisation import trainable_keras
+from regraft.training import Clock, Prepared, learn, prepare, report_problems, require_two_classes, whole_spec
+
+_AXES = ("backbone", "resolution", "stages", "head", "thaw", "learning_rate")
+_TRIAL = "trial.json"
+_FINE = (10 ** (-2 / 3), 10 ** (-1 / 3), 10 ** (1 / 3), 10 ** (2 / 3))
+"""Rates around the best power of ten."""
+
+Options = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One classifier that was tried.
+
+    Attributes:
+        name: its folder's name.
+        options: the values that were tried.
+        accuracy: on val; None where it failed.
+        log_loss: on val.
+        seconds: that it took; a trial that an earlier sweep finished keeps its own.
+        error: why it failed, or nothing.
+    """
+
+    name: str
+    options: Options
+    accuracy: float | None
+    log_loss: float | None
+    seconds: float
+    error: str = ""
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """The larger, the better: accuracy, then log loss."""
+        return (-1.0, 0.0) if self.accuracy is None else (self.accuracy, -(self.log_loss or 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was tried, the best first, and the best itself, measured on test."""
+
+    folder: Path
+    trials: tuple[Trial, ...]
+    best: Classifier
+    command: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        trials = [asdict(trial) for trial in self.trials]
+        test, val = (self.best.metrics[side] for side in ("test", "val"))
+        best = {"run": str(self.best.path), "name": self.trials[0].name, "val": val, "test": test}
+        return {
+            "out": str(self.folder),
+            "trials": trials,
+            "best": best,
+            "command": self.command,
+            "seconds": self.seconds,
+        }
+
+
+def sweep(
+    photos: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    config: SweepConfig | None = None,
+    train: TrainConfig | None = None,
+    tune: FinetuneConfig | None = None,
+) -> Sweep:
+    """Train a classifier for every combination of values, and choose the best on val.
+
+    What an earlier sweep in the same folder finished, on the same photos, is not done again.
+
+    Args:
+        photos: what `train` takes.
+        out: the folder; each trial is a run folder in it, and ``best`` a copy of the best one.
+        config: what to try.
+        train: what all have in common.
+        tune: what all that are fine-tuned have in common.
+
+    Raises:
+        ConfigError: a value cannot be tried, or Optuna is asked for and not installed.
+        DataError: the photos cannot make a classifier, or leave no val to choose on.
+        RunError: all trials failed, or there is something else at ``out``.
+    """
+    start, config, folder = perf_counter(), config or SweepConfig(), Path(out).expanduser()
+    _require_possible(folder, config)
+    bench = _Bench(folder, whole_spec(photos), train or TrainConfig(), tune or FinetuneConfig())
+    for trial in bench.search(config) if config.trials else bench.grid(config):
+        _console.say(_line(trial))
+    trials = sorted(bench.done.values(), key=lambda trial: trial.score, reverse=True)
+    if trials[0].error:
+        raise RunError(f"all {len(trials)} trials failed, the first one since {trials[0].error}")
+    best = bench.measured(trials[0])
+    found = Sweep(folder, tuple(trials), best, bench.command(trials[0]), round(perf_counter() - start, 3))
+    _write_table(folder / "sweep.csv", trials)
+    write_json(folder / "sweep.json", found.to_dict())
+    return found
+
+
+def _require_possible(folder: Path, config: SweepConfig) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; type another --out")
+    if (folder / "manifest.json").is_file():
+        raise RunError(f"{folder} is a run; type another --out")
+    best = folder / "best"
+    if best.exists() and not (best / "manifest.json").is_file():
+        raise RunError(f"{best} is no run, so it is not replaced; type another --out")
+    if config.trials and find_spec("optuna") is None:
+        raise ConfigError("--trials needs Optuna; type pip install 'regraft[sweep]'")
+
+
+@dataclass
+class _Bench:
+    """Where trials are made: what they share, and those that are done, by their name."""
+
+    folder: Path
+    photos: str
+    train: TrainConfig
+    tune: FinetuneConfig
+    done: dict[str, Trial] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._dataset = Dataset.open(self.photos)
+        require_two_classes(self._dataset)
+        self._prepared: dict[TrainConfig, Prepared] = {}
+
+    def grid(self, config: SweepConfig) -> Iterator[Trial]:
+        """Every combination; of a range of rates the powers of ten, then finer ones around the best of them."""
+        axes = {name: config.values(name) for name in _AXES}
+        if ".." in config.learning_rate:
+            axes["learning_rate"] = _powers_of_ten(*config.rates)
+        combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        yield from self._all(combinations)
+        if ".." in config.learning_rate:
+            rated = [trial for trial in self.done.values() if trial.options.get("learning_rate")]
+            if rated:
+                best = max(rated, key=lambda trial: trial.score)
+                rates = [float(best.options["learning_rate"]) * factor for factor in _FINE]
+                fine = [r for r in rates if config.rates[0] <= r <= config.rates[1]]
+                yield from self._all([{**best.options, "learning_rate": f"{r:.2g}"} for r in fine])
+
+    def _all(self, combinations: Sequence[Options]) -> Iterator[Trial]:
+        """Each that differs from the others where it matters, the frozen ones first."""
+        wanted = {self._name(options): options for options in map(_meant, combinations)}
+        for name, options in sorted(wanted.items(), key=lambda item: item[1]["thaw"] != "0"):
+            if name not in self.done:
+                yield self.run(options)
+
+    def search(self, config: SweepConfig) -> Iterator[Trial]:
+        """As many trials as asked for, drawn by Optuna's tree-structured Parzen estimator."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+        for _ in range(config.trials or 0):
+            drawn = study.ask()
+            options = {}
+            for name in _AXES:
+                if name == "learning_rate" and ".." in config.learning_rate:
+                    options[name] = f"{drawn.suggest_float(name, *config.rates, log=True):.2g}"
+                else:
+                    options[name] = drawn.suggest_categorical(name, config.values(name))
+            known = set(self.done)
+            trial = self.run(_meant(options))
+            accuracy, log_loss = trial.score
+            study.tell(drawn, accuracy + 1e-3 * log_loss)  # one number; a thousandth orders those that are alike
+            if trial.name not in known:
+                yield trial
+
+    def run(self, options: Options) -> Trial:
+        """Make one, unless it is there. What goes wrong with it is told in it."""
+        name = self._name(options)
+        folder, start = self.folder / name, perf_counter()
+        if name not in self.done:
+            self.done[name] = self._finished(folder, options) or self._made(folder, options, start)
+        return self.done[name]
+
+    def _finished(self, folder: Path, options: Options) -> Trial | None:
+        try:
+            known = json.loads((folder / _TRIAL).read_text(encoding="utf-8"))
+            manifest = read_manifest(folder)
+            same = manifest["data"]["digest"] == self._prepare(options).dataset.digest
+            return Trial(options=options, **known) if same else None
+        except (OSError, ValueError, TypeError, KeyError, RunError):
+            return None
+
+    def _made(self, folder: Path, options: Options, start: float) -> Trial:
+        try:
+            classifier = self._frozen(folder, options) if options["thaw"] == "0" else self._tuned(folder, options)
+        except (ConfigError, DataError):
+            raise  # it would be the same with all that follow
+        except RegraftError as error:
+            return Trial(folder.name, options, None, None, round(perf_counter() - start, 3), str(error))
+        val = classifier.metrics["val"]
+        seconds = round(perf_counter() - start, 3)
+        _tell_tensorboard(folder, options, val)
+        record = {"name": folder.name, "accuracy": val["accuracy"], "log_loss": val["log_loss"], "seconds": seconds}
+        with atomic_file(folder / _TRIAL) as path:  # last: it says that the trial is done
+            write_json(path, record)
+        return Trial(options=options, **record)
+
+    def _frozen(self, folder: Path, options: Options) -> Classifier:
+        prepared = self._prepare(options)
+        config = replace(prepared.config, **_head_options(self.train, options))
+        return learn(prepared, config, folder, Clock(), as_trial=True)
+
+    def _tuned(self, folder: Path, options: Options) -> Classifier:
+        trainable_keras(self.tune.backend)
+        base = self.run(_meant({**options, "thaw": "0", "head": "logistic", "learning_rate": ""}))
+        if base.error:
+            raise RunError(base.error)
+        found = finetune(self.folder / base.name, folder, self._tuning(options), existing="overwrite", as_trial=True)
+        import keras
+
+        keras.backend.clear_session()  # or each trial's network would stay in memory
+        return found
+
+    def _tuning(self, options: Options) -> FinetuneConfig:
+        rate = options["learning_rate"]
+        rates: dict[str, Any] = {"learning_rate": float(rate), "head_learning_rate": float(rate)} if rate else {}
+        return replace(self.tune, thaw=options["thaw"], **rates)
+
+    def _prepare(self, options: Options) -> Prepared:
+        """Photos with their features: once for all trials that see them alike."""
+        resolution = int(options["resolution"]) if options["resolution"] else self.train.resolution
+        seen: dict[str, Any] = {
+            "backbone": options["backbone"],
+            "resolution": resolution,
+            "stages": options["stages"] or self.train.stages,
+        }
+        config = replace(self.train, **seen, **_head_options(self.train, {**options, "head": "logistic"}))
+        if config not in self._prepared:
+            prepared = prepare(self._dataset, config, Clock(), self.photos)
+            if not prepared.sides.val:
+                raise DataError("there is no val photo to choose on; give val a share of the photos")
+            if not self._prepared:
+                report_problems(prepared.dataset.problems)
+            self._prepared[config] = prepared
+        return self._prepared[config]
+
+    def _name(self, options: Options) -> str:
+        """Tells people what is in it, and by a digest differs with every option that decides the result."""
+        shown = {k: v for k, v in options.items() if v and v != "0" and (k, v) != ("head", "logistic")}
+        text = ",".join(f"{k}={v}" for k, v in shown.items() if k != "backbone" or v != SweepConfig().backbone)
+        digest = digest_json([options, asdict(self.train), asdict(self.tune) if options["thaw"] != "0" else None])
+        return re.sub(r'[\\/:*?"<>|\s]+', "-", f"{text or 'default'}-{digest[:6]}")
+
+    def measured(self, trial: Trial) -> Classifier:
+        """The best trial's run, copied to ``best`` and measured on test."""
+        prepared = self._prepare(trial.options)
+        records = tuple(prepared.dataset.records[i] for i in prepared.sides.test)
+        if records:
+            classifier = Classifier.load(self.folder / trial.name)
+            test, _ = evaluate(classifier, replace(prepared.dataset, records=records))
+        with atomic_folder(self.folder / "best") as fresh:
+            shutil.copytree(self.folder / trial.name, fresh, dirs_exist_ok=True)
+            metrics = json.loads((fresh / "metrics.json").read_text(encoding="utf-8"))
+            metrics |= {"test": test.to_dict()} if records else {}
+            write_json(fresh / "metrics.json", metrics)
+            write_text(fresh / "MODEL_CARD.md", model_card(read_manifest(fresh), metrics))
+        return Classifier.load(self.folder / "best")
+
+    def command(self, trial: Trial) -> str:
+        """What makes the same classifier again."""
+        options = trial.options
+        frozen = replace(self._prepare(options).config, **_head_options(self.train, options))
+        line = f"regraft train {shlex.quote(self.photos)} --out run{_flags(frozen, TrainConfig())}"
+        if options["thaw"] == "0":
+            return line
+        return f"{line} && regraft finetune run{_flags(self._tuning(options), FinetuneConfig())}"
+
+
+def _meant(options: Options) -> dict[str, str]:
+    """The same without what does not matter: a rate where nothing steps, a head where blocks are thawed."""
+    thawed = options["thaw"] not in ("", "0")
+    head = "logistic" if thawed else options["head"] or "logistic"
+    rate = options["learning_rate"] if thawed or head == "sgd" else ""
+    return {**options, "head": head, "thaw": options["thaw"] or "0", "learning_rate": rate}
+
+
+def _head_options(train: TrainConfig, options: Options) -> dict[str, Any]:
+    """The head of a frozen trial, with the options that are its own; those of other heads as they are by default."""
+    head, default = options["head"], TrainConfig()
+    own = {name: getattr(train if of == head else default, name) for name, of in OF_ONE_HEAD.items()}
+    rate = {"learning_rate": float(options["learning_rate"])} if head == "sgd" and options["learning_rate"] else {}
+    return {"head": head, **own, **rate}
+
+
+def _flags(config: Any, default: Any) -> str:
+    """Those that differ from the default, as one types them."""
+    changed = {k: v for k, v in asdict(config).items() if v != getattr(default, k)}
+    return "".join(
+        f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+        for name, value in changed.items()
+    )
+
+
+def _powers_of_ten(low: float, high: float) -> tuple[str, ...]:
+    """From ``low`` on; ``high`` too where it is one of them."""
+    count = math.floor(math.log10(high / low) + 1e-9) + 1
+    return tuple(f"{low * 10**i:.2g}" for i in range(count))
+
+
+def _tell_tensorboard(folder: Path, options: Options, val: Mapping[str, Any]) -> None:
+    """One point for the HParams tab, which compares the folders."""
+    file = EventFile(folder)
+    numbers = {k: float(v) for k, v in options.items() if k in ("learning_rate", "resolution") and v}
+    file.hyperparameters({**{k: v or "default" for k, v in options.items()}, **numbers})
+    file.scalars(0, {"val_accuracy": val["accuracy"], "val_cross_entropy": val["log_loss"]})
+    file.close()
+
+
+def _line(trial: Trial) -> str:
+    if trial.error:
+        return f"{trial.name}: failed: {trial.error}"
+    return f"{trial.name}: val accuracy {trial.accuracy:.1%}, log loss {trial.log_loss:.3f} ({trial.seconds:.1f} s)"
+
+
+def _write_table(path: Path, trials: Sequence[Trial]) -> None:
+    names = ("name", *_AXES, "accuracy", "log_loss", "seconds", "error")
+    rows = [{**asdict(trial), **trial.options} for trial in trials]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_file(path) as temporary:
+        write_text(temporary, text.getvalue())
