@@ -51,6 +51,7 @@ WALK = [
     "augmentation",
     "thawing",
     "finetuning",
+    "following",
     "sweeping",
     "audit",
     "shards",

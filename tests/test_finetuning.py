@@ -24,6 +24,7 @@ from regraft.errors import BackboneError, ConfigError
 from regraft.optimisation import trainable_keras
 from tests.conftest import Command
 
+accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 needs_tensorflow = pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs the extra tensorflow")
 QUICK = ("--thaw", "2", "--batch-size", "8")
 
@@ -109,6 +110,28 @@ def test_killed_and_resumed_is_as_if_undisturbed(run: Path, tmp_path: Path, regr
         assert resumed[side] == whole[side]
     first, second = (load_file(tmp_path / name / "backbone.safetensors") for name in ("whole", "killed"))
     assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_checkpoints_are_followed_until_the_end(run: Path, photos: Path, tmp_path: Path, regraft: Command) -> None:
+    assert "nothing is fine-tuned in none;" in regraft("evaluate", "none", photos, "--once", code=1).stderr
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    command = [sys.executable, "-m", "regraft", "finetune", str(run), *QUICK, "--epochs", "3", "--out", "ft"]
+    training = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "ft" / "finetune.json").is_file() and training.poll() is None:
+        time.sleep(0.02)
+    told = regraft("evaluate", "ft", photos, "--watch", "0.1", "--json").stdout.splitlines()
+    assert training.wait() == 0
+    epochs = [json.loads(line)["epoch"] for line in told]
+    assert epochs == sorted(epochs)
+    assert epochs[-1] == 3
+    final = json.loads(regraft("evaluate", "ft", photos, "--json").stdout)
+    assert json.loads(told[-1]) == {"epoch": 3, **{key: final[key] for key in final if key != "problems"}}
+    events = accumulators.EventAccumulator(str(tmp_path / "ft" / "logs" / "eval")).Reload()
+    assert events.Scalars("accuracy")[-1].value == pytest.approx(final["accuracy"])
+    assert len(told) == len(events.Scalars("accuracy"))
+    assert regraft("evaluate", "ft", photos, "--once", "--json").stdout.splitlines() == told[-1:]
 
 
 @needs_tensorflow

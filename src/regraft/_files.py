@@ -38,6 +38,21 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("regraft", appauthor=False))
 
 
+@contextmanager
+def scratch_cache() -> Iterator[Path]:
+    """Within it, everything that is cached goes to a new folder, which is then deleted; child processes too."""
+    before = os.environ.get("REGRAFT_CACHE")
+    with tempfile.TemporaryDirectory(prefix="regraft-", ignore_cleanup_errors=True) as folder:
+        os.environ["REGRAFT_CACHE"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ["REGRAFT_CACHE"]
+            else:
+                os.environ["REGRAFT_CACHE"] = before
+
+
 def keras_folder() -> Path:
     """Where Keras keeps what it downloads."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")

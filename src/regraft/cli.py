@@ -66,6 +66,18 @@ class SweepOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluateOptions(OutputOptions):
+    """What `evaluate` follows."""
+
+    watch: float | None = None
+    """Measure each new checkpoint, looking for one every so many seconds, until the fine-tuning is finished; with
+    --json one document a line."""
+
+    once: bool = False
+    """Measure the newest checkpoint, and end."""
+
+
+@dataclass(frozen=True, slots=True)
 class PredictOptions(OutputOptions):
     """What `predict` prints."""
 
@@ -215,17 +227,33 @@ def sweep(arguments: Any) -> int:
 def evaluate(arguments: Any) -> int:
     """Measure a classifier on photos.
 
-    Where PHOTOS has train, val and test folders of its own, test is measured, or else val.
+    Where PHOTOS has train, val and test folders of its own, test is measured, or else val. With --once or --watch, RUN
+    may be a fine-tuning that is under way; what is measured also goes to TensorBoard, as its run logs/eval.
     """
     from regraft import _print
     from regraft.classifier import Classifier
     from regraft.evaluation import evaluate_photos
 
-    output = OutputOptions(**given(arguments, OutputOptions))
+    output = EvaluateOptions(**given(arguments, EvaluateOptions))
+    if output.once or output.watch is not None:
+        return _follow(arguments, output)
     classifier = Classifier.load(arguments.run)
     evaluation, problems = evaluate_photos(classifier, arguments.photos, classifier.trained_digests())
     document = {**evaluation.to_dict(), "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]}
     _emit(document, output.json, _print.evaluation)
+    return 0
+
+
+def _follow(arguments: Any, output: EvaluateOptions) -> int:
+    from regraft import _print
+    from regraft.following import follow
+
+    for epoch, evaluation in follow(arguments.run, arguments.photos, None if output.once else output.watch):
+        if output.json:
+            print(json.dumps({"epoch": epoch, **evaluation.to_dict()}, ensure_ascii=False), flush=True)
+        else:
+            _print.evaluation({**evaluation.to_dict(), "side": f"epoch {epoch}:"})
+            sys.stdout.flush()
     return 0
 
 
@@ -273,7 +301,9 @@ VERBS = {
         finetune, (("run", "a run folder", None),), {"options": FinetuneOptions, "training": FinetuneConfig}
     ),
     "sweep": Verb(sweep, (("photos", _PHOTOS, None),), {"options": SweepOptions, "what is tried": SweepConfig}),
-    "evaluate": Verb(evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": OutputOptions}),
+    "evaluate": Verb(
+        evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": EvaluateOptions}
+    ),
     "predict": Verb(
         predict,
         (("run", "a run folder", None), ("photos", "photos, folders of photos, other sources", "+")),

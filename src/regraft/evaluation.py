@@ -129,13 +129,7 @@ def evaluate_photos(
 
     ``trained`` holds the digests of photos that the predictor was trained on; a warning tells how many are met again.
     """
-    dataset = Dataset.open(photos)
-    for side in ("test", "val"):
-        chosen = tuple(r for r in dataset.records if r.split == side)
-        if chosen:
-            _console.note(f"measured on the {side}/ side of {photos}")
-            dataset = replace(dataset, records=chosen)
-            break
+    dataset = open_side(photos)
     known = sum(record.digest in trained for record in dataset.records)
     if known:
         _console.warn(f"{known} of the {len(dataset.records)} photos were trained on, so the figures flatter")
@@ -144,6 +138,17 @@ def evaluate_photos(
     for problem in problems:
         _console.warn(f"left out {problem.path}: {problem.reason}")
     return evaluation, problems
+
+
+def open_side(photos: str) -> Dataset:
+    """What a spec names: test, where the photos have sides of their own, or else val; said aloud."""
+    dataset = Dataset.open(photos)
+    for side in ("test", "val"):
+        chosen = tuple(r for r in dataset.records if r.split == side)
+        if chosen:
+            _console.note(f"measured on the {side}/ side of {photos}")
+            return replace(dataset, records=chosen)
+    return dataset
 
 
 def measure(

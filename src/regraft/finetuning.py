@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import digest_json, write_json
+from regraft._files import atomic_folder, digest_json, write_json
 from regraft._tensorboard import EventFile
 from regraft.accelerator import load_engine
-from regraft.backbones import load_backbone
+from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
 from regraft.classifier import TUNED, Classifier
 from regraft.config import FinetuneConfig, TrainConfig
@@ -37,8 +37,11 @@ from regraft.splitting import Split
 from regraft.thawing import Photos, Thawed
 from regraft.training import Clock, evaluate_side, readable
 
-_UNFINISHED = "finetune.json"
+UNFINISHED = "finetune.json"
+"""In a folder where fine-tuning was begun: what it was begun with."""
 _CHECKPOINTS = "checkpoints"
+SHOWN = f"{_CHECKPOINTS}/classifier-"
+"""How the folder of the newest epoch's weights begins, for those who follow; its number comes next."""
 
 
 def finetune(
@@ -77,15 +80,11 @@ def finetune(
     head = _linear_head(before, features, sides)
     thawed = Thawed(before.backbone, head, config)
     with clock("activations"):
-        thawed.load(Photos(dataset.records, features, sides.train, sides.val), _frozen(before), config.disk)
-    _begin(folder, before, config, existing)
+        thawed.load(Photos(dataset.records, features, sides.train, sides.val), in_floats(before), config.disk)
+    _begin(folder, run, before, config, existing)
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config))
-    thawed.upper.write_back()
-    learned = [original for original, _, _ in thawed.upper.layers]
-    write_weights(thawed.whole, learned, folder / TUNED, before.backbone.options.tuned)
-    weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
-    learned_head = LogisticRegression.from_state({"weight": weight, "bias": bias})
+    learned_head = _write_learned(thawed, folder)
     after = _measured(before, (dataset, sides), learned_head, folder, ("val",) if as_trial else ("val", "test"))
     told = {
         "blocks": thawed.blocks,
@@ -100,7 +99,7 @@ def finetune(
         _console.note("history.png is not drawn, as matplotlib is not installed")
     after.save(folder, dataset, asdict(sides))
     shutil.rmtree(folder / _CHECKPOINTS)
-    (folder / _UNFINISHED).unlink()
+    (folder / UNFINISHED).unlink()
     return after
 
 
@@ -110,7 +109,7 @@ def _require_free(folder: Path, run: Path, existing: str) -> None:
         raise RunError(f"{folder} is the run to start from; type another --out")
     if not folder.exists() or not any(folder.iterdir()):
         return
-    unfinished = (folder / _UNFINISHED).is_file()
+    unfinished = (folder / UNFINISHED).is_file()
     if unfinished and not (folder / _CHECKPOINTS / "history.json").is_file():
         return  # nothing was learned there
     if not unfinished and not (folder / "manifest.json").is_file():
@@ -120,22 +119,33 @@ def _require_free(folder: Path, run: Path, existing: str) -> None:
         raise RunError(f"{folder} is there already; type {how}")
 
 
-def _begin(folder: Path, before: Classifier, config: FinetuneConfig, existing: str) -> None:
+def _begin(
+    folder: Path, run: str | os.PathLike[str], before: Classifier, config: FinetuneConfig, existing: str
+) -> None:
     """Make the run folder, with what must be alike to go on. Raises RunError where it is not."""
     wanted = {"config": asdict(config), "from": digest_json([before.backbone.fingerprint, before.metrics])}
-    unfinished = folder / _UNFINISHED
+    unfinished = folder / UNFINISHED
     if existing == "resume" and unfinished.is_file():
-        if json.loads(unfinished.read_text(encoding="utf-8")) != wanted:
+        begun = json.loads(unfinished.read_text(encoding="utf-8"))
+        if any(begun.get(key) != wanted[key] for key in wanted):
             raise RunError(f"{folder} was begun with other options or from another run; type --overwrite to begin anew")
         return
     if folder.exists():
         shutil.rmtree(folder)
     (folder / _CHECKPOINTS).mkdir(parents=True)
-    write_json(unfinished, wanted)
+    write_json(unfinished, {**wanted, "run": str(Path(run).expanduser().resolve())})
 
 
-def _frozen(before: Classifier) -> TrainConfig:
+def in_floats(before: Classifier) -> TrainConfig:
+    """The run's options, with nothing quantised."""
     return replace(before.config, precision="auto") if before.config.precision == "int8" else before.config
+
+
+def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
+    """A run's backbone with the weights of a file that `write_weights` wrote."""
+    old = before.backbone
+    options = {key: getattr(old.options, key) for key in ("stages", "weights", "pixels")}
+    return load_backbone(old.name, old.transform.size, **options, tuned=str(weights.resolve()))
 
 
 def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[Dataset, Split, Features]:
@@ -145,7 +155,7 @@ def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[
     if not source:
         raise RunError(f"{folder} does not say where its photos are; type --photos FOLDER")
     dataset = Dataset.open(source)
-    extraction = extract(dataset.records, load_engine(before.backbone, _frozen(before)))
+    extraction = extract(dataset.records, load_engine(before.backbone, in_floats(before)))
     dataset, features, _ = readable(dataset, extraction, before.backbone)
     if dataset.classes != before.classes:
         raise DataError(
@@ -177,14 +187,33 @@ def _linear_head(
     return state["weight"], state["bias"]
 
 
+def _write_learned(thawed: Thawed, folder: Path) -> LogisticRegression:
+    """Write the backbone's weights as they are now; the head."""
+    thawed.upper.write_back()
+    learned = [original for original, _, _ in thawed.upper.layers]
+    write_weights(thawed.whole, learned, folder / TUNED, thawed.backbone.options.tuned)
+    weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
+    return LogisticRegression.from_state({"weight": weight, "bias": bias})
+
+
+def _show(thawed: Thawed, folder: Path, number: int) -> None:
+    """Write the epoch's classifier for those who follow, then remove the one before."""
+    from safetensors.numpy import save_file
+
+    path = Path(f"{folder / SHOWN}{number:04}")
+    with atomic_folder(path) as fresh:
+        save_file(_write_learned(thawed, fresh).state(), fresh / "head.safetensors")
+    for older in path.parent.glob(f"{Path(SHOWN).name}*"):
+        if older != path:
+            shutil.rmtree(older, ignore_errors=True)
+
+
 def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any]) -> Trainer:
     """Train; where memory is short, with half the photos a step."""
     begun = thawed.model.get_weights()
     while True:
-        trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables)
         try:
-            with _TensorBoard(folder / "logs", hyperparameters, thawed, config.histograms) as on_epoch:
-                return trainer.fit(thawed.train_batches(config), thawed.validate, on_epoch)
+            return _trained_once(thawed, config, folder, hyperparameters)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -195,6 +224,18 @@ def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparamete
             thawed.model.set_weights(begun)
             shutil.rmtree(folder / _CHECKPOINTS)
             (folder / _CHECKPOINTS).mkdir()
+
+
+def _trained_once(thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any]) -> Trainer:
+    trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables)
+    with _TensorBoard(folder / "logs", hyperparameters, thawed, config.histograms) as draw:
+
+        def on_epoch(epoch: Epoch) -> None:
+            draw(epoch)
+            if epoch.number and epoch is trainer.history[-1]:  # those before a resumption were shown then
+                _show(thawed, folder, epoch.number)
+
+        return trainer.fit(thawed.train_batches(config), thawed.validate, on_epoch)
 
 
 class _TensorBoard:
@@ -241,10 +282,8 @@ def _measured(
 ) -> Classifier:
     """The new classifier, on the sides to be measured, as every user of it will run it."""
     dataset, sides = photos
-    old = before.backbone
-    options = {key: getattr(old.options, key) for key in ("stages", "weights", "pixels")}
-    backbone = load_backbone(old.name, old.transform.size, **options, tuned=str((folder / TUNED).resolve()))
-    config = replace(_frozen(before), head="logistic")
+    backbone = tuned_backbone(before, folder / TUNED)
+    config = replace(in_floats(before), head="logistic")
     wanted = sorted(i for side in measured for i in getattr(sides, side))
     extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config))
     x = np.full((len(dataset.records), extraction.x.shape[1]), np.nan, np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from regraft.features import Features
 from regraft.heads import Linear, Matrix, OnStep, Scaling, Step, accuracy, cross_entropy, require_two_classes, softmax
 
-_EVERY = 10  # steps between two reports
+_REPORTS = 100
 
 
 class GradientDescent(Linear):
@@ -35,11 +35,12 @@ class GradientDescent(Linear):
         x: Matrix = (train.x - scaling.mean) / scaling.spread
         targets = np.eye(len(train.classes), dtype=np.float32)[train.y]
         weight, bias = np.zeros((x.shape[1], len(train.classes)), np.float32), np.zeros(len(train.classes), np.float32)
+        every = max(1, self.steps // _REPORTS)
         for number in range(1, self.steps + 1):
             rows = dice.integers(0, len(x), self.batch_size) if self.batch_size else np.arange(len(x))
             batch = x[rows]
             logits: Matrix = batch @ weight + bias
-            if on_step and (number % _EVERY == 1 or number == self.steps):
+            if on_step and (number == 1 or number % every == 0 or number == self.steps):
                 self.weight_, self.bias_ = scaling.fold(weight, bias)
                 found, y = self.logits(val.x), train.y[rows]
                 loss, right = cross_entropy(logits, y), accuracy(logits, y)

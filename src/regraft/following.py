@@ -1,0 +1,100 @@
+"""A fine-tuning that is under way → its newest checkpoint, measured again and again.
+
+In: the folder it writes to, and photos. Out: one evaluation a checkpoint, also as a TensorBoard run.
+Why: whoever trains for an hour wants to see on other photos whether it is worth the next one.
+Surprise: checkpoints are soon gone, so what they compute goes to a cache that is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from regraft._files import scratch_cache
+from regraft._tensorboard import EventFile
+from regraft.classifier import TUNED, Classifier
+from regraft.errors import RunError
+from regraft.evaluation import Evaluation, evaluate, open_side
+from regraft.finetuning import SHOWN, UNFINISHED, in_floats, tuned_backbone
+from regraft.heads.logistic import LogisticRegression
+
+
+def follow(
+    run: str | os.PathLike[str], photos: str | os.PathLike[str], seconds: float | None = None
+) -> Iterator[tuple[int, Evaluation]]:
+    """Measure the newest checkpoint, and each newer one until the fine-tuning is finished.
+
+    Args:
+        run: the folder that `finetune` writes to.
+        photos: what to measure on; where they have sides of their own, test, or else val.
+        seconds: how often to look for a newer one; None measures the newest and ends.
+
+    Yields:
+        The epoch, and what was measured after it; of a finished run also what came out in the end.
+
+    Raises:
+        DataError: the photos cannot be measured.
+        RunError: there is no checkpoint yet and ``seconds`` is None, or ``run`` is neither under way nor finished.
+    """
+    folder = Path(run).expanduser()
+    if not (folder / UNFINISHED).is_file() and not _is_finished(folder):
+        raise RunError(f"nothing is fine-tuned in {folder}; `regraft finetune RUN --out {folder}` does")
+    dataset, last = open_side(os.fspath(photos)), -1
+    curves = EventFile(folder / "logs" / "eval")
+    with scratch_cache() as scratch:
+        try:
+            while True:
+                finished = _is_finished(folder)
+                epoch, classifier = _finished(folder) if finished else _newest(folder, scratch)
+                if classifier and (finished or epoch != last):
+                    found, _ = evaluate(classifier, dataset)
+                    _draw(curves, epoch, found)
+                    yield epoch, found
+                    last = epoch
+                if finished or (seconds is None and classifier):
+                    return
+                if seconds is None:
+                    raise RunError(f"{folder} has no checkpoint yet; there is one after each epoch")
+                time.sleep(seconds)
+        finally:
+            curves.close()
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file()
+
+
+def _finished(folder: Path) -> tuple[int, Classifier]:
+    classifier = Classifier.load(folder)
+    return int(classifier.metrics.get("finetuned", {}).get("epochs", 0)), classifier
+
+
+def _newest(folder: Path, scratch: Path) -> tuple[int, Classifier | None]:
+    """The newest checkpoint as a classifier; None where there is none, or it was removed while it was read."""
+    found = sorted(folder.glob(f"{SHOWN}*"))
+    if not found:
+        return 0, None
+    own = scratch / found[-1].name
+    try:
+        begun = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+        shutil.copytree(found[-1], own, dirs_exist_ok=True)
+    except (FileNotFoundError, shutil.Error):
+        return 0, None
+    before = Classifier.load(begun["run"])
+    head = LogisticRegression.from_state(load_file(own / "head.safetensors"))
+    backbone = tuned_backbone(before, own / TUNED)
+    return int(own.name.rpartition("-")[2]), replace(
+        before, backbone=backbone, head=head, config=replace(in_floats(before), head="logistic"), int8=None
+    )
+
+
+def _draw(curves: EventFile, epoch: int, found: Evaluation) -> None:
+    values = {"accuracy": found.accuracy, "cross_entropy": found.log_loss, "top_5": found.top5}
+    curves.scalars(epoch, {name: value for name, value in values.items() if value is not None})
