@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -44,10 +45,11 @@ def main() -> None:
     )
 
 
-def link_sides(photos: Path, folder: Path) -> None:
-    """``sides/train/<class>`` and ``sides/val/<class>`` of links to the photos of the run's own split."""
+def link_sides(photos: Path, folder: Path, sides: tuple[str, ...] = ("train", "val")) -> None:
+    """``sides/train/<class>`` and so on, of links to the photos of the run's own split."""
     split = json.loads((folder / "run" / "split.json").read_text(encoding="utf-8"))
-    side_of = {digest: side for side in ("train", "val") for digest in split[side]}
+    side_of = {digest: side for side in sides for digest in split[side]}
+    shutil.rmtree(folder / "sides", ignore_errors=True)
     for record in Dataset.open(photos).records:
         if record.digest in side_of:
             link = folder / "sides" / side_of[record.digest] / record.label / record.path.name

@@ -1,0 +1,68 @@
+"""What does fine-tuning gain, and how long does it take; and how much faster is it than plain Keras from pixels?
+
+For each salt `regraft train` and `regraft finetune`, as processes, all in one run. With ``--keras``, for the first so
+many salts also ``keras_finetune.py``: the same layers, the same start, the same epochs, from pixels. Needs the extra
+tensorflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from _common import regraft, report, run
+from against_keras import link_sides
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos")
+    parser.add_argument("--salts", default=",b,c", help="with commas")
+    parser.add_argument("--keras", type=int, default=0, help="for how many of the salts to run plain Keras too")
+    options = parser.parse_args()
+    photos = Path(options.photos).resolve()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = []
+        for number, salt in enumerate(options.salts.split(",")):
+            row = measured(photos, salt, folder)
+            if number < options.keras:
+                row["keras"] = plain_keras(photos, folder)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            found.append(row)
+    gains = {
+        side: round(100 * sum(row[side][1] - row[side][0] for row in found) / len(found), 2) for side in ("val", "test")
+    }
+    report(rows=found, mean_gain_in_points=gains)
+
+
+def measured(photos: Path, salt: str, folder: Path) -> dict[str, Any]:
+    """Accuracy before and after, and seconds; only the first salt computes features."""
+    cache = folder / "cache"
+    regraft("train", photos, "--salt", salt, "--out", "run", "--overwrite", cache=cache, cwd=folder)
+    done = regraft("finetune", "run", "--out", "tuned", "--overwrite", "--json", cache=cache, cwd=folder)
+    document = json.loads(done.stdout)
+    frozen = document["finetuned"]["frozen"]
+    return {
+        "salt": salt,
+        **{side: (frozen[side], document[side]["accuracy"]) for side in ("val", "test")},
+        "n": {side: document[side]["n"] for side in ("val", "test")},
+        "seconds": {**document["seconds"], "process": round(done.seconds, 1)},
+        "blend": document["finetuned"]["blend"],
+    }
+
+
+def plain_keras(photos: Path, folder: Path) -> dict[str, Any]:
+    """The same from pixels: seconds, and accuracy on test."""
+    link_sides(photos, folder, ("train", "val", "test"))
+    script = str(Path(__file__).with_name("keras_finetune.py"))
+    done = run([sys.executable, script, "run", "sides"], folder / "cache", folder)
+    return {**json.loads(done.stdout.splitlines()[-1]), "process": round(done.seconds, 1)}
+
+
+if __name__ == "__main__":
+    main()

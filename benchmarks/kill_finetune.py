@@ -1,0 +1,85 @@
+"""Does a killed fine-tuning come to the same end? SIGKILL at random moments, resumed each time, then to the end.
+
+Both runs are of the same `regraft train`; the metrics and every weight must be equal to the bit. Needs the extra
+tensorflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from _common import regraft, report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    dice = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        place = {"cache": folder / "cache", "cwd": folder}
+        regraft("train", Path(options.photos).resolve(), "--out", "run", **place)
+        regraft("finetune", "run", "--out", "warm", "--epochs", "1", **place)  # so that both find the maps cached
+        wanted = ("finetune", "run", "--json", "--out")
+        whole = regraft(*wanted, "whole", **place)
+        epochs = []
+        for _ in range(options.kills):
+            kill_after(dice.uniform(1.0, whole.seconds / 3), folder)
+            epochs.append(epochs_done(folder / "killed"))
+            if epochs[-1] is None:
+                break
+        last = regraft(*wanted, "killed", "--resume", **place) if epochs[-1] is not None else None
+        first, second = (json.loads((folder / run / "metrics.json").read_text()) for run in ("whole", "killed"))
+        names = ("backbone.safetensors", "head.safetensors")
+        equal = all((folder / "whole" / n).read_bytes() == (folder / "killed" / n).read_bytes() for n in names)
+    same = equal and all(first[side] == second[side] for side in ("val", "test"))
+    report(
+        kills=len(epochs),
+        epochs_done_at_each_kill=epochs,
+        seconds_undisturbed=round(whole.seconds, 1),
+        seconds_of_the_last=round(last.seconds, 1) if last else None,
+        same_metrics_and_bits=same,
+    )
+    if not same:
+        sys.exit("the results differ")
+
+
+def kill_after(seconds: float, folder: Path) -> None:
+    """Begin or resume, and kill it, and all it started, after ``seconds``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "regraft", "finetune", "run", "--out", "killed", "--resume"],
+        cwd=folder,
+        env={**os.environ, "REGRAFT_CACHE": str(folder / "cache")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def epochs_done(run: Path) -> int | None:
+    """Of a run under way; None where it was finished before it could be killed."""
+    if (run / "manifest.json").is_file():
+        return None
+    try:
+        return int(json.loads((run / "checkpoints" / "history.json").read_text())[-1]["number"])
+    except FileNotFoundError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()
