@@ -35,7 +35,7 @@ def augmented(made: tuple[Activations, Features], multiple: int = 1, **options: 
     def inputs(views: Any, rows: Any) -> list[Any]:
         return [views.astype(np.float32), features.x[rows]]
 
-    return Augmented(maps, features, tuple(range(COUNT)), SIDE, inputs, config, multiple)
+    return Augmented([maps], features, tuple(range(COUNT)), SIDE, inputs, config, multiple)
 
 
 def test_an_epoch_has_every_photo_at_most_once_and_the_same_each_time(made: tuple[Activations, Features]) -> None:
@@ -54,6 +54,18 @@ def test_crops_move_and_are_mirrored(made: tuple[Activations, Features]) -> None
     left, right = ((views[:, 0, column, 0] >= 100).mean() for column in (0, -1))
     assert 0.02 < left < 0.3  # one of four places has the first column, on either side
     assert 0.02 < right < 0.3
+
+
+def test_one_of_the_views_is_drawn_each_time(made: tuple[Activations, Features], tmp_path: Path) -> None:
+    maps, features = made
+    (tmp_path / "larger").mkdir()
+    np.save(tmp_path / "larger" / "part-a.npy", np.full((COUNT, SIDE + 6, SIDE + 6, 3), 200, np.uint8))
+    write_json(tmp_path / "larger" / "part-a.json", list(features.digests))
+    config = FinetuneConfig(mixup=0.0)
+    both = [maps, Activations(tmp_path / "larger")]
+    views = Augmented(both, features, tuple(range(COUNT)), SIDE, lambda x, _: [x], config).batch(0, 0)[0][0]
+    assert views.shape == (COUNT, 9, 9, 3)
+    assert 0 < (views[:, 4, 4, 0] == 200).sum() < COUNT
 
 
 def test_targets_follow_what_is_blended(made: tuple[Activations, Features]) -> None:

@@ -51,7 +51,9 @@ def run(photos: Path, tmp_path: Path, regraft: Command) -> Path:
 
 @needs_tensorflow
 def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path: Path, regraft: Command) -> None:
-    document = json.loads(regraft("finetune", run, *QUICK, "--epochs", "2", "--json").stdout)
+    done = regraft("finetune", run, *QUICK, "--epochs", "2", "--views", "2", "--json")
+    assert done.stderr == ""
+    document = json.loads(done.stdout)
     assert document["finetuned"]["blocks"] == 2
     before = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert document["counts"] == before["counts"]

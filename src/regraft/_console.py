@@ -6,6 +6,7 @@ Notes and progress are for a person at a terminal and vanish in a pipe; warnings
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,19 @@ def printable(text: str) -> str:
     """``text`` as one line that any UTF-8 terminal can show: control characters and odd bytes escaped."""
     safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Within it nothing reaches stderr, not even what C++ writes there: TensorFlow logs as it is imported."""
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _nothing(count: int = 1, label: str = "") -> None:

@@ -7,7 +7,7 @@ Surprise: maps are cropped and mirrored as if they were photos; colours can only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,7 +35,7 @@ class Augmented:
     mixup: H. Zhang et al. (2018, arXiv:1710.09412). CutMix: S. Yun et al. (2019, arXiv:1905.04899).
 
     Args:
-        maps: of each training photo: maps (h, w, C), larger than the network's, or pixels.
+        views: of each training photo: maps (h, w, C), larger than the network's, or pixels; one is drawn each time.
         features: row for row with the records; their digests name the maps.
         train: the rows to train on.
         side: of the maps as the backbone sees them.
@@ -46,7 +46,7 @@ class Augmented:
 
     def __init__(
         self,
-        maps: Activations,
+        views: Sequence[Activations],
         features: Features,
         train: tuple[int, ...],
         side: int,
@@ -54,8 +54,8 @@ class Augmented:
         config: FinetuneConfig,
         multiple: int = 1,
     ) -> None:
-        self.maps, self.features, self.inputs, self.config = maps, features, inputs, config
-        self.rows = np.array([i for i in train if features.digests[i] in maps], np.int64)
+        self.views, self.features, self.inputs, self.config = views, features, inputs, config
+        self.rows = np.array([i for i in train if all(features.digests[i] in view for view in views)], np.int64)
         self.size = max(1, min(config.batch_size, len(self.rows)) // multiple) * multiple
         self.crop = max(1, round(side * _CROP))
         classes = len(features.classes)
@@ -88,7 +88,8 @@ class Augmented:
         change = _CHANGE.get(self.config.augment)
 
         def one(i: int) -> NDArray[Any]:
-            view = _cropped(self.maps[self.features.digests[rows[i]]], self.crop, dices[i])
+            maps = self.views[int(dices[i].integers(len(self.views)))][self.features.digests[rows[i]]]
+            view = _cropped(maps, self.crop, dices[i])
             return change(view, dices[i]) if change else view
 
         if change is None:

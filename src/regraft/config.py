@@ -203,6 +203,9 @@ class FinetuneConfig:
     mixup: float = 0.2
     """Alpha of mixup, the blending of pairs of photos; 0 for none."""
 
+    views: int = 1
+    """In how many sizes each photo is seen, each a third larger; every one takes its time to compute, and its disk."""
+
     cutmix: float = 0.0
     """Alpha of CutMix, pieces of one photo in another; 0 for none. Beside mixup, each has half of the steps."""
 
@@ -254,6 +257,7 @@ _FINETUNE_LEAST = {
     "epochs": 1,
     "batch_size": 1,
     "patience": 1,
+    "views": 1,
     "mixup": 0,
     "cutmix": 0,
     "weight_decay": 0,

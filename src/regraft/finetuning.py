@@ -80,7 +80,7 @@ def finetune(
     head = _linear_head(before, features, sides)
     thawed = Thawed(before.backbone, head, config)
     with clock("activations"):
-        thawed.load(Photos(dataset.records, features, sides.train, sides.val), in_floats(before), config.disk)
+        thawed.load(Photos(dataset.records, features, sides.train, sides.val), in_floats(before), config)
     _begin(folder, run, before, config, existing)
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config))

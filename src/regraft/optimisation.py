@@ -92,6 +92,8 @@ def trainable_keras(backend: str) -> Any:
         set_environment("KERAS_BACKEND", ready[0])
         set_environment("TF_CPP_MIN_LOG_LEVEL", "3")
         _keep_memory()
+        with _console.silenced():
+            import keras
     import keras
 
     if keras.backend.backend() not in wanted:

@@ -30,6 +30,8 @@ from regraft.optimisation import Inputs, devices
 
 _LARGER = 10 / 9
 """Training sees photos this much larger than the backbone does, so that a crop of them has room to move."""
+_STEP = 1.3
+"""How much larger each further view is."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,15 @@ class Thawed:
         self.model = keras.Model(inputs, self.dense(rows))
         self.dense.set_weights([weight, bias])
 
-    def load(self, photos: Photos, features: FeatureConfig, disk: float) -> None:
-        """Compute what is not cached of the maps: of train a size larger. Raises ConfigError beyond ``disk`` GB."""
+    def load(self, photos: Photos, features: FeatureConfig, config: FinetuneConfig) -> None:
+        """Compute what is not cached of the maps: of train in larger sizes. Raises ConfigError beyond ``disk`` GB."""
         self.photos = photos
         size = self.backbone.transform.size
-        larger = round(size * _LARGER / 32) * 32
+        larger = [max(size + 32, round(size * _LARGER * _STEP**i / 32) * 32) for i in range(config.views)]
         train = [photos.records[i] for i in photos.train]
         val = [photos.records[i] for i in photos.val]
-        self._train = self._maps(train, larger if larger > size else size + 32, features, disk)
-        self._val = self._maps(val, size, features, disk)
+        self._train = [self._maps(train, one, features, config.disk) for one in larger]
+        self._val = self._maps(val, size, features, config.disk)
 
     def _maps(self, records: list[ImageRecord], size: int, features: FeatureConfig, disk: float) -> Activations:
         options = self.backbone.options
