@@ -38,6 +38,23 @@ print(json.dumps([v.path for v, w in pairs if not np.array_equal(v.numpy(), w.nu
 """
 
 
+SHORT_OF_MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from regraft import _console, thawing
+from regraft.cli import main
+_console.turn_on()
+real = thawing.Augmented.batch
+def batch(self, epoch, number):
+    if epoch == 1 and self.size > 2:
+        np.empty(2**60, np.uint8)
+    return real(self, epoch, number)
+thawing.Augmented.batch = batch
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.fixture(autouse=True)
 def _backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
@@ -112,6 +129,18 @@ def test_killed_and_resumed_is_as_if_undisturbed(run: Path, tmp_path: Path, regr
         assert resumed[side] == whole[side]
     first, second = (load_file(tmp_path / name / "backbone.safetensors") for name in ("whole", "killed"))
     assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_where_memory_is_short_the_batch_is_halved_aloud(run: Path, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, "finetune", str(run), *QUICK, "--epochs", "2", "--json"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line for line in done.stderr.splitlines() if "memory" in line] == [
+        f"warning: memory is too short: beginning again with {size} photos a step" for size in (4, 2)
+    ]
+    assert json.loads(done.stdout)["finetuned"]["epochs"] == 2
 
 
 @needs_tensorflow
