@@ -65,11 +65,15 @@ def main() -> None:
     model = keras.Model(inputs, head(base(inputs, training=False)))
     state = classifier.head.state()
     head.set_weights([state["weight"], state["bias"]])
-    rate = keras.optimizers.schedules.CosineDecay(0.0, config.epochs * len(train), 0.0, None, config.learning_rate, 29)
+    steps = config.epochs * len(train)
+    warmup = round(config.warmup * steps)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, warmup_target=config.learning_rate, warmup_steps=warmup
+    )
     model.compile(
         keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, clipnorm=1.0),
         keras.losses.CategoricalCrossentropy(from_logits=True),
-        ["accuracy"],
+        metrics=["accuracy"],
     )
     ready = time.perf_counter()
     history = model.fit(train, validation_data=val, epochs=config.epochs, verbose=0)

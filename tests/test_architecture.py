@@ -24,6 +24,7 @@ CELLAR = [
     "_tfrecord",
     "_tensorboard",
     "_channels_first",
+    "_tensorflow",
     "_arguments",
     "config",
 ]

@@ -167,6 +167,18 @@ def test_checkpoints_are_followed_until_the_end(run: Path, photos: Path, tmp_pat
 
 @needs_tensorflow
 @pytest.mark.slow
+def test_a_budget_decides_how_many_blocks_are_thawed(run: Path, regraft: Command) -> None:
+    few = ("--epochs", "1", "--batch-size", "8", "--json")
+    short = regraft("finetune", run, "--budget", "0.01s", *few, "--out", "short")
+    assert json.loads(short.stdout)["finetuned"]["blocks"] == 1
+    assert "warning: training 1 block takes about" in short.stderr
+    assert (
+        json.loads(regraft("finetune", run, "--budget", "1h", *few, "--out", "long").stdout)["finetuned"]["blocks"] == 5
+    )
+
+
+@needs_tensorflow
+@pytest.mark.slow
 def test_all_from_pixels_and_a_stage_by_name(run: Path, tmp_path: Path, regraft: Command) -> None:
     few = ("--epochs", "1", "--batch-size", "8", "--json")
     pixels = json.loads(regraft("finetune", run, "--thaw", "all", *few, "--out", "all").stdout)
@@ -255,7 +267,18 @@ def test_without_a_backend_that_trains_the_extra_is_named(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"thaw": "0"}, {"thaw": "many"}, {"epochs": 0}, {"optimizer": "adam"}, {"dropout": 1.0}, {"learning_rate": 0.0}],
+    [
+        {"budget": "soon"},
+        {"budget": "9s", "thaw": "2"},
+        {"views": 0},
+        {"mixup": -1.0},
+        {"thaw": "0"},
+        {"thaw": "many"},
+        {"epochs": 0},
+        {"optimizer": "adam"},
+        {"dropout": 1.0},
+        {"learning_rate": 0.0},
+    ],
 )
 def test_options_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=str(next(iter(wrong)))):

@@ -20,7 +20,7 @@ from regraft.config import FinetuneConfig
 from regraft.features import Features
 from regraft.optimisation import Inputs
 
-_CROP = 0.9
+CROP = 0.9
 """Side of a crop, as a share of what the backbone sees."""
 _COLOUR = 0.4  # how far brightness, contrast and saturation go from 1
 _CHANGES, _STRENGTH = 2, 0.3  # RandAugment's N, and its M of 9 out of 30
@@ -57,7 +57,7 @@ class Augmented:
         self.views, self.features, self.inputs, self.config = views, features, inputs, config
         self.rows = np.array([i for i in train if all(features.digests[i] in view for view in views)], np.int64)
         self.size = max(1, min(config.batch_size, len(self.rows)) // multiple) * multiple
-        self.crop = max(1, round(side * _CROP))
+        self.crop = max(1, round(side * CROP))
         classes = len(features.classes)
         self.targets = np.eye(classes, dtype=np.float32)[features.y]
         counts = np.bincount(features.y[self.rows], minlength=classes)

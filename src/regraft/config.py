@@ -8,7 +8,7 @@ Surprise: an option's help text is the string under its field; there is no other
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -32,6 +32,14 @@ _EFFORTS: dict[Effort, _Effort] = {
     ),
     "thorough": _Effort(11 / 7, "well above the size it was trained at, for 2.5 times the work"),
 }
+
+
+def seconds_of(text: str) -> float:
+    """A time like 45s, 10m or 2h in seconds. Raises ConfigError where it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if found is None or not float(found[1]):
+        raise ConfigError(f"budget {text!r} is no time; type, for example, 60s, 10m or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +78,7 @@ class FeatureConfig:
         """Check what no type can say."""
         if self.engine not in ("auto", "openvino", "jax"):
             raise ConfigError(f"unknown engine {self.engine!r}; there is auto, openvino, jax")
-        if self.budget_seconds <= 0:
-            raise ConfigError(f"budget {self.budget!r} leaves no time; type, for example, 60s, 10m or 2h")
+        seconds_of(self.budget)
         if self.precision not in ("auto", "fp32", "bf16", "int8"):
             raise ConfigError(f"unknown precision {self.precision!r}; there is auto, fp32, bf16, int8")
         if self.precision == "int8" and self.engine == "jax":
@@ -80,14 +87,6 @@ class FeatureConfig:
             raise ConfigError(f"resolution {self.resolution} is not between 32 and 1024 pixels")
         if self.effort not in _EFFORTS:
             raise ConfigError(f"unknown effort {self.effort!r}; there is {', '.join(_EFFORTS)}")
-
-    @property
-    def budget_seconds(self) -> float:
-        """The budget in seconds. Raises ConfigError where it is no time."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", self.budget.strip())
-        if found is None:
-            raise ConfigError(f"budget {self.budget!r} is no time; type, for example, 60s, 10m or 2h")
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
     def photo_size(self, native: int, fixed: bool) -> tuple[int, str]:
         """Side in pixels for a backbone trained at ``native``, ``fixed`` where no other will do, and the reason."""
@@ -167,6 +166,9 @@ class FinetuneConfig:
     thaw: str = "auto"
     """How many of the last blocks to train, or stage:NAME, or all (from pixels); auto is the last resolution's."""
 
+    budget: str = ""
+    """How long the training may take: 90s, 10m or 2h. With --thaw auto, as many blocks are thawed as that allows."""
+
     epochs: int = 5
     """How often every photo is trained on."""
 
@@ -237,15 +239,11 @@ class FinetuneConfig:
                 raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(choices)}")
         if not re.fullmatch(r"auto|all|[1-9]\d*|stage:.+", self.thaw):
             raise ConfigError(f"thaw {self.thaw!r} is neither a number of blocks nor stage:NAME, all or auto")
-        for name, least in _FINETUNE_LEAST.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; wanted at least {least}")
-        for name in ("warmup", "label_smoothing", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; wanted 0 to 1")
-        for name in ("learning_rate", "disk"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; wanted more than 0")
+        if self.budget and seconds_of(self.budget) and self.thaw != "auto":
+            raise ConfigError("--budget chooses how many blocks to thaw; leave --thaw out")
+        for name, (possible, wanted) in _FINETUNE_RANGES.items():
+            if not possible(getattr(self, name)):
+                raise ConfigError(f"{name} is {getattr(self, name)}; wanted {wanted}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -253,15 +251,16 @@ class FinetuneConfig:
         return _from_dict(cls, values)
 
 
-_FINETUNE_LEAST = {
-    "epochs": 1,
-    "batch_size": 1,
-    "patience": 1,
-    "views": 1,
-    "mixup": 0,
-    "cutmix": 0,
-    "weight_decay": 0,
-    "head_learning_rate": 0,
+_Range = tuple[Callable[[float], bool], str]
+_SHARE: _Range = (lambda value: 0 <= value < 1, "0 to 1")
+_COUNT: _Range = (lambda value: value >= 1, "at least 1")
+_NOT_LESS: _Range = (lambda value: value >= 0, "at least 0")
+_MORE: _Range = (lambda value: value > 0, "more than 0")
+_FINETUNE_RANGES = {
+    **dict.fromkeys(("epochs", "batch_size", "patience", "views"), _COUNT),
+    **dict.fromkeys(("warmup", "label_smoothing", "dropout"), _SHARE),
+    **dict.fromkeys(("mixup", "cutmix", "weight_decay", "head_learning_rate"), _NOT_LESS),
+    **dict.fromkeys(("learning_rate", "disk"), _MORE),
 }
 _FINETUNE_CHOICES = {
     "batch_norm": ("frozen", "trained", "statistics"),

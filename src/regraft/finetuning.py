@@ -34,7 +34,7 @@ from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_keras
 from regraft.plots import plot_history
 from regraft.splitting import Split
-from regraft.thawing import Photos, Thawed
+from regraft.thawing import Photos, Thawed, affordable
 from regraft.training import Clock, evaluate_side, readable
 
 UNFINISHED = "finetune.json"
@@ -78,10 +78,11 @@ def finetune(
     trainable_keras(config.backend)
     dataset, sides, features = _photos(before, photos)
     head = _linear_head(before, features, sides)
+    asked, config = config, _within_budget(config, folder, before, head, len(sides.train), existing)
     thawed = Thawed(before.backbone, head, config)
     with clock("activations"):
         thawed.load(Photos(dataset.records, features, sides.train, sides.val), in_floats(before), config)
-    _begin(folder, run, before, config, existing)
+    _begin(folder, Path(run), before, asked, config.thaw, existing)
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config))
     learned_head = _write_learned(thawed, folder)
@@ -119,9 +120,21 @@ def _require_free(folder: Path, run: Path, existing: str) -> None:
         raise RunError(f"{folder} is there already; type {how}")
 
 
-def _begin(
-    folder: Path, run: str | os.PathLike[str], before: Classifier, config: FinetuneConfig, existing: str
-) -> None:
+def _within_budget(
+    config: FinetuneConfig, folder: Path, before: Classifier, head: Any, photos: int, existing: str
+) -> FinetuneConfig:
+    """With as many blocks as the budget allows; a run that is gone on with keeps those it was begun with."""
+    if not config.budget:
+        return config
+    unfinished = folder / UNFINISHED
+    if existing == "resume" and unfinished.is_file():
+        thaw = json.loads(unfinished.read_text(encoding="utf-8"))["thaw"]
+    else:
+        thaw = affordable(before.backbone, head, config, photos)
+    return replace(config, thaw=thaw, budget="")
+
+
+def _begin(folder: Path, run: Path, before: Classifier, config: FinetuneConfig, thaw: str, existing: str) -> None:
     """Make the run folder, with what must be alike to go on. Raises RunError where it is not."""
     wanted = {"config": asdict(config), "from": digest_json([before.backbone.fingerprint, before.metrics])}
     unfinished = folder / UNFINISHED
@@ -133,7 +146,7 @@ def _begin(
     if folder.exists():
         shutil.rmtree(folder)
     (folder / _CHECKPOINTS).mkdir(parents=True)
-    write_json(unfinished, {**wanted, "run": str(Path(run).expanduser().resolve())})
+    write_json(unfinished, {**wanted, "run": str(run.expanduser().resolve()), "thaw": thaw})
 
 
 def in_floats(before: Classifier) -> TrainConfig:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft._files import atomic_file, set_environment, write_json
+from regraft._tensorflow import tensorflow_has_gpu, tensorflow_step
 from regraft.config import FinetuneConfig
 from regraft.errors import BackboneError, TrainingError
 
@@ -30,6 +31,7 @@ Inputs = list[NDArray[np.float32]]
 Validation = tuple[float, float, float]
 """Loss, top-1 and top-5 on val."""
 
+_WARM_STEPS, _TIMED_STEPS = 2, 5
 _BLENDS = (0.5, 0.75, 1.0)
 """Shares of what was learned. Over six splits of the flowers test gained 1.4 points at 1, 1.9 at a half, 2.0 by val."""
 
@@ -150,8 +152,8 @@ class Trainer:
         five = keras.metrics.TopKCategoricalAccuracy(min(5, model.output_shape[-1]))
         model.compile(self.optimizer, loss, metrics=["accuracy", five], jit_compile="auto")
         self.optimizer.build(model.trainable_variables)
-        on_cpu = keras.backend.backend() == "tensorflow" and not _tensorflow_has_gpu()
-        self._step = _tensorflow_step(model, loss) if on_cpu else self._keras_step
+        on_cpu = keras.backend.backend() == "tensorflow" and not tensorflow_has_gpu()
+        self._step = tensorflow_step(model, loss) if on_cpu else self._keras_step
 
     def fit(
         self,
@@ -196,6 +198,15 @@ class Trainer:
         self._read(self._best())
         self.blend_ = self._blend(validate)
         return self
+
+    def seconds_a_step(self, inputs: Inputs, targets: NDArray[np.float32]) -> float:
+        """The median of a few steps on one batch, which change the weights; compiling is not counted."""
+        seconds = []
+        for _ in range(_WARM_STEPS + _TIMED_STEPS):
+            start = perf_counter()
+            self._step(inputs, targets)
+            seconds.append(perf_counter() - start)
+        return float(np.median(seconds[_WARM_STEPS:]))
 
     def _keras_step(self, inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float, float]:
         self.model.reset_metrics()  # they would be averages over the epoch so far
@@ -305,51 +316,6 @@ class Trainer:
         arrays = load_file(self._checkpoint(number))
         for key, variable in self._variables().items():
             variable.assign(arrays[key].reshape(variable.shape))
-
-
-def _tensorflow_has_gpu() -> bool:
-    import tensorflow
-
-    return bool(tensorflow.config.list_physical_devices("GPU"))
-
-
-def _tensorflow_step(model: Any, loss: Any) -> Callable[[Inputs, NDArray[np.float32]], tuple[float, float, float]]:
-    """One step on TensorFlow's CPU, the only code here that is for one backend: a part of the batch for each core.
-
-    Many of its gradient kernels use one core only: side by side they gave 88 photos/s where one batch gave 63.
-    """
-    import os
-
-    import tensorflow
-
-    parts = min(4, os.cpu_count() or 1)
-    variables = model.trainable_variables
-
-    def part_of(inputs: Any, targets: Any) -> Any:
-        with tensorflow.GradientTape() as tape:
-            logits = model(inputs, training=True)
-            value = loss(targets, logits)
-        goal = tensorflow.argmax(targets, 1)
-        hits = [tensorflow.math.in_top_k(goal, logits, k) for k in (1, min(5, logits.shape[1]))]
-        told = [value, *(tensorflow.reduce_mean(tensorflow.cast(hit, "float32")) for hit in hits)]
-        return told, tape.gradient(value, [variable.value for variable in variables])
-
-    def step(inputs: Any, targets: Any) -> Any:
-        count = parts if targets.shape[0] % parts == 0 else 1
-        pieces = [tensorflow.split(x, count) for x in inputs]
-        goals = tensorflow.split(targets, count)
-        done = [part_of([x[i] for x in pieces], goals[i]) for i in range(count)]
-        told, gradients = ([sum(part) / count for part in zip(*kind, strict=True)] for kind in zip(*done, strict=True))
-        model.optimizer.apply(gradients, variables)
-        return told
-
-    compiled = tensorflow.function(step)
-
-    def run(inputs: Inputs, targets: NDArray[np.float32]) -> tuple[float, float, float]:
-        value, top1, top5 = compiled([tensorflow.constant(x) for x in inputs], tensorflow.constant(targets))
-        return float(value), float(top1), float(top5)
-
-    return run
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from regraft import _console
 from regraft.accelerator import load_engine
 from regraft.backbones import Backbone, list_backbones, load_backbone
-from regraft.config import FeatureConfig
+from regraft.config import FeatureConfig, seconds_of
 from regraft.dataset import ImageRecord
 from regraft.errors import BackboneError, ConfigError
 from regraft.features import FeatureCache, extract
@@ -71,7 +71,7 @@ def _most_accurate(config: FeatureConfig, records: Sequence[ImageRecord]) -> Bac
     slower: list[_Trial] = []
     for backbone in _candidates(config):
         trial = _tried(backbone, config, records)
-        if trial.seconds <= config.budget_seconds:
+        if trial.seconds <= seconds_of(config.budget):
             _console.note(f"backbone {trial}: the most accurate of those on this machine within {config.budget}")
             return backbone
         _console.note(f"{trial}: too long")

@@ -23,7 +23,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from regraft import _console
+from regraft import _console, heads
 from regraft._files import atomic_file, atomic_folder, digest_json, write_json, write_text
 from regraft._tensorboard import EventFile
 from regraft.card import model_card
@@ -118,8 +118,10 @@ def sweep(
         RunError: all trials failed, or there is something else at ``out``.
     """
     start, config, folder = perf_counter(), config or SweepConfig(), Path(out).expanduser()
-    _require_possible(folder, config)
-    bench = _Bench(folder, whole_spec(photos), train or TrainConfig(), tune or FinetuneConfig())
+    tune = tune or FinetuneConfig()
+    _require_free(folder)
+    _require_possible(config, tune)
+    bench = _Bench(folder, whole_spec(photos), train or TrainConfig(), tune)
     for trial in bench.search(config) if config.trials else bench.grid(config):
         _console.say(_line(trial))
     trials = sorted(bench.done.values(), key=lambda trial: trial.score, reverse=True)
@@ -132,7 +134,7 @@ def sweep(
     return found
 
 
-def _require_possible(folder: Path, config: SweepConfig) -> None:
+def _require_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; type another --out")
     if (folder / "manifest.json").is_file():
@@ -140,8 +142,17 @@ def _require_possible(folder: Path, config: SweepConfig) -> None:
     best = folder / "best"
     if best.exists() and not (best / "manifest.json").is_file():
         raise RunError(f"{best} is no run, so it is not replaced; type another --out")
+
+
+def _require_possible(config: SweepConfig, tune: FinetuneConfig) -> None:
+    """Tell of what cannot be before the photos are read."""
     if config.trials and find_spec("optuna") is None:
         raise ConfigError("--trials needs Optuna; type pip install 'regraft[sweep]'")
+    for head in config.values("head"):
+        heads.registry.load(head or "logistic")
+    depths = [replace(tune, thaw=depth) for depth in config.values("thaw") if depth not in ("", "0")]
+    if depths:
+        trainable_keras(tune.backend)
 
 
 @dataclass
@@ -216,13 +227,13 @@ class _Bench:
             manifest = read_manifest(folder)
             same = manifest["data"]["digest"] == self._prepare(options).dataset.digest
             return Trial(options=options, **known) if same else None
-        except (OSError, ValueError, TypeError, KeyError, RunError):
+        except (OSError, ValueError, TypeError, KeyError, RegraftError):
             return None
 
     def _made(self, folder: Path, options: Options, start: float) -> Trial:
         try:
             classifier = self._frozen(folder, options) if options["thaw"] == "0" else self._tuned(folder, options)
-        except (ConfigError, DataError):
+        except DataError:
             raise  # it would be the same with all that follow
         except RegraftError as error:
             return Trial(folder.name, options, None, None, round(perf_counter() - start, 3), str(error))
@@ -240,7 +251,6 @@ class _Bench:
         return learn(prepared, config, folder, Clock(), as_trial=True)
 
     def _tuned(self, folder: Path, options: Options) -> Classifier:
-        trainable_keras(self.tune.backend)
         base = self.run(_meant({**options, "thaw": "0", "head": "logistic", "learning_rate": ""}))
         if base.error:
             raise RunError(base.error)
@@ -288,7 +298,7 @@ class _Bench:
             classifier = Classifier.load(self.folder / trial.name)
             test, _ = evaluate(classifier, replace(prepared.dataset, records=records))
         with atomic_folder(self.folder / "best") as fresh:
-            shutil.copytree(self.folder / trial.name, fresh, dirs_exist_ok=True)
+            shutil.copytree(self.folder / trial.name, fresh, ignore=_of_a_trial, dirs_exist_ok=True)
             metrics = json.loads((fresh / "metrics.json").read_text(encoding="utf-8"))
             metrics |= {"test": test.to_dict()} if records else {}
             write_json(fresh / "metrics.json", metrics)
@@ -303,6 +313,11 @@ class _Bench:
         if options["thaw"] == "0":
             return line
         return f"{line} && regraft finetune run{_flags(self._tuning(options), FinetuneConfig())}"
+
+
+def _of_a_trial(_: str, names: list[str]) -> list[str]:
+    """What a trial's folder has, and the best one's copy need not: the curves, and what makes it a trial."""
+    return [name for name in names if name in (_TRIAL, "logs") or name.startswith("events.")]
 
 
 def _meant(options: Options) -> dict[str, str]:

@@ -8,6 +8,7 @@ Surprise: features from below the cut do not change, so they come as a second in
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,17 @@ from numpy.typing import NDArray
 from regraft import _console
 from regraft.accelerator import load_engine
 from regraft.activations import Activations, extract_maps, extract_pixels
-from regraft.augmentation import Augmented
+from regraft.augmentation import CROP, Augmented
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._blocks import Upper, blocks, pooled_maps, upper
-from regraft.config import FeatureConfig, FinetuneConfig
+from regraft.config import FeatureConfig, FinetuneConfig, seconds_of
 from regraft.dataset import ImageRecord
 from regraft.engine import native_precision
 from regraft.errors import BackboneError, ConfigError
 from regraft.features import Features
 from regraft.heads import cross_entropy
 from regraft.images import Transform
-from regraft.optimisation import Inputs, devices
+from regraft.optimisation import Inputs, Trainer, devices
 
 _LARGER = 10 / 9
 """Training sees photos this much larger than the backbone does, so that a crop of them has room to move."""
@@ -128,6 +129,29 @@ class Thawed:
             raise ConfigError(f"--augment {config.augment} changes pixels; type --thaw all with it")
         photos = self.photos
         return Augmented(self._train, photos.features, photos.train, self.side, self.inputs, config, devices())
+
+
+def affordable(
+    backbone: Backbone, head: tuple[NDArray[np.float32], NDArray[np.float32]], config: FinetuneConfig, photos: int
+) -> str:
+    """As many of the last resolution's blocks as can be trained in ``budget``, by a few steps of each on noise."""
+    count = Thawed(backbone, head, config).blocks
+    dice = np.random.default_rng(0)
+    while True:
+        thawed = Thawed(backbone, head, replace(config, thaw=str(count)))
+        side, size = max(1, round(thawed.side * CROP)), min(config.batch_size, photos)
+        shapes = [(size, side, side, thawed.model.inputs[0].shape[-1]), (size, thawed.upper.kept)]
+        inputs = [dice.random(shape, np.float32) for shape in shapes[: len(thawed.model.inputs)]]
+        targets = np.eye(len(head[1]), dtype=np.float32)[dice.integers(0, len(head[1]), size)]
+        trainer = Trainer(thawed.model, config, Path(), thawed.dense.variables)
+        seconds = trainer.seconds_a_step(inputs, targets) * config.epochs * max(1, photos // size)
+        told = f"training {count} {'blocks' if count > 1 else 'block'} takes about {seconds:.0f} s"
+        if seconds <= seconds_of(config.budget) or count == 1:
+            over = seconds > seconds_of(config.budget)
+            (_console.warn if over else _console.note)(f"{told}, {config.budget} are allowed")
+            return str(count)
+        _console.note(f"{told}: too long")
+        count -= 1
 
 
 def scaled(photos: NDArray[Any], transform: Transform) -> NDArray[np.float32]:
