@@ -1,6 +1,7 @@
 """What every registered backbone owes, plug-ins included. One whose weights are not installed is skipped, by name.
 
-Those of Keras are tested with random weights: the real ones are a download. Most are slow to build.
+Those of Keras are tested with random weights: the real ones are a download. Most are slow to build, and seen at 128 px:
+the graph is the same at every size, and EfficientNetB7's own 600 would take minutes a photo.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ from tests.conftest import SHAPES, draw_photo
 QUICK = {"keras:mobilenet_v3_small"}
 
 
+def seen(name: str, **options: str) -> Backbone:
+    """The backbone as it is tested."""
+    return load_backbone(name, 128 if name.startswith("keras:") else None, weights=weights_of(name), **options)
+
+
 def weights_of(name: str) -> str:
     return "none" if name.startswith("keras:") else ""
 
@@ -44,7 +50,7 @@ def cache(warm_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
 )
 def backbone(request: pytest.FixtureRequest) -> Backbone:
-    found = load_backbone(request.param, weights=weights_of(request.param))
+    found = seen(request.param)
     try:
         found.require_weights()
     except BackboneError as error:
@@ -54,7 +60,7 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
 
 def test_it_describes_itself(backbone: Backbone) -> None:
     assert backbone.name in list_backbones()
-    assert load_backbone(backbone.name, weights=weights_of(backbone.name)).fingerprint == backbone.fingerprint
+    assert seen(backbone.name).fingerprint == backbone.fingerprint
     assert len(backbone.fingerprint) == 64
     assert backbone.transform.size > 0
     assert backbone.licence
@@ -82,8 +88,8 @@ import sys
 import numpy as np
 from regraft.accelerator import JaxEngine
 from regraft.backbones import load_backbone
-name, weights, precision, folder = sys.argv[1:]
-engine = JaxEngine(load_backbone(name, weights=weights), precision)
+name, size, weights, precision, folder = sys.argv[1:]
+engine = JaxEngine(load_backbone(name, int(size), weights=weights), precision)
 np.save(folder + "/features.npy", engine.features(np.load(folder + "/photos.npy")))
 """
 
@@ -94,7 +100,8 @@ def test_jax_computes_the_same(backbone: Backbone, cache: Path, tmp_path: Path, 
     size = backbone.transform.size
     photos = np.random.default_rng(1).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
     np.save(tmp_path / "photos.npy", photos)
-    command = [sys.executable, "-c", IN_JAX, backbone.name, weights_of(backbone.name), precision, str(tmp_path)]
+    wanted = [backbone.name, str(size), weights_of(backbone.name), precision, str(tmp_path)]
+    command = [sys.executable, "-c", IN_JAX, *wanted]
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     subprocess.run(command, env={**environment, "JAX_PLATFORMS": "cpu"}, check=True)
     expected = Engine(backbone, "f32").features(photos)
@@ -124,5 +131,5 @@ def test_another_size_and_other_stages_are_another_fingerprint(backbone: Backbon
     weights = weights_of(backbone.name)
     larger = load_backbone(backbone.name, backbone.transform.size + 32, weights=weights)
     assert larger.transform.size == backbone.transform.size + 32
-    last = load_backbone(backbone.name, stages="last", weights=weights)
+    last = seen(backbone.name, stages="last")
     assert len({backbone.fingerprint, larger.fingerprint, last.fingerprint}) == 3
