@@ -146,6 +146,7 @@ def test_where_memory_is_short_the_batch_is_halved_aloud(run: Path, tmp_path: Pa
 @needs_tensorflow
 @pytest.mark.slow
 def test_checkpoints_are_followed_until_the_end(run: Path, photos: Path, tmp_path: Path, regraft: Command) -> None:
+    assert "type, for example, --watch 30" in regraft("evaluate", run, photos, "--watch", "0", code=1).stderr
     assert "nothing is fine-tuned in none;" in regraft("evaluate", "none", photos, "--once", code=1).stderr
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     command = [sys.executable, "-m", "regraft", "finetune", str(run), *QUICK, "--epochs", "3", "--out", "ft"]

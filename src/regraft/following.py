@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from regraft._files import scratch_cache
 from regraft._tensorboard import EventFile
 from regraft.classifier import TUNED, Classifier
-from regraft.errors import RunError
+from regraft.errors import ConfigError, RunError
 from regraft.evaluation import Evaluation, evaluate, open_side
 from regraft.finetuning import SHOWN, UNFINISHED, in_floats, tuned_backbone
 from regraft.heads.logistic import LogisticRegression
@@ -40,10 +40,13 @@ def follow(
         The epoch, and what was measured after it; of a finished run also what came out in the end.
 
     Raises:
+        ConfigError: ``seconds`` is no time.
         DataError: the photos cannot be measured.
         RunError: there is no checkpoint yet and ``seconds`` is None, or ``run`` is neither under way nor finished.
     """
     folder = Path(run).expanduser()
+    if seconds is not None and seconds <= 0:
+        raise ConfigError(f"watch {seconds:g} is no time; type, for example, --watch 30")
     if not (folder / UNFINISHED).is_file() and not _is_finished(folder):
         raise RunError(f"nothing is fine-tuned in {folder}; `regraft finetune RUN --out {folder}` does")
     dataset, last = open_side(os.fspath(photos)), -1
