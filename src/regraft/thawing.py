@@ -135,10 +135,11 @@ def affordable(
     backbone: Backbone, head: tuple[NDArray[np.float32], NDArray[np.float32]], config: FinetuneConfig, photos: int
 ) -> str:
     """As many of the last resolution's blocks as can be trained in ``budget``, by a few steps of each on noise."""
-    count = Thawed(backbone, head, config).blocks
+    budget, unlimited = seconds_of(config.budget), replace(config, budget="")
+    count = Thawed(backbone, head, unlimited).blocks
     dice = np.random.default_rng(0)
     while True:
-        thawed = Thawed(backbone, head, replace(config, thaw=str(count)))
+        thawed = Thawed(backbone, head, replace(unlimited, thaw=str(count)))
         side, size = max(1, round(thawed.side * CROP)), min(config.batch_size, photos)
         shapes = [(size, side, side, thawed.model.inputs[0].shape[-1]), (size, thawed.upper.kept)]
         inputs = [dice.random(shape, np.float32) for shape in shapes[: len(thawed.model.inputs)]]
@@ -146,9 +147,8 @@ def affordable(
         trainer = Trainer(thawed.model, config, Path(), thawed.dense.variables)
         seconds = trainer.seconds_a_step(inputs, targets) * config.epochs * max(1, photos // size)
         told = f"training {count} {'blocks' if count > 1 else 'block'} takes about {seconds:.0f} s"
-        if seconds <= seconds_of(config.budget) or count == 1:
-            over = seconds > seconds_of(config.budget)
-            (_console.warn if over else _console.note)(f"{told}, {config.budget} are allowed")
+        if seconds <= budget or count == 1:
+            (_console.warn if seconds > budget else _console.note)(f"{told}, {config.budget} are allowed")
             return str(count)
         _console.note(f"{told}: too long")
         count -= 1
