@@ -19,7 +19,9 @@ from pathlib import Path
 
 from _common import regraft, report
 
-EPOCHS = 8
+EPOCHS = 24
+TRAINING = ("--epochs", str(EPOCHS), "--patience", str(EPOCHS))
+END = 4.0  # seconds after training, of measuring and writing
 
 
 def main() -> None:
@@ -34,12 +36,12 @@ def main() -> None:
         place = {"cache": folder / "cache", "cwd": folder}
         regraft("train", Path(options.photos).resolve(), "--out", "run", **place)
         regraft("finetune", "run", "--out", "warm", "--epochs", "1", **place)  # so that both find the maps cached
-        wanted = ("finetune", "run", "--epochs", str(EPOCHS), "--json", "--out")
+        wanted = ("finetune", "run", *TRAINING, "--json", "--out")
         whole = regraft(*wanted, "whole", **place)
         training = json.loads(whole.stdout)["seconds"]["training"]
         epochs = []
         for _ in range(options.kills):  # within training, and seldom beyond one epoch, or it would soon be done
-            kill_after(whole.seconds - training + dice.uniform(0.0, 1.2) * training / EPOCHS, folder)
+            kill_after(whole.seconds - training - END + dice.uniform(0.0, 2.0) * training / EPOCHS, folder)
             epochs.append(epochs_done(folder / "killed"))
             if epochs[-1] is None:
                 break
@@ -62,7 +64,7 @@ def main() -> None:
 def kill_after(seconds: float, folder: Path) -> None:
     """Begin or resume, and kill it, and all it started, after ``seconds``."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "regraft", "finetune", "run", "--epochs", str(EPOCHS), "--out", "killed", "--resume"],
+        [sys.executable, "-m", "regraft", "finetune", "run", *TRAINING, "--out", "killed", "--resume"],
         cwd=folder,
         env={**os.environ, "REGRAFT_CACHE": str(folder / "cache")},
         stdout=subprocess.DEVNULL,
