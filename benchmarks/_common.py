@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +40,22 @@ def run(command: list[str], cache: Path, cwd: Path) -> Done:
     # ru_maxrss is the largest of all children so far: call first what is expected to be smallest.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return Done(seconds, peak, out.decode())
+
+
+def write_fold(records: Sequence[Any], rest: Any, test: Any, number: int, table: Path) -> None:
+    """A manifest of one fold: ``test`` as it is; of ``rest`` (indices) a tenth of each class is val."""
+    from sklearn.model_selection import StratifiedKFold
+
+    labels = [records[i].label for i in rest]
+    val = next(StratifiedKFold(10, shuffle=True, random_state=number).split(labels, labels))[1]
+    sides = ["train"] * len(records)
+    for side, indices in (("test", test), ("val", rest[val])):
+        for i in indices:
+            sides[i] = side
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label", "split"))
+        writer.writerows((record.path, record.label, side) for record, side in zip(records, sides, strict=True))
 
 
 def where() -> dict[str, Any]:

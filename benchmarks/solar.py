@@ -7,14 +7,13 @@ fold a tenth of the other photos is val. Needs the extras demo and tensorflow.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from _common import regraft, report
+from _common import regraft, report, write_fold
 from sklearn.model_selection import StratifiedKFold
 
 from regraft.dataset import Dataset
@@ -35,13 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number, (rest, test) in enumerate(list(folds)[: options.only]):
-            val = next(StratifiedKFold(10, shuffle=True, random_state=number).split(rest, labels[rest]))[1]
-            sides = np.full(len(records), "train", dtype=object)
-            sides[test], sides[rest[val]] = "test", "val"
-            with (folder / "photos.csv").open("w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file)
-                table.writerow(("path", "label", "split"))
-                table.writerows((r.path, r.label, s) for r, s in zip(records, sides, strict=True))
+            write_fold(records, rest, test, number, folder / "photos.csv")
             place = {"cache": folder / "cache", "cwd": folder}
             regraft("train", "photos.csv", "--out", "run", "--overwrite", *options.train.split(), **place)
             done = regraft(

@@ -41,6 +41,7 @@ WALK = [
     "quantisation",
     "duplicates",
     "heads",
+    "calibration",
     "evaluation",
     "card",
     "classifier",

@@ -79,7 +79,7 @@ def test_the_run_folder_holds_what_the_docs_say(trained: Classifier) -> None:
     }
     assert (trained.path / "labels.txt").read_text(encoding="utf-8") == "Square\ncircle\n줄무늬\n"
     manifest = json.loads((trained.path / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == 2
     assert manifest["made_by"]["regraft"]
     assert len(trained.trained_digests()) == trained.metrics["counts"]["train"]
 
@@ -103,7 +103,7 @@ def test_a_run_of_a_newer_regraft_is_refused(trained: Classifier) -> None:
     assert trained.path is not None
     path = trained.path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "schema": 99}), encoding="utf-8")
-    with pytest.raises(RunError, match="schema 99, this regraft reads up to 1; type: pip install -U regraft"):
+    with pytest.raises(RunError, match="schema 99, this regraft reads up to 2; type: pip install -U regraft"):
         Classifier.load(trained.path)
 
 
@@ -120,7 +120,7 @@ def test_a_run_on_another_backbone_version_is_refused(trained: Classifier) -> No
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("schema", [1])
+@pytest.mark.parametrize("schema", [1, 2])
 def test_old_runs_keep_loading_and_answering(schema: int, photos: Path, cache: Path, tmp_path: Path) -> None:
     run = shutil.copytree(GOLDEN / f"run-schema-{schema}", tmp_path / "old")
     classifier = Classifier.load(run)
@@ -128,3 +128,4 @@ def test_old_runs_keep_loading_and_answering(schema: int, photos: Path, cache: P
     found = classifier.predict_proba([photos / path for path in expected])
     # bf16 and f32 processors answer a little differently.
     np.testing.assert_allclose(found, list(expected.values()), atol=0.05)
+    assert (classifier.threshold is None) == (schema < 2)  # from the second on, none of these may be the answer

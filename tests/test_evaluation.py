@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from regraft.calibration import Answers
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import DataError
 from regraft.evaluation import Evaluation, evaluate, evaluate_photos, measure, wilson_interval
+from regraft.heads import softmax
 from regraft.images import Problem
 
 CLASSES = ("a", "b", "c")
@@ -19,9 +21,14 @@ def rows(*values: Sequence[float]) -> NDArray[np.float32]:
     return np.array(values, np.float32)
 
 
+def known(p: NDArray[np.float32]) -> Answers:
+    """Answers that say nothing of novelty."""
+    return Answers(p, np.full(len(p), np.nan, np.float32))
+
+
 def measured() -> Evaluation:
     p = rows([0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.9, 0.05, 0.05], [0.2, 0.7, 0.1])
-    return measure(p, np.array([0, 1, 1, 1]), CLASSES, [Path(f"{i}.jpg") for i in range(4)])
+    return measure(known(p), np.array([0, 1, 1, 1]), CLASSES, [Path(f"{i}.jpg") for i in range(4)])
 
 
 def test_the_figures_are_those_of_the_definitions() -> None:
@@ -42,7 +49,7 @@ def test_figures_agree_with_scikit_learn() -> None:
     dice = np.random.default_rng(0)
     p = dice.dirichlet(np.ones(8), 500).astype(np.float32)
     y = dice.integers(0, 8, 500)
-    found = measure(p, y, tuple("abcdefgh"), [Path("x")] * 500)
+    found = measure(known(p), y, tuple("abcdefgh"), [Path("x")] * 500)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(y, p.argmax(1))
     np.testing.assert_allclose(
         np.array([[c.precision, c.recall, c.f1] for c in found.per_class], float), np.array([precision, recall, f1]).T
@@ -60,22 +67,54 @@ def test_wilson_gives_the_textbook_interval() -> None:
 
 def test_calibration_error_of_known_cases() -> None:
     sure = np.tile(rows([1.0, 0.0]), (10, 1))
-    assert measure(sure, np.zeros(10, int), ("a", "b"), [Path()] * 10).calibration_error == 0.0
-    assert measure(sure, np.ones(10, int), ("a", "b"), [Path()] * 10).calibration_error == 1.0
+    assert measure(known(sure), np.zeros(10, int), ("a", "b"), [Path()] * 10).calibration_error == 0.0
+    assert measure(known(sure), np.ones(10, int), ("a", "b"), [Path()] * 10).calibration_error == 1.0
     doubtful = np.tile(rows([0.7, 0.3]), (10, 1))
-    half = measure(doubtful, np.array([0] * 5 + [1] * 5), ("a", "b"), [Path()] * 10)
+    half = measure(known(doubtful), np.array([0] * 5 + [1] * 5), ("a", "b"), [Path()] * 10)
     assert half.calibration_error == pytest.approx(0.2, abs=1e-6)
 
 
 def test_nothing_to_measure_is_no_figure() -> None:
-    found = measure(np.empty((0, 3), np.float32), np.array([], int), CLASSES, [])
+    found = measure(known(np.empty((0, 3), np.float32)), np.array([], int), CLASSES, [])
     assert (found.n, found.accuracy, found.interval, found.log_loss) == (0, None, None, None)
+    assert (found.uncalibrated, found.rejected, found.coverage, found.reliability) == (None, None, (), ())
+
+
+def test_the_figures_before_scaling_are_those_of_the_unscaled_logits() -> None:
+    logits = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32) * 3
+    y = np.random.default_rng(1).integers(0, 4, 300)
+    scaled = measure(known(softmax(logits / 2.5)), y, tuple("abcd"), [Path()] * 300, temperature=2.5)
+    plain = measure(known(softmax(logits)), y, tuple("abcd"), [Path()] * 300)
+    assert scaled.uncalibrated is not None
+    assert scaled.uncalibrated.log_loss == pytest.approx(plain.log_loss, rel=1e-4)
+    assert scaled.uncalibrated.calibration_error == pytest.approx(plain.calibration_error, rel=1e-3)
+    assert [b.n for b in scaled.uncalibrated.reliability] == [b.n for b in plain.reliability]
+    assert sum(b.n for b in plain.reliability) == 300
+
+
+def test_the_surest_photos_are_measured_alone() -> None:
+    p = rows(*([[0.9, 0.1]] * 5), *([[0.6, 0.4]] * 5))
+    y = np.array([0] * 5 + [1] * 5)
+    coverage = {c.share: c for c in measure(known(p), y, ("a", "b"), [Path()] * 10).coverage}
+    assert (coverage[1.0].accuracy, coverage[1.0].probability) == (0.5, pytest.approx(0.6))
+    assert (coverage[0.5].accuracy, coverage[0.5].probability) == (1.0, pytest.approx(0.9))
+
+
+def test_photos_rejected_by_mistake_are_counted_but_stay_in_the_accuracy() -> None:
+    answers = Answers(rows([0.9, 0.1], [0.2, 0.8]), np.array([0.5, 2.0], np.float32))
+    found = measure(answers, np.array([0, 1]), ("a", "b"), [Path()] * 2, threshold=1.0)
+    assert (found.accuracy, found.rejected) == (1.0, 0.5)
 
 
 class Shipped:
     """A double of a loaded artifact: knows the answers, cannot read one photo."""
 
     classes = CLASSES
+    temperature = 1.0
+    threshold = None
+
+    def answers(self, images: Sequence[ImageRecord], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+        return known(self.predict_proba(images, on_problem))
 
     def predict_proba(
         self, images: Sequence[ImageRecord], on_problem: Callable[[Problem], None] | None = None

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from regraft import prediction
-from regraft.classifier import Classifier
-from regraft.errors import ConfigError
+from regraft.calibration import Answers
+from regraft.errors import ConfigError, DataError
 from regraft.images import Problem
-from regraft.prediction import predict
+from regraft.prediction import predict, rejections
 from tests.conftest import draw_folder
 
 
@@ -20,15 +20,24 @@ class ByName:
     """A double that says what the file's name says."""
 
     classes = ("a", "b", "c")
+    temperature = 1.0
+    threshold: float | None = 1.0
 
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def predict_proba(self, images: Sequence[Path], on_problem: Callable[[Problem], None]) -> NDArray[np.float32]:
+    def answers(self, images: Sequence[Path], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+        novelty = np.array([2.0 if "strange" in str(path) else 0.0 for path in images], np.float32)
+        return Answers(self.predict_proba(images, on_problem), novelty)
+
+    def predict_proba(
+        self, images: Sequence[Path], on_problem: Callable[[Problem], None] | None = None
+    ) -> NDArray[np.float32]:
         self.asked.append(len(images))
         result = np.tile(np.array([[0.2, 0.3, 0.5]], np.float32), (len(images), 1))
         for i, path in enumerate(images):
             if path.suffix == ".bad":
+                assert on_problem is not None
                 on_problem(Problem(path, "damaged"))
                 result[i] = np.nan
         return result
@@ -36,7 +45,7 @@ class ByName:
 
 def ask(paths: list[Path], top: int = 1) -> tuple[list[prediction.Prediction], ByName]:
     double = ByName()
-    return predict(cast(Classifier, double), paths, top), double
+    return predict(double, paths, top), double
 
 
 def test_answers_come_in_order_and_errors_in_their_place() -> None:
@@ -68,3 +77,31 @@ def test_many_photos_are_asked_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_top_must_be_one_at_least() -> None:
     with pytest.raises(ConfigError, match="wanted at least 1"):
         ask([Path("1.jpg")], top=0)
+
+
+def test_a_photo_of_nothing_known_is_told_to_be_that() -> None:
+    (found,), _ = ask([Path("strange.jpg")])
+    assert found.novel
+    assert found.to_dict()["none_of_these"] is True
+    assert found.top == (("c", 0.5),)
+
+
+def test_photos_of_none_of_the_classes_are_counted_by_folder(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "p", {"strange": 3, "x": 1})
+    found = rejections(ByName(), tmp_path / "p")
+    assert [(group.label, group.n, group.rejected) for group in found] == [
+        ("all photos", 4, 0.75),
+        ("strange", 3, 1.0),
+        ("x", 1, 0.0),
+    ]
+    assert found[0].interval[0] < 0.75 < found[0].interval[1]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no photo was found"):
+        rejections(ByName(), tmp_path / "empty")
+
+
+def test_one_that_never_rejects_says_why(tmp_path: Path) -> None:
+    double = ByName()
+    double.threshold = None
+    with pytest.raises(ConfigError, match="never answers with none of these"):
+        rejections(double, tmp_path)

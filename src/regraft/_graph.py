@@ -29,16 +29,15 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         network = backbone.keras_model()
         if network is not None:
-            stages = getattr(network, "regraft_stages", None) or ["output"]
+            widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
             model = _from_keras(_fastest(network), Path(folder) / "bare.xml")
         elif hasattr(type(backbone), "openvino_model"):
-            model, stages = cast("GraphBackbone", backbone).openvino_model()
+            model, widths = cast("GraphBackbone", backbone).openvino_model()
         else:
             raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
         model = _with_transform(model, backbone.transform)
-        facts = {"stages": stages, "num_features": model.output().shape[-1]}
         openvino.save_model(model, path, compress_to_fp16=False)
-        path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
+        path.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
         del model
 
 

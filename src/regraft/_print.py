@@ -11,6 +11,7 @@ from typing import Any
 from regraft._console import printable
 from regraft.prediction import Prediction
 
+NONE_OF_THESE = "none of these"
 _MISTAKES = 10
 
 
@@ -26,7 +27,7 @@ def training(document: Mapping[str, Any]) -> None:
     if counts[side]:
         evaluation({**document[side], "side": side})
         if "finetuned" in document:
-            print(f"before fine-tuning: {side} accuracy {document['finetuned']['frozen'][side]:.1%}")
+            print(f"before fine-tuning: {side} accuracy {_share(document['finetuned']['frozen'][side])}")
     print(f"run: {document['run']}   ({seconds['total']:.1f} s)")
 
 
@@ -90,7 +91,13 @@ def evaluation(document: Mapping[str, Any]) -> None:
     side = f"{document['side']} " if "side" in document else ""
     top5 = f", top-5 {document['top5']:.1%}" if document["top5"] is not None else ""
     print(f"{side}accuracy {document['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}, n={document['n']}){top5}")
-    print(f"log loss {document['log_loss']:.3f}, calibration error {document['calibration_error']:.3f}")
+    before = document["uncalibrated"]
+    print(
+        f"log loss {document['log_loss']:.3f} (before scaling {before['log_loss']:.3f}), "
+        f"calibration error {document['calibration_error']:.3f} ({before['calibration_error']:.3f})"
+    )
+    if document["rejected"] is not None:
+        print(f"answered with none of these: {document['rejected']:.1%}")
     print()
     rows = [("class", "photos", "precision", "recall", "F1")]
     for c in document["per_class"]:
@@ -100,6 +107,34 @@ def evaluation(document: Mapping[str, Any]) -> None:
         print()
         print(f"surest of {len(document['mistakes'])} mistakes:")
         _table([(f"{m['probability']:.0%}", f"{m['label']} → {m['predicted']}", m["path"]) for m in _first(document)])
+    print()
+
+
+def whole_evaluation(document: Mapping[str, Any]) -> None:
+    """`evaluation`, then accuracy at coverage, reliability, and photos of none of the classes."""
+    evaluation(document)
+    if document["n"]:
+        rows = [("answered", "accuracy", "probability from")]
+        rows += [(f"{c['share']:.0%}", f"{c['accuracy']:.3f}", f"{c['probability']:.3f}") for c in document["coverage"]]
+        _table(rows)
+        print()
+        _reliability(document)
+    for group in document.get("unknown", []):
+        low, high = group["interval"]
+        print(
+            f"unknown, {group['label']}: {group['rejected']:.1%} answered with none of these "
+            f"(95 % interval {low:.1%} to {high:.1%}, n={group['n']})"
+        )
+
+
+def _reliability(document: Mapping[str, Any]) -> None:
+    """How often answers of like confidence are right, before and after scaling; bins without photos left out."""
+    rows: list[tuple[str, ...]] = [("confidence", "photos", "accuracy", "photos before scaling", "accuracy")]
+    for after, before in zip(document["reliability"], document["uncalibrated"]["reliability"], strict=True):
+        if after["n"] or before["n"]:
+            cells = [cell for b in (after, before) for cell in (str(b["n"]), _share(b["accuracy"]))]
+            rows.append((f"{after['low']:.2f} to {after['high']:.2f}", *cells))
+    _table(rows)
     print()
 
 
@@ -122,7 +157,9 @@ def predictions(answers: Sequence[Prediction], table: bool) -> None:
         if answer.error is not None:
             print(f"regraft: {printable(str(answer.path))}: {answer.error}", file=sys.stderr)
         else:
-            figures = [part for label, p in answer.top for part in (label, f"{p:.4f}")]
+            top = [(label, f"{p:.4f}") for label, p in answer.top]
+            top = [(NONE_OF_THESE, "-"), *top[:-1]] if answer.novel else top
+            figures = [part for pair in top for part in pair]
             rows.append((str(answer.path), *figures))
     if table:
         _table(rows)

@@ -35,8 +35,9 @@ def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        "It answers with one of its classes whatever it is shown, also a photo of none of them. The figures hold for",
-        "photos taken like those it was trained on; measure it on your own with `regraft evaluate RUN PHOTOS`.",
+        *_limits(manifest.get("calibration", {}), metrics[side]),
+        "The figures hold for photos taken like those it was trained on; measure it on your own with",
+        "`regraft evaluate RUN PHOTOS`.",
         "",
         "## Use",
         "",
@@ -54,6 +55,16 @@ def _features(finetuned: Mapping[str, Any] | None) -> str:
     return (
         f"features, {'all' if not finetuned['blocks'] else 'the last ' + str(finetuned['blocks'])} blocks fine-tuned,"
     )
+
+
+def _limits(calibration: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:
+    if calibration.get("threshold") is None:
+        return ["It answers with one of its classes whatever it is shown, also a photo of none of them."]
+    share = f"; so were {measured['rejected']:.1%} of these photos" if measured["n"] else ""
+    return [
+        f"Photos unlike those it was trained on (novelty above {calibration['threshold']:.3f}) are answered with",
+        f'"none of these"{share}. That catches many photos of other things, never all of them.',
+    ]
 
 
 def _copies(found: Mapping[str, int] | None) -> list[str]:

@@ -26,22 +26,24 @@ from regraft import _console, heads
 from regraft._files import write_json, write_text
 from regraft.accelerator import AnyEngine, load_engine
 from regraft.backbones import Backbone, load_backbone
+from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
-from regraft.heads import Head, softmax
+from regraft.heads import Head
 from regraft.images import Pixels, Problem, Transform, read
 from regraft.sources import Entry
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the run folder's layout. A reader takes its own and all before it."""
 
 TUNED = "backbone.safetensors"
 """Where a run folder keeps fine-tuned weights."""
 
 _INT8 = "backbone-int8.xml"
+_CALIBRATION = "calibration.safetensors"
 
 MANY = 8
 """From so many photos on, the engine is compiled for throughput."""
@@ -63,6 +65,7 @@ class Classifier:
         path: its run folder, where it has one.
         int8: the backbone's quantised graph, where it is computed in int8.
         source: the photos it was trained on: a whole path, or whatever else `Dataset.open` takes.
+        calibration: what stands between the head's logits and answers.
     """
 
     backbone: Backbone
@@ -73,6 +76,17 @@ class Classifier:
     path: Path | None = None
     int8: Path | None = None
     source: str = ""
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by."""
+        return self.calibration.temperature
+
+    @property
+    def threshold(self) -> float | None:
+        """The novelty above which the answer is none of these; None for never."""
+        return self.calibration.threshold
 
     @cached_property
     def _engines(self) -> tuple[AnyEngine, AnyEngine]:
@@ -95,15 +109,24 @@ class Classifier:
         Raises:
             ImageError: a photo cannot be read and there is no ``on_problem``.
         """
+        return self.answers(images, on_problem).probabilities
+
+    def answers(self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+        """`predict_proba`, and the novelty of each photo: NaN where it cannot be read, or in a run that does not tell.
+
+        Raises:
+            ImageError: a photo cannot be read and there is no ``on_problem``.
+        """
         x, problems = self.features(images)
         for problem in problems:
             if on_problem is None:
                 raise ImageError(f"{problem.path}: {problem.reason}")
             on_problem(problem)
-        result = np.full((len(images), len(self.classes)), np.nan, np.float32)
+        probabilities = np.full((len(images), len(self.classes)), np.nan, np.float32)
+        novelty = np.full(len(images), np.nan, np.float32)
         good = ~np.isnan(x[:, 0])
-        result[good] = softmax(self.head.logits(x[good]))
-        return result
+        probabilities[good], novelty[good] = self.calibration.answers(x[good], self.head.logits(x[good]))
+        return Answers(probabilities, novelty)
 
     def features(self, images: Sequence[Photo]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
         """Feature rows (N, D) of photos, NaN for those that cannot be read, and why not."""
@@ -139,6 +162,8 @@ class Classifier:
 
         state = {name: np.ascontiguousarray(array) for name, array in self.head.state().items()}
         save_file(state, folder / "head.safetensors")
+        if learned := self.calibration.state():
+            save_file({name: np.ascontiguousarray(array) for name, array in learned.items()}, folder / _CALIBRATION)
         if self.int8:
             for suffix in (".xml", ".bin"):
                 shutil.copyfile(self.int8.with_suffix(suffix), (folder / _INT8).with_suffix(suffix))
@@ -167,6 +192,7 @@ class Classifier:
                 "transform": self.backbone.transform.to_dict(),
             },
             "head": self.config.head,
+            "calibration": self.calibration.to_dict(),
             "data": {"digest": dataset.digest, "photos": len(dataset.records), "source": self.source},
             "made_by": {
                 "regraft": version("regraft"),
@@ -198,6 +224,7 @@ class Classifier:
             config = TrainConfig.from_dict(_read_config(folder))
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             fitted = head.from_state(state)
+            calibration = _read_calibration(folder, manifest)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(f"{folder} is damaged ({type(error).__name__}: {error}); train it again") from error
         options = dict(record.get("options", {}))
@@ -221,6 +248,7 @@ class Classifier:
             folder,
             int8,
             manifest["data"].get("source", ""),
+            calibration,
         )
 
 
@@ -240,6 +268,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is of schema {schema}, this regraft reads up to {SCHEMA}; type: pip install -U regraft"
         )
     return manifest
+
+
+def _read_calibration(folder: Path, manifest: Mapping[str, Any]) -> Calibration:
+    if manifest["schema"] < 2:
+        return Calibration()
+    from safetensors.numpy import load_file
+
+    path = folder / _CALIBRATION
+    return Calibration.from_state(manifest["calibration"], load_file(path) if path.is_file() else {})
 
 
 def _options(backbone: Backbone) -> dict[str, str]:

@@ -67,7 +67,10 @@ class SweepOptions(OutputOptions):
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions(OutputOptions):
-    """What `evaluate` follows."""
+    """What else `evaluate` measures, and what it follows."""
+
+    unknown: Path | None = None
+    """Photos of none of the classes: also tell how many of them are answered with none of these."""
 
     watch: float | None = None
     """Measure each new checkpoint, looking for one every so many seconds, until the fine-tuning is finished; with
@@ -233,6 +236,7 @@ def evaluate(arguments: Any) -> int:
     from regraft import _print
     from regraft.classifier import Classifier
     from regraft.evaluation import evaluate_photos
+    from regraft.prediction import rejections
 
     output = EvaluateOptions(**given(arguments, EvaluateOptions))
     if output.once or output.watch is not None:
@@ -240,7 +244,9 @@ def evaluate(arguments: Any) -> int:
     classifier = Classifier.load(arguments.run)
     evaluation, problems = evaluate_photos(classifier, arguments.photos, classifier.trained_digests())
     document = {**evaluation.to_dict(), "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]}
-    _emit(document, output.json, _print.evaluation)
+    if output.unknown is not None:
+        document["unknown"] = [asdict(group) for group in rejections(classifier, output.unknown)]
+    _emit(document, output.json, _print.whole_evaluation)
     return 0
 
 

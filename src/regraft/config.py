@@ -130,11 +130,16 @@ class TrainConfig(FeatureConfig):
     salt: str = ""
     """Any text; another text draws another split."""
 
+    reject: float = 0.05
+    """Share of val photos that may be answered with none of these; 0 and that is never the answer."""
+
     def __post_init__(self) -> None:
         """Check what no type can say."""
         FeatureConfig.__post_init__(self)  # with slots, super() would not find its class
         if min(self.val, self.test) < 0 or self.val + self.test >= 1:
             raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
+        if not 0 <= self.reject < 0.5:
+            raise ConfigError(f"reject {self.reject:g} is not between 0 and 0.5")
         if self.class_weight not in ("none", "balanced"):
             raise ConfigError(f"unknown class weight {self.class_weight!r}; there is none, balanced")
         for name, head in OF_ONE_HEAD.items():

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft.dataset import Dataset, ImageRecord
+from regraft.calibration import Answers, is_novel
+from regraft.dataset import Dataset
 from regraft.errors import DataError
 from regraft.images import Problem
 
 BINS = 15
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.5)
 TOP5_FROM = 6  # classes; with five, the top five are always right
 
 
@@ -33,10 +35,24 @@ class Predictor(Protocol):
         """The labels, in the order of the columns."""
         ...
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by."""
+        ...
+
+    @property
+    def threshold(self) -> float | None:
+        """The novelty above which the answer is none of these; None for never."""
+        ...
+
     def predict_proba(
-        self, images: Sequence[ImageRecord], on_problem: Callable[[Problem], None] | None = None
+        self, images: Sequence[Any], on_problem: Callable[[Problem], None] | None = None
     ) -> NDArray[np.float32]:
         """Probabilities (N, C). With ``on_problem``, an unreadable photo is told to it and gets a row of NaN."""
+        ...
+
+    def answers(self, images: Sequence[Any], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+        """`predict_proba`, and the novelty of each photo."""
         ...
 
 
@@ -62,6 +78,42 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
+class Bin:
+    """Photos of like confidence, the probability of the most probable class.
+
+    Attributes:
+        low, high: the bin's ends.
+        n: how many photos are in it.
+        confidence: their mean confidence; None for none.
+        accuracy: the share of them that are right.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Uncalibrated:
+    """What the figures would be had logits not been divided by a temperature."""
+
+    log_loss: float
+    calibration_error: float
+    reliability: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The surest ``share`` of the photos: how many of them are right, and the probability from which they begin."""
+
+    share: float
+    accuracy: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What was measured. Shares are in 0..1; None where there were no photos to measure.
 
@@ -72,6 +124,10 @@ class Evaluation:
         top5: share whose label is among the five most probable; None below six classes.
         log_loss: mean negative log-likelihood of the labels, in nats.
         calibration_error: mean gap between confidence and accuracy over 15 equal-width bins, weighted by photos.
+        reliability: those bins.
+        uncalibrated: the same without the temperature.
+        coverage: accuracy where only the surest photos are answered.
+        rejected: share that would be answered with none of these, though all are of some class.
         per_class: precision, recall and F1 of each class.
         confusion: counts, a row for each label, a column for each prediction, in class order.
         mistakes: the photos that were wrong, the surest first.
@@ -83,6 +139,10 @@ class Evaluation:
     top5: float | None
     log_loss: float | None
     calibration_error: float | None
+    reliability: tuple[Bin, ...]
+    uncalibrated: Uncalibrated | None
+    coverage: tuple[Coverage, ...]
+    rejected: float | None
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...]
@@ -114,12 +174,14 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> tuple[Evaluation, tuple[
             f"it knows {', '.join(predictor.classes)}"
         )
     problems: list[Problem] = []
-    probabilities = predictor.predict_proba(dataset.records, on_problem=problems.append)
-    kept = [i for i in range(len(dataset.records)) if not np.isnan(probabilities[i, 0])]
+    found = predictor.answers(dataset.records, on_problem=problems.append)
+    kept = [i for i in range(len(dataset.records)) if not np.isnan(found.probabilities[i, 0])]
     index = {label: i for i, label in enumerate(predictor.classes)}
     y = np.array([index[dataset.records[i].label] for i in kept], np.int64)
     paths = [dataset.records[i].path for i in kept]
-    return measure(probabilities[kept], y, predictor.classes, paths), tuple(problems)
+    answers = Answers(found.probabilities[kept], found.novelty[kept])
+    result = measure(answers, y, predictor.classes, paths, predictor.temperature, predictor.threshold)
+    return result, tuple(problems)
 
 
 def evaluate_photos(
@@ -152,26 +214,37 @@ def open_side(photos: str) -> Dataset:
 
 
 def measure(
-    probabilities: NDArray[np.float32], y: NDArray[np.int64], classes: tuple[str, ...], paths: Sequence[Path]
+    answers: Answers,
+    y: NDArray[np.int64],
+    classes: tuple[str, ...],
+    paths: Sequence[Path],
+    temperature: float = 1.0,
+    threshold: float | None = None,
 ) -> Evaluation:
-    """Measure probabilities (N, C) against class indices (N,)."""
+    """Measure answers to N photos against class indices (N,). ``temperature`` and ``threshold`` are the predictor's."""
     count = len(classes)
     confusion = np.zeros((count, count), np.int64)
     if not len(y):
-        return Evaluation(0, None, None, None, None, None, _per_class(confusion, classes), _rows(confusion), ())
-    p = probabilities.astype(np.float64)
+        empty = _per_class(confusion, classes), _rows(confusion), ()
+        return Evaluation(0, None, None, None, None, None, (), None, (), None, *empty)
+    p = answers.probabilities.astype(np.float64)
     predicted = p.argmax(axis=1)
     np.add.at(confusion, (y, predicted), 1)
     right = predicted == y
     top5 = (np.argsort(-p, axis=1, kind="stable")[:, :5] == y[:, np.newaxis]).any(axis=1).mean()
     wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -p[i, predicted[i]])
+    bins = _reliability(p, right)
     return Evaluation(
         n=len(y),
         accuracy=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(y)),
         top5=float(top5) if count >= TOP5_FROM else None,
-        log_loss=float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-15)).mean()),
-        calibration_error=_calibration_error(p.max(axis=1), right),
+        log_loss=_log_loss(p, y),
+        calibration_error=_calibration_error(bins),
+        reliability=bins,
+        uncalibrated=_uncalibrated(p, y, temperature),
+        coverage=_coverage(p.max(axis=1), right),
+        rejected=None if threshold is None else float(is_novel(answers.novelty, threshold).mean()),
         per_class=_per_class(confusion, classes),
         confusion=_rows(confusion),
         mistakes=tuple(
@@ -189,11 +262,42 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+def _log_loss(p: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-15)).mean())
+
+
+def _uncalibrated(p: NDArray[np.float64], y: NDArray[np.int64], temperature: float) -> Uncalibrated:
+    """Softmax forgets only a constant of the logits, so that powers of probabilities undo the temperature."""
+    raw = np.maximum(p, 1e-30) ** temperature
+    raw /= raw.sum(axis=1, keepdims=True)
+    bins = _reliability(raw, raw.argmax(axis=1) == y)
+    return Uncalibrated(_log_loss(raw, y), _calibration_error(bins), bins)
+
+
+def _reliability(p: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    confidence = p.max(axis=1)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    result = []
+    for i in range(BINS):
+        inside = place == i
+        means = (float(confidence[inside].mean()), float(right[inside].mean())) if inside.any() else (None, None)
+        result.append(Bin(i / BINS, (i + 1) / BINS, int(inside.sum()), *means))
+    return tuple(result)
+
+
+def _calibration_error(bins: tuple[Bin, ...]) -> float:
     """Expected calibration error (M. Pakdaman Naeini et al., 2015)."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, confidence - right, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(right))
+    total = sum(b.n for b in bins)
+    return sum(b.n * abs((b.confidence or 0.0) - (b.accuracy or 0.0)) for b in bins) / total
+
+
+def _coverage(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Coverage, ...]:
+    order = np.argsort(-confidence, kind="stable")
+    counts = [math.ceil(share * len(order)) for share in COVERAGES]
+    return tuple(
+        Coverage(share, float(right[order[:n]].mean()), float(confidence[order[n - 1]]))
+        for share, n in zip(COVERAGES, counts, strict=True)
+    )
 
 
 def _per_class(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:

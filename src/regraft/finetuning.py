@@ -35,11 +35,13 @@ from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_ker
 from regraft.plots import plot_history
 from regraft.splitting import Split
 from regraft.thawing import Photos, Thawed, affordable
-from regraft.training import Clock, evaluate_side, readable
+from regraft.training import Clock, calibrate, evaluate_side, readable
 
 UNFINISHED = "finetune.json"
 """In a folder where fine-tuning was begun: what it was begun with."""
 _CHECKPOINTS = "checkpoints"
+_SAMPLE = 1000
+"""Training photos that show, through the new weights, what is none of the classes."""
 SHOWN = f"{_CHECKPOINTS}/classifier-"
 """How the folder of the newest epoch's weights begins, for those who follow; its number comes next."""
 
@@ -297,18 +299,23 @@ def _measured(
     dataset, sides = photos
     backbone = tuned_backbone(before, folder / TUNED)
     config = replace(in_floats(before), head="logistic")
-    wanted = sorted(i for side in measured for i in getattr(sides, side))
+    sample = sides.train[:: -(-len(sides.train) // _SAMPLE)]
+    wanted = sorted({*sample, *(i for side in measured for i in getattr(sides, side))})
     extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config))
     x = np.full((len(dataset.records), extraction.x.shape[1]), np.nan, np.float32)
     x[wanted] = extraction.x
     y = np.array([dataset.classes.index(r.label) for r in dataset.records], np.int64)
     features = Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name)
+    calibration = calibrate(head, features, replace(sides, train=sample), backbone, config)
     found = {
-        side: evaluate_side(head, features, dataset, getattr(sides, side) if side in measured else ()).to_dict()
+        side: evaluate_side(head, features, dataset, getattr(sides, side) if side in measured else (), calibration)
         for side in ("val", "test")
     }
     kept = {key: before.metrics[key] for key in ("classes", "problems", "duplicate_groups")}
     counts = {side: len(getattr(sides, side)) for side in ("train", "val", "test")}
     computed = {"computed": extraction.computed, "cached": extraction.cached}
-    metrics = {**kept, "counts": counts, **found, "features": computed}
-    return Classifier(backbone, head, dataset.classes, config, metrics, folder, source=before.source)
+    evaluations = {side: evaluation.to_dict() for side, evaluation in found.items()}
+    metrics = {**kept, "counts": counts, **evaluations, "features": computed}
+    return Classifier(
+        backbone, head, dataset.classes, config, metrics, folder, source=before.source, calibration=calibration
+    )

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from regraft._files import scratch_cache
 from regraft._tensorboard import EventFile
+from regraft.calibration import Calibration
 from regraft.classifier import TUNED, Classifier
 from regraft.errors import ConfigError, RunError
 from regraft.evaluation import Evaluation, evaluate, open_side
@@ -93,9 +94,9 @@ def _newest(folder: Path, scratch: Path) -> tuple[int, Classifier | None]:
     before = Classifier.load(begun["run"])
     head = LogisticRegression.from_state(load_file(own / "head.safetensors"))
     backbone = tuned_backbone(before, own / TUNED)
-    return int(own.name.rpartition("-")[2]), replace(
-        before, backbone=backbone, head=head, config=replace(in_floats(before), head="logistic"), int8=None
-    )
+    config = replace(in_floats(before), head="logistic")
+    number = int(own.name.rpartition("-")[2])
+    return number, replace(before, backbone=backbone, head=head, config=config, int8=None, calibration=Calibration())
 
 
 def _draw(curves: EventFile, epoch: int, found: Evaluation) -> None:

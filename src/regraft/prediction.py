@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from regraft import _console
-from regraft.classifier import Classifier
+from regraft.calibration import is_novel
 from regraft.dataset import looks_like_an_image
 from regraft.errors import ConfigError, DataError, ImageError
+from regraft.evaluation import Predictor, wilson_interval
 from regraft.images import Problem
 from regraft.sources import Entry, Source, find_source
 from regraft.sources.folder import IMAGE_SUFFIXES, Folder
@@ -34,25 +35,47 @@ class Prediction:
     Attributes:
         path: the file.
         top: (label, probability) pairs, the most probable first; empty where it cannot be read.
+        novel: whether it looks like none of the classes, and so ``top`` is not the answer.
         error: why it cannot be read, or None.
+        label: what the source says it is; empty where it says nothing.
     """
 
     path: Path
     top: tuple[tuple[str, float], ...] = ()
+    novel: bool = False
     error: str | None = None
+    label: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         if self.error is not None:
             return {"path": str(self.path), "error": self.error}
-        return {"path": str(self.path), "top": [{"label": label, "probability": p} for label, p in self.top]}
+        top = [{"label": label, "probability": p} for label, p in self.top]
+        return {"path": str(self.path), "none_of_these": self.novel, "top": top}
 
 
-def predict(classifier: Classifier, paths: Sequence[str | os.PathLike[str]], top: int = 1) -> list[Prediction]:
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """How many photos of none of the classes were told to be that.
+
+    Attributes:
+        label: the folder, or whatever else their source calls them.
+        n: photos that could be read.
+        rejected: the share answered with none of these.
+        interval: its 95 % Wilson score interval.
+    """
+
+    label: str
+    n: int
+    rejected: float
+    interval: tuple[float, float]
+
+
+def predict(predictor: Predictor, paths: Sequence[str | os.PathLike[str]], top: int = 1) -> list[Prediction]:
     """Classify files, and all photos under folders.
 
     Args:
-        classifier: what to ask.
+        predictor: a classifier, or an exported file that was loaded.
         paths: files are always answered; of a folder only what looks like an image, hidden files passed over; of
             anything else that `Dataset.open` takes, the photos it lists.
         top: how many classes each answer holds, at least 1.
@@ -71,14 +94,41 @@ def predict(classifier: Classifier, paths: Sequence[str | os.PathLike[str]], top
         def note(problem: Problem, found: dict[Path, str] = problems) -> None:
             found[problem.path] = problem.reason
 
-        for photo, row in zip(chunk, classifier.predict_proba(chunk, on_problem=note), strict=True):
-            path = photo.path if isinstance(photo, Entry) else photo
+        answers = predictor.answers(chunk, on_problem=note)
+        novel = is_novel(answers.novelty, predictor.threshold)
+        for i, photo in enumerate(chunk):
+            path, label = (photo.path, photo.label) if isinstance(photo, Entry) else (photo, photo.parent.name)
             if path in problems:
                 result.append(Prediction(path, error=problems[path]))
             else:
+                row = answers.probabilities[i]
                 best = np.argsort(-row, kind="stable")[:top]
-                result.append(Prediction(path, tuple((classifier.classes[i], float(row[i])) for i in best)))
+                pairs = tuple((predictor.classes[j], float(row[j])) for j in best)
+                result.append(Prediction(path, pairs, bool(novel[i]), label=label))
     return result
+
+
+def rejections(predictor: Predictor, photos: str | os.PathLike[str]) -> tuple[Rejection, ...]:
+    """Show a predictor photos of none of its classes; one row a label or folder, and before them one for all.
+
+    Raises:
+        ConfigError: the predictor never answers with none of these.
+        DataError: there is no photo.
+    """
+    if predictor.threshold is None:
+        raise ConfigError("this classifier never answers with none of these: it had too few val photos, or --reject 0")
+    found: dict[str, list[bool]] = {}
+    for prediction in predict(predictor, [photos]):
+        if prediction.error is None:
+            found.setdefault(prediction.label, []).append(prediction.novel)
+    if not found:
+        raise DataError(f"no photo was found in {photos}")
+    groups = [("all photos", [novel for group in found.values() for novel in group])]
+    groups += list(found.items()) if len(found) > 1 else []
+    return tuple(
+        Rejection(label, len(novel), sum(novel) / len(novel), wilson_interval(sum(novel), len(novel)))
+        for label, novel in groups
+    )
 
 
 def _photos(spec: str) -> Iterator[Path | Entry]:

@@ -25,6 +25,7 @@ from regraft._files import atomic_folder
 from regraft._tensorboard import EventFile
 from regraft.accelerator import load_engine
 from regraft.backbones import Backbone
+from regraft.calibration import FEWEST, Answers, Calibration
 from regraft.classifier import Classifier
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset
@@ -32,7 +33,7 @@ from regraft.duplicates import duplicate_groups
 from regraft.errors import DataError, RunError
 from regraft.evaluation import Evaluation, measure
 from regraft.features import Extraction, Features, extract
-from regraft.heads import Head, OnStep, Step, softmax
+from regraft.heads import Head, OnStep, Step
 from regraft.heads.logistic import LogisticRegression
 from regraft.images import Problem
 from regraft.quantisation import quantised_graph
@@ -130,15 +131,24 @@ def learn(prepared: Prepared, config: TrainConfig, folder: Path, clock: Clock, a
     with atomic_folder(folder) as fresh:
         with clock("fit"):
             head = fit(features, sides, config, fresh / "logs", {} if as_trial else asdict(config))
+            calibration = calibrate(head, features, sides, prepared.backbone, config)
         with clock("evaluate"):
             measured = (sides.val, () if as_trial else sides.test)
-            val, test = (evaluate_side(head, features, dataset, side).to_dict() for side in measured)
+            val, test = (evaluate_side(head, features, dataset, side, calibration).to_dict() for side in measured)
         metrics = {**prepared.metrics, "val": val, "test": test, "seconds": clock.seconds()}
         if prepared.int8 and not as_trial:
             metrics["int8_beside"] = beside_int8(dataset, prepared.backbone, sides, config)
             _console.say(_cost_of_int8(metrics))
         classifier = Classifier(
-            prepared.backbone, head, dataset.classes, config, metrics, folder, prepared.int8, prepared.source
+            prepared.backbone,
+            head,
+            dataset.classes,
+            config,
+            metrics,
+            folder,
+            prepared.int8,
+            prepared.source,
+            calibration,
         )
         classifier.save(fresh, dataset, asdict(sides))
     return classifier
@@ -169,6 +179,14 @@ def fit(features: Features, sides: Split, config: TrainConfig, logs: Path, hyper
     return head
 
 
+def calibrate(head: Head, features: Features, sides: Split, backbone: Backbone, config: TrainConfig) -> Calibration:
+    """What stands between the head's logits and answers, fitted on val; a note tells where val is too small."""
+    train, val = features.select(sides.train), features.select(sides.val)
+    if config.reject and len(val) < FEWEST:
+        _console.note(f"with {len(val)} val photos, none of these is never answered; {FEWEST} would do")
+    return Calibration.fit(head, train, val, backbone.widths[-1], config.reject)
+
+
 def beside_int8(dataset: Dataset, backbone: Backbone, sides: Split, config: TrainConfig) -> dict[str, Any]:
     """What the same photos, split and head give where nothing is quantised: precision, and accuracy on val and test."""
     config = replace(config, precision="auto")
@@ -196,11 +214,20 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def evaluate_side(head: Head, features: Features, dataset: Dataset, indices: Sequence[int]) -> Evaluation:
+def evaluate_side(
+    head: Head,
+    features: Features,
+    dataset: Dataset,
+    indices: Sequence[int],
+    calibration: Calibration = Calibration(),  # noqa: B008 (frozen)
+) -> Evaluation:
     """Measure a head on the records at ``indices``."""
     side = features.select(indices)
-    probabilities = softmax(head.logits(side.x)) if len(side) else np.empty((0, len(dataset.classes)), np.float32)
-    return measure(probabilities, side.y, dataset.classes, [dataset.records[i].path for i in indices])
+    answers = Answers(np.empty((0, len(dataset.classes)), np.float32), np.empty(0, np.float32))
+    if len(side):
+        answers = calibration.answers(side.x, head.logits(side.x))
+    paths = [dataset.records[i].path for i in indices]
+    return measure(answers, side.y, dataset.classes, paths, calibration.temperature, calibration.threshold)
 
 
 @contextmanager

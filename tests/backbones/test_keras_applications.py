@@ -86,7 +86,8 @@ def test_a_wrong_name_offers_the_right_one(typed: str, message: str) -> None:
 def test_stages_are_the_ends_of_blocks(name: str, stages: list[str]) -> None:
     model = load_backbone(f"keras:{name}", weights="none").keras_model()
     assert model is not None
-    assert model.regraft_stages == stages
+    assert list(model.regraft_stages) == stages
+    assert sum(model.regraft_stages.values()) == model.output.shape[-1]
 
 
 def test_stages_can_be_chosen() -> None:

@@ -75,7 +75,8 @@ def test_its_features_are_as_described_and_as_keras_computes_them(backbone: Back
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
     assert not np.allclose(features[0], features[1])
-    assert backbone.stages
+    assert len(backbone.stages) == len(backbone.widths) > 0
+    assert sum(backbone.widths) == backbone.num_features
 
     scaled: Any = photos[..., ::-1] if transform.channel_order == "BGR" else photos
     scaled = (scaled - np.array(transform.mean, np.float32)) / np.array(transform.std, np.float32)

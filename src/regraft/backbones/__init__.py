@@ -89,6 +89,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """How many features each of them makes."""
+        ...
+
+    @property
     def num_features(self) -> int:
         """D, the length of a feature row."""
         ...
@@ -120,8 +125,8 @@ class Backbone(Protocol):
 class GraphBackbone(Backbone, Protocol):
     """One that no Keras model stands for: it brings its graph."""
 
-    def openvino_model(self) -> tuple[Any, list[str]]:
-        """An ``openvino.Model``, one photo after mean and std in, features (1, D) out; and the names of its stages."""
+    def openvino_model(self) -> tuple[Any, dict[str, int]]:
+        """An ``openvino.Model``, one photo after mean and std in, features (1, D) out; its stages and their widths."""
         ...
 
 

@@ -26,11 +26,14 @@ def graph_path(backbone: Backbone) -> Path:
 
 
 def description(backbone: Backbone) -> dict[str, Any]:
-    """What only the graph knows: ``stages`` and ``num_features``. Builds it where it is not there yet."""
+    """What only the graph knows: ``widths``, the features of each stage by its name. Builds it where there is none."""
     path = graph_path(backbone)
     try:
         found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        known = "widths" in found
     except (OSError, ValueError):
+        known = False
+    if not known:
         found = json.loads(build_graph(backbone, path).with_suffix(".json").read_text(encoding="utf-8"))
     return found
 
@@ -41,12 +44,17 @@ class Described:
     @property
     def stages(self: Backbone) -> tuple[str, ...]:
         """The layers, outputs or kinds of tokens that make the features, in order."""
-        return tuple(description(self)["stages"])
+        return tuple(description(self)["widths"])
+
+    @property
+    def widths(self: Backbone) -> tuple[int, ...]:
+        """How many features each of them makes."""
+        return tuple(description(self)["widths"].values())
 
     @property
     def num_features(self: Backbone) -> int:
-        """Channels of all of them."""
-        return int(description(self)["num_features"])
+        """Of all of them."""
+        return sum(self.widths)
 
 
 def build_graph(backbone: Backbone, path: Path) -> Path:

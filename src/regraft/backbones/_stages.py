@@ -16,7 +16,7 @@ _FIRST_STRIDE = 8  # stages of less are edges and colours
 def pooled(photo: Any, outputs: list[tuple[str, Any]], name: str) -> keras.Model:
     """The network from ``photo`` to all of ``outputs`` side by side (N, D): maps averaged over space, rows as they are.
 
-    Its attribute ``regraft_stages`` has their names.
+    Its attribute ``regraft_stages`` has their names, and how many features each makes.
     """
     import keras
 
@@ -26,7 +26,7 @@ def pooled(photo: Any, outputs: list[tuple[str, Any]], name: str) -> keras.Model
     ]
     features = keras.layers.Concatenate(name="features")(rows) if len(rows) > 1 else rows[0]
     model = keras.Model(photo, features, name=name)
-    model.regraft_stages = [stage for stage, _ in outputs]
+    model.regraft_stages = {stage: row.shape[-1] for (stage, _), row in zip(outputs, rows, strict=True)}
     return model
 
 

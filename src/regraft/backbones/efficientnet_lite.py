@@ -143,11 +143,16 @@ class EfficientNetLite:
         return tuple(name for name in _ALL_STAGES if not wanted or name in wanted.split(","))
 
     @property
-    def num_features(self) -> int:
-        """Channels of all pooled stages."""
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each pooled stage."""
         width = _VARIANTS[self.variant].width
         channels = [*(_scaled_channels(_STAGES[i].channels, width) for i in _POOLED), _HEAD]
-        return sum(c for name, c in zip(_ALL_STAGES, channels, strict=True) if name in self.stages)
+        return tuple(c for name, c in zip(_ALL_STAGES, channels, strict=True) if name in self.stages)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of all of them."""
+        return sum(self.widths)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -172,7 +177,7 @@ class EfficientNetLite:
         pooled = [x for name, x in zip(_ALL_STAGES, all_pooled, strict=True) if name in self.stages]
         features = keras.layers.Concatenate(name="features")(pooled) if len(pooled) > 1 else pooled[0]
         model = keras.Model(model.inputs[0], features, name=self.variant)
-        model.regraft_stages = list(self.stages)
+        model.regraft_stages = dict(zip(self.stages, self.widths, strict=True))
         return model
 
     def imagenet_model(self) -> keras.Model:

@@ -102,8 +102,8 @@ class FileBackbone(Described):
             output = keras.layers.GlobalAveragePooling2D()(output)
         return keras.Model(model.inputs[0], output)
 
-    def openvino_model(self) -> tuple[Any, list[str]]:
-        """The network as OpenVINO reads it: one photo in, features (1, D) out; and the names of its stages."""
+    def openvino_model(self) -> tuple[Any, dict[str, int]]:
+        """The network as OpenVINO reads it: one photo in, features (1, D) out; and its stages with their widths."""
         import openvino
 
         model = _read(self.path)
@@ -116,7 +116,8 @@ class FileBackbone(Described):
 
         features = opset13.concat(rows, 1) if len(rows) > 1 else rows[0]
         result = openvino.Model([features.output(0)], model.get_parameters(), "features")
-        return result, wanted or [model.outputs[0].get_node().input_value(0).get_node().get_friendly_name()]
+        names = wanted or [model.outputs[0].get_node().input_value(0).get_node().get_friendly_name()]
+        return result, {name: row.get_output_shape(0)[-1] for name, row in zip(names, rows, strict=True)}
 
 
 @dataclass(frozen=True)
