@@ -49,7 +49,7 @@ def main() -> None:
             for spec in strangers:
                 for group in rejections(classifier, spec):
                     rejected.setdefault(f"{Path(spec).name}: {group.label}", []).append(round(group.rejected, 3))
-    scaled = [rows / t for rows, t in zip(logits, temperatures, strict=True)]
+    scaled = [rows / np.float32(t) for rows, t in zip(logits, temperatures, strict=True)]
     before, after = (pooled(rows, np.array(y), classifier.classes) for rows in (logits, scaled))
     report(
         accuracy=after.accuracy,
