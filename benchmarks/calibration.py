@@ -31,7 +31,8 @@ def main() -> None:
     records = Dataset.open(Path(options.photos).resolve()).records
     labels = np.array([record.label for record in records])
     strangers = [spec if ":" in spec else str(Path(spec).resolve()) for spec in options.strangers]
-    logits, y, known, temperatures = [], [], [], []
+    logits: list[NDArray[np.float32]] = []
+    y, known, temperatures = [], [], []
     rejected: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -44,7 +45,7 @@ def main() -> None:
             found, _ = evaluate(classifier, side)
             known.append(round(found.rejected or 0.0, 3))
             temperatures.append(round(classifier.temperature, 3))
-            logits.append(np.log(classifier.predict_proba(side.records)) * classifier.temperature)
+            logits.append(np.log(classifier.predict_proba(side.records)) * np.float32(classifier.temperature))
             y += [classifier.classes.index(r.label) for r in side.records]
             for spec in strangers:
                 for group in rejections(classifier, spec):
