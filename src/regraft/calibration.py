@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.features import Features
-from regraft.heads import Head, Matrix, softmax
+from regraft.heads import Head, Matrix, constant_dense, softmax
 
 FEWEST = 10
 """Val photos below which nothing is said of what is none of the classes."""
@@ -88,6 +88,20 @@ class Novelty:
         result: Matrix = self.weights[0] * residual + self.weights[1] * sure + self.weights[2]
         return result
 
+    def as_keras(self, x: Any, logits: Any) -> Any:
+        """`of`, as operations of Keras on symbolic tensors."""
+        from keras import ops
+
+        first, second, third = map(float, self.weights)
+        end = x[:, -len(self.basis) :]
+        roots = ops.multiply(ops.sign(end), ops.sqrt(ops.abs(end)))
+        length = ops.sqrt(ops.sum(ops.square(roots), axis=1, keepdims=True))
+        inside = constant_dense(ops.divide(roots, ops.maximum(length, 1e-6)), self.basis)
+        outside = ops.subtract(1.0, ops.sum(ops.square(inside), axis=1))
+        residual = ops.multiply(ops.sqrt(ops.maximum(outside, 0.0)), first)
+        sure = ops.multiply(ops.minimum(ops.max(logits, axis=1), self.surest), second)
+        return ops.add(ops.add(residual, sure), third)
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -130,6 +144,14 @@ class Calibration:
         scaled = logits / np.float32(self.temperature)
         novelty = self.novelty.of(x, scaled) if self.novelty else np.full(len(x), np.nan, np.float32)
         return Answers(softmax(scaled), novelty)
+
+    def as_keras(self, x: Any, logits: Any) -> dict[str, Any]:
+        """`answers` as operations of Keras on symbolic tensors; no ``novelty`` where there is none."""
+        from keras import layers, ops
+
+        scaled = ops.divide(logits, self.temperature)
+        found = {"probabilities": layers.Softmax(name="probabilities")(scaled)}
+        return {**found, "novelty": self.novelty.as_keras(x, scaled)} if self.novelty else found
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that was learned, as arrays."""

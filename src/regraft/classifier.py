@@ -137,9 +137,9 @@ class Classifier:
         x = np.full((len(images), self.backbone.num_features), np.nan, np.float32)
         problems: dict[int, Problem] = {}
         with _console.progress("predicting", len(images)) as advance:
-            for index, row in compute([_loader(image, self.backbone.transform) for image in images], engine):
+            for index, row in compute([loader(image, self.backbone.transform) for image in images], engine):
                 if isinstance(row, str):
-                    problems[index] = Problem(_path_of(images[index], index), row)
+                    problems[index] = Problem(path_of(images[index], index), row)
                 else:
                     x[index] = row
                 advance()
@@ -290,7 +290,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
 
 
-def _loader(photo: Photo, transform: Transform) -> Loader:
+def loader(photo: Photo, transform: Transform) -> Loader:
+    """What makes the pixels (size, size, 3) of a photo, or raises ImageError."""
     if isinstance(photo, Image.Image):
         return lambda: transform.pixels(photo.convert("RGB"))
     if isinstance(photo, np.ndarray):
@@ -308,7 +309,8 @@ def _pixels_of_array(array: NDArray[np.uint8], transform: Transform) -> Pixels:
     return transform.pixels(Image.fromarray(array))
 
 
-def _path_of(photo: Photo, index: int) -> Path:
+def path_of(photo: Photo, index: int) -> Path:
+    """What to call a photo in a message."""
     if isinstance(photo, ImageRecord | Entry):
         return photo.path
     return Path(photo) if isinstance(photo, str | os.PathLike) else Path(f"<photo {index}>")

@@ -7,6 +7,7 @@ RegraftError
 ├── BackboneError    a backbone that is unknown, or whose weights are missing or damaged
 │   └── UnknownBackboneError   a source has none of this name
 ├── RunError         a run folder that is missing, damaged, too new, or in the way
+├── ExportError      an export that cannot be made or read, or answers differently from its run
 └── TrainingError    training that cannot go on
 
 Every message is one line: what was found, what was wanted, what to type. The command line
@@ -42,6 +43,10 @@ class UnknownBackboneError(BackboneError):
 
 class RunError(RegraftError):
     """The run folder is missing, damaged, newer than this regraft, or in the way."""
+
+
+class ExportError(RegraftError):
+    """An export cannot be made or read, or does not answer as its run does."""
 
 
 class TrainingError(RegraftError):

@@ -7,6 +7,7 @@ Surprise: how much accuracy it costs depends on backbone and photos, so `train` 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from regraft.backbones import Backbone
 from regraft.backbones._graphs import child, graph_path
 from regraft.dataset import ImageRecord
 from regraft.errors import BackboneError, DataError, ImageError
+from regraft.images import Pixels
 
 CALIBRATION = 256
 """Photos that show NNCF the range of each layer's values; of no more does it make use by default than 300."""
@@ -31,25 +33,41 @@ def quantised_graph(backbone: Backbone, records: Sequence[ImageRecord]) -> Path:
         BackboneError: NNCF is not installed, or cannot do it.
         DataError: no photo can be read.
     """
-    if find_spec("nncf") is None:
-        raise BackboneError("--precision int8 needs NNCF; type pip install 'regraft[int8]'")
+    _require_nncf()
     chosen = sorted({record.digest: record for record in records}.values(), key=lambda r: r.digest)[:CALIBRATION]
     key = digest_json([backbone.fingerprint, [record.digest for record in chosen]])
     path = cache_folder() / "graphs" / f"int8-{key[:32]}" / "graph.xml"
     if path.is_file():
         return path
     _console.note(f"calibrating int8 on {len(chosen)} photos")
+    photos = pixels_of(backbone, chosen)
+    with atomic_folder(path.parent) as folder:
+        quantise(graph_path(backbone), photos, folder / path.name)
+    return path
+
+
+def pixels_of(backbone: Backbone, records: Sequence[ImageRecord]) -> Pixels:
+    """What the backbone sees of those that can be read, (N, S, S, 3). Raises DataError where none can be."""
     photos = []
-    for record in chosen:
+    for record in records:
         try:
             photos.append(backbone.transform.load(record.read()))
         except ImageError:  # told by `extract`
             continue
     if not photos:
         raise DataError("no photo can be read to calibrate int8 on")
-    with atomic_folder(path.parent) as folder:
-        np.save(folder / "photos.npy", np.stack(photos))
-        arguments = (str(graph_path(backbone)), str(folder / "photos.npy"), str(folder / path.name))
-        child("regraft._int8", *arguments, what=f"{backbone.name} in int8")
-        (folder / "photos.npy").unlink()
-    return path
+    return np.stack(photos)
+
+
+def quantise(graph: Path, photos: Pixels, out: Path) -> Path:
+    """Write ``graph`` (.xml) in int8 to ``out``, calibrated on photos (N, S, S, 3). Raises BackboneError."""
+    _require_nncf()
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "photos.npy", photos)
+        child("regraft._int8", str(graph), str(Path(folder) / "photos.npy"), str(out), what="the int8 graph")
+    return out
+
+
+def _require_nncf() -> None:
+    if find_spec("nncf") is None:
+        raise BackboneError("int8 on OpenVINO needs NNCF; type pip install 'regraft[int8]'")

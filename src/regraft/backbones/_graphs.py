@@ -67,11 +67,15 @@ def build_graph(backbone: Backbone, path: Path) -> Path:
     return path
 
 
-def child(module: str, *arguments: str, what: str) -> str:
-    """Run one of our modules as a process of its own, with Keras on OpenVINO; what it prints. Raises BackboneError."""
+def child(module: str, *arguments: str, what: str, keras: str = "openvino") -> str:
+    """Run one of our modules as a process of its own, with Keras on that backend; what it prints.
+
+    Raises:
+        BackboneError: it failed; ``what`` could not be built.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
-        env=child_environment(KERAS_BACKEND="openvino", PYTHONPATH=_python_path(), TF_CPP_MIN_LOG_LEVEL="3"),
+        env=child_environment(KERAS_BACKEND=keras, PYTHONPATH=_python_path(), TF_CPP_MIN_LOG_LEVEL="3"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -51,6 +51,10 @@ class Head(Protocol):
         """(N, D) float32 features to (N, C) float32 logits; their softmax are the probabilities."""
         ...
 
+    def as_keras(self, x: Any) -> Any:
+        """`logits`, as operations of Keras on a symbolic tensor (N, D): what an export holds."""
+        ...
+
     def state(self) -> dict[str, NDArray[Any]]:
         """All that was learned, as arrays."""
         ...
@@ -119,6 +123,10 @@ class Linear:
         result: Matrix = x @ self.weight_ + self.bias_
         return result
 
+    def as_keras(self, x: Any) -> Any:
+        """One dense layer."""
+        return constant_dense(x, self.weight_, self.bias_)
+
     def state(self) -> dict[str, NDArray[Any]]:
         """``weight`` (D, C) and ``bias`` (C,)."""
         return {"weight": self.weight_, "bias": self.bias_}
@@ -129,6 +137,16 @@ class Linear:
         head = cls()
         head.weight_, head.bias_ = state["weight"], state["bias"]
         return head
+
+
+def constant_dense(x: Any, weight: Matrix, bias: Matrix | None = None) -> Any:
+    """``x @ weight + bias`` as a layer of Keras, for a symbolic tensor ``x`` (N, D)."""
+    import keras
+
+    dense = keras.layers.Dense(weight.shape[1], use_bias=bias is not None, trainable=False)
+    result = dense(x)
+    dense.set_weights([weight] if bias is None else [weight, bias])
+    return result
 
 
 def require_two_classes(train: Features) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.features import Features
-from regraft.heads import Matrix, OnStep, Scaling, best, require_two_classes, step_of
+from regraft.heads import Matrix, OnStep, Scaling, best, constant_dense, require_two_classes, step_of
 
 
 class Neighbours:
@@ -54,6 +54,21 @@ class Neighbours:
         shares = votes / votes.sum(axis=1, keepdims=True) * self.k_ + 0.5
         result: Matrix = np.log(shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
         return result
+
+    def as_keras(self, x: Any) -> Any:
+        """As many operations as photos, so to say: the export holds them all."""
+        from keras import ops
+
+        standard = ops.divide(ops.subtract(x, self._scaling.mean), self._scaling.spread)
+        length = ops.sqrt(ops.sum(ops.square(standard), axis=1, keepdims=True))
+        similarity = constant_dense(ops.divide(standard, ops.maximum(length, 1e-12)), self._x.T.copy())
+        farthest = ops.min(ops.top_k(similarity, self.k_)[0], axis=1, keepdims=True)
+        weights = ops.exp(ops.divide(ops.subtract(similarity, 1.0), self._TEMPERATURE))
+        near = ops.cast(ops.greater_equal(similarity, farthest), "float32")
+        labels = np.eye(self._classes, dtype=np.float32)[self._y]
+        votes = ops.add(constant_dense(ops.multiply(weights, near), labels), 1e-6)
+        shares = ops.add(ops.multiply(ops.divide(votes, ops.sum(votes, axis=1, keepdims=True)), self.k_), 0.5)
+        return ops.log(ops.divide(shares, ops.sum(shares, axis=1, keepdims=True)))
 
     def _unit(self, x: Matrix) -> Matrix:
         standard = (x - self._scaling.mean) / self._scaling.spread

@@ -1,0 +1,104 @@
+"""What exports by way of Keras have in common: the whole classifier as one network, built in a process of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.backbones._graphs import child
+from regraft.classifier import Classifier
+from regraft.errors import ExportError
+from regraft.exporters import Facts
+from regraft.images import Pixels
+
+if TYPE_CHECKING:
+    import keras
+
+
+def whole_network(classifier: Classifier) -> keras.Model:
+    """Input ``image``, uint8 RGB (N, S, S, 3); outputs ``probabilities`` (N, C) and, where it has one, ``novelty`` (N,).
+
+    Raises:
+        ExportError: no Keras model stands for the backbone.
+    """
+    import keras
+    from keras import ops
+
+    network = classifier.backbone.keras_model()
+    if network is None:
+        raise ExportError(
+            f"{classifier.backbone.name} has no Keras model; it can be exported with --format openvino or onnx"
+        )
+    transform = classifier.backbone.transform
+    photo = keras.Input((transform.size, transform.size, 3), dtype="uint8", name="image")
+    x = ops.cast(photo, "float32")
+    if transform.channel_order == "BGR":
+        x = ops.flip(x, axis=-1)
+    mean, std = np.array(transform.mean, np.float32), np.array(transform.std, np.float32)
+    features = network(ops.divide(ops.subtract(x, mean), std))
+    outputs = classifier.calibration.as_keras(features, classifier.head.as_keras(features))
+    return keras.Model(photo, outputs, name="classifier")
+
+
+def save_model(network: keras.Model, path: Path, batch: int | None, assets: Sequence[Path] = ()) -> None:
+    """A SavedModel with the signature ``serving_default``; Keras must run on TensorFlow."""
+    import tensorflow
+
+    _, *shape = network.inputs[0].shape
+    taken = tensorflow.TensorSpec((batch, *shape), tensorflow.uint8, "image")
+    module = tensorflow.Module()
+    module.weights = [variable.value for variable in network.variables]  # what is not named so is not saved
+    module.assets = [tensorflow.saved_model.Asset(str(file)) for file in assets]
+    serve = tensorflow.function(lambda image: network(image, training=False), input_signature=[taken])
+    tensorflow.saved_model.save(module, str(path), {"serving_default": serve})
+
+
+def write_tail(classifier: Classifier, path: Path) -> None:
+    """All that comes after the backbone as an OpenVINO graph (.xml): features (N, D) in. Keras must run on OpenVINO."""
+    import keras
+
+    features = keras.Input((classifier.backbone.num_features,), name="features")
+    outputs = classifier.calibration.as_keras(features, classifier.head.as_keras(features))
+    keras.Model(features, list(outputs.values())).export(str(path), format="openvino", verbose=False)
+
+
+class KerasExporter(ABC):
+    """A format that TensorFlow writes."""
+
+    name: str
+    quantizations: tuple[str, ...] = ()
+
+    def write(self, classifier: Classifier, path: Path, quantize: str, photos: Pixels) -> None:
+        """Build it in a process in which Keras runs on TensorFlow. Raises BackboneError where that fails."""
+        facts = Facts.of(classifier)
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(Path(folder) / "photos.npy", photos)
+            arguments = [self.name, str(classifier.path), str(path), quantize, str(Path(folder) / "photos.npy")]
+            child("regraft._export", *arguments, facts.to_json(), what=f"the {self.name} export", keras="tensorflow")
+
+    @abstractmethod
+    def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
+        """Write ``network`` to ``path``; in that process."""
+
+
+def tail_of(classifier: Classifier, path: Path) -> None:
+    """`write_tail` in a process of its own, in which Keras runs on OpenVINO. Raises BackboneError."""
+    child("regraft._export", "tail", str(classifier.path), str(path), what="the head's graph")
+
+
+def build(arguments: list[str], exporter: Any) -> None:
+    """What the process does: ``arguments`` as the two functions above pass them on."""
+    name, run, path, *rest = arguments
+    classifier = Classifier.load(run)
+    if name == "tail":
+        write_tail(classifier, Path(path))
+        return
+    quantize, photos, facts = rest
+    pixels = np.load(photos, mmap_mode="r")
+    known = Facts.from_json(facts, Path(path))
+    exporter.build(whole_network(classifier), known, Path(path), quantize, pixels)

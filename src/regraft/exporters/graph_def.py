@@ -1,0 +1,83 @@
+"""The frozen GraphDef (``.pb``) of TensorFlow 1, which `retrain.py` wrote and `label_image.py` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft.errors import ExportError
+from regraft.exporters import Artifact, Facts
+from regraft.exporters._keras import KerasExporter
+from regraft.images import Pixels
+
+_FACTS = "regraft"
+"""A constant in the graph that holds the facts."""
+
+
+class GraphDef(KerasExporter):
+    """``--format graph-def``: input ``image:0``, outputs ``probabilities:0`` and ``novelty:0``."""
+
+    name = "graph-def"
+    artifact = "model.pb"
+    modules: tuple[str, ...] = ("tensorflow",)
+    extra = "tensorflow"
+    example = '''
+def load(folder):
+    import tensorflow
+
+    definition = tensorflow.compat.v1.GraphDef.FromString((folder / "model.pb").read_bytes())
+    graph = tensorflow.Graph()
+    with graph.as_default():
+        tensorflow.import_graph_def(definition, name="")
+    session = tensorflow.compat.v1.Session(graph=graph)
+    names = [name for name in ("probabilities:0", "novelty:0") if name[:-2] in {node.name for node in definition.node}]
+
+    def run(photo):
+        found = session.run(names, {"image:0": photo[np.newaxis]})
+        return found[0][0], found[1][0] if len(found) > 1 else None
+
+    return json.loads(session.run("regraft:0")), run
+'''
+
+    def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
+        """Variables become constants, and the facts are one."""
+        import tensorflow
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        size = facts.transform.size
+        taken = tensorflow.TensorSpec((None, size, size, 3), tensorflow.uint8, "image")
+        concrete = tensorflow.function(lambda image: network(image, training=False)).get_concrete_function(taken)
+        frozen = convert_variables_to_constants_v2(concrete)
+        graph = tensorflow.Graph()
+        with graph.as_default():
+            tensorflow.import_graph_def(frozen.graph.as_graph_def(), name="")
+            # The function's outputs come in the order of their names.
+            for key, output in zip(sorted(network.output), frozen.outputs, strict=True):
+                tensorflow.identity(graph.get_tensor_by_name(output.name), name=key)
+            tensorflow.constant(facts.to_json(), name=_FACTS)
+        path.write_bytes(graph.as_graph_def().SerializeToString(deterministic=True))
+
+    def load(self, path: Path) -> Artifact:
+        """With TensorFlow."""
+        import tensorflow
+
+        definition = tensorflow.compat.v1.GraphDef.FromString(path.read_bytes())
+        nodes = {node.name: node for node in definition.node}
+        told = nodes[_FACTS].attr["value"].tensor.string_val[0] if _FACTS in nodes else None
+        facts = Facts.from_json(told, path)
+        names = [f"{name}:0" for name in ("probabilities", "novelty") if name in nodes]
+        if names[:1] != ["probabilities:0"] or "image" not in nodes:
+            raise ExportError(f"{path} has no image or gives no probabilities; export it again")
+        graph = tensorflow.Graph()
+        with graph.as_default():
+            tensorflow.import_graph_def(definition, name="")
+        session = tensorflow.compat.v1.Session(graph=graph)
+
+        def run(photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+            found = session.run(names, {"image:0": photos})
+            return found[0], found[1] if len(found) > 1 else None
+
+        return Artifact(facts, run)

@@ -1,0 +1,66 @@
+"""Keras' own ``.keras`` file, of built-in layers and operations only: whoever loads it needs no regraft."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft.errors import ExportError
+from regraft.exporters import Artifact, Facts
+from regraft.exporters._keras import KerasExporter
+from regraft.images import Pixels
+from regraft.optimisation import trainable_keras
+
+_FACTS = "regraft.json"
+
+
+class KerasFile(KerasExporter):
+    """``--format keras``."""
+
+    name = "keras"
+    artifact = "model.keras"
+    modules: tuple[str, ...] = ("tensorflow",)
+    extra = "tensorflow"
+    example = '''
+def load(folder):
+    import zipfile
+
+    import keras
+
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+
+    def run(photo):
+        found = {key: np.asarray(value)[0] for key, value in model(photo[np.newaxis], training=False).items()}
+        return found["probabilities"], found.get("novelty")
+
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        return json.loads(archive.read("regraft.json")), run
+'''
+
+    def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
+        """The facts lie beside what Keras puts into the archive; Keras passes over them."""
+        network.save(path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(_FACTS, facts.to_json())
+
+    def load(self, path: Path) -> Artifact:
+        """In Keras' safe mode, in which no code of the file's own runs."""
+        with zipfile.ZipFile(path) as archive:
+            facts = Facts.from_json(archive.read(_FACTS) if _FACTS in archive.namelist() else None, path)
+        keras = trainable_keras("auto")
+        with _console.silenced():
+            model = keras.saving.load_model(path, compile=False)
+        if not isinstance(model.output, dict) or model.output["probabilities"].shape[-1] != len(facts.classes):
+            raise ExportError(f"{path} does not give {len(facts.classes)} probabilities; export it again")
+
+        def run(photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+            outputs = model(photos, training=False)
+            found = {key: np.asarray(keras.ops.convert_to_numpy(value)) for key, value in outputs.items()}
+            return found["probabilities"], found.get("novelty")
+
+        return Artifact(facts, run)

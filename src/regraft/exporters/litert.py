@@ -1,0 +1,111 @@
+"""LiteRT (``.tflite``): for phones and small computers; with the metadata that MediaPipe Tasks reads."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft import _console
+from regraft.errors import ExportError
+from regraft.exporters import Artifact, Facts
+from regraft.exporters._keras import KerasExporter, save_model
+from regraft.exporters._litert_metadata import with_metadata
+from regraft.images import Pixels
+
+_FACTS = "regraft.json"
+
+
+class LiteRT(KerasExporter):
+    """``--format litert``."""
+
+    name = "litert"
+    artifact = "model.tflite"
+    modules: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
+    extra = "litert"
+    quantizations = ("fp16", "int8-weights", "int8")
+    example = '''
+def load(folder):
+    import zipfile
+
+    from ai_edge_litert.interpreter import Interpreter  # on Android and iOS: MediaPipe's ImageClassifier
+
+    interpreter = Interpreter(str(folder / "model.tflite"))
+    interpreter.allocate_tensors()
+    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()
+
+    def run(photo):
+        interpreter.set_tensor(taken["index"], photo[np.newaxis])
+        interpreter.invoke()
+        values = {len(one["shape"]): interpreter.get_tensor(one["index"])[0] for one in given}
+        return values[2], values.get(1)
+
+    with zipfile.ZipFile(folder / "model.tflite") as archive:
+        return json.loads(archive.read("regraft.json")), run
+'''
+
+    def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
+        """By TensorFlow's converter; full int8 is calibrated on ``photos``."""
+        import tensorflow
+
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(network, Path(folder), batch=1)
+            converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder)
+            path.write_bytes(with_metadata(_converted(converter, quantize, photos), facts, {_FACTS: facts.to_json()}))
+
+    def load(self, path: Path) -> Artifact:
+        """With the LiteRT interpreter, one photo at a time."""
+        with _console.silenced():
+            from ai_edge_litert.interpreter import Interpreter
+
+            data = path.read_bytes()
+            facts = Facts.from_json(_packed(data), path)
+            interpreter = Interpreter(model_content=data, num_threads=None)
+            interpreter.allocate_tensors()
+        taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()
+        places = {len(one["shape"]): one["index"] for one in given}
+        shapes = [list(one["shape"]) for one in given]
+        if [1, len(facts.classes)] not in shapes:
+            raise ExportError(f"{path} gives {shapes}, and names {len(facts.classes)} classes; export it again")
+
+        def run(photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+            rows: list[NDArray[np.float32]] = []
+            novelty: list[NDArray[np.float32]] = []
+            for photo in photos:
+                interpreter.set_tensor(taken["index"], photo[np.newaxis])
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(places[2])[0])
+                if 1 in places:
+                    novelty.append(interpreter.get_tensor(places[1])[0])
+            return np.stack(rows), np.stack(novelty) if novelty else None
+
+        return Artifact(facts, run)
+
+
+def _converted(converter: Any, quantize: str, photos: Pixels) -> bytes:
+    import tensorflow
+
+    if quantize:
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+    if quantize == "fp16":
+        converter.target_spec.supported_types = [tensorflow.float16]
+    if quantize == "int8":
+        builtin = tensorflow.lite.OpsSet
+        converter.target_spec.supported_ops = [builtin.TFLITE_BUILTINS_INT8, builtin.TFLITE_BUILTINS]
+        converter.representative_dataset = lambda: ([photo[np.newaxis]] for photo in photos)
+        converter.inference_input_type = tensorflow.uint8
+    data: bytes = converter.convert()
+    return data
+
+
+def _packed(data: bytes) -> bytes | None:
+    """The facts among the files that are appended to a model; None where there are none."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return None
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read(_FACTS) if _FACTS in archive.namelist() else None
