@@ -55,11 +55,13 @@ WALK = [
     "finetuning",
     "following",
     "sweeping",
+    "exporters",
+    "exporting",
     "audit",
     "shards",
     "information",
 ]
-SURFACE = ["_graph", "_preset", "_int8", "_measure", "_print", "cli", "__main__"]
+SURFACE = ["_graph", "_preset", "_int8", "_export", "_trial", "_measure", "_print", "cli", "__main__"]
 ORDER = [*CELLAR, *WALK, *SURFACE]
 
 

@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from regraft.audit import Audit, check
     from regraft.backbones import Backbone, load_backbone
     from regraft.classifier import Classifier
-    from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig
+    from regraft.config import ExportConfig, FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig
     from regraft.dataset import Dataset, ImageRecord
     from regraft.errors import (
         BackboneError,
         ConfigError,
         DataError,
+        ExportError,
         ImageError,
         RegraftError,
         RunError,
         TrainingError,
     )
     from regraft.evaluation import Evaluation, Predictor, evaluate, measure
+    from regraft.exporters import load_predictor
+    from regraft.exporting import Export, export
     from regraft.finetuning import finetune
     from regraft.images import Problem, Transform
     from regraft.shards import shard
@@ -40,6 +43,9 @@ _HOMES = {
     "DataError": "errors",
     "Dataset": "dataset",
     "Evaluation": "evaluation",
+    "Export": "exporting",
+    "ExportConfig": "config",
+    "ExportError": "errors",
     "FeatureConfig": "config",
     "FinetuneConfig": "config",
     "ImageError": "errors",
@@ -57,8 +63,10 @@ _HOMES = {
     "Transform": "images",
     "check": "audit",
     "evaluate": "evaluation",
+    "export": "exporting",
     "finetune": "finetuning",
     "load_backbone": "backbones",
+    "load_predictor": "exporters",
     "measure": "evaluation",
     "shard": "shards",
     "split": "splitting",
@@ -75,6 +83,9 @@ __all__ = [
     "DataError",
     "Dataset",
     "Evaluation",
+    "Export",
+    "ExportConfig",
+    "ExportError",
     "FeatureConfig",
     "FinetuneConfig",
     "ImageError",
@@ -93,8 +104,10 @@ __all__ = [
     "__version__",
     "check",
     "evaluate",
+    "export",
     "finetune",
     "load_backbone",
+    "load_predictor",
     "measure",
     "shard",
     "split",

@@ -168,6 +168,30 @@ def predictions(answers: Sequence[Prediction], table: bool) -> None:
             print("\t".join(printable(cell) for cell in row))
 
 
+def exported(document: Mapping[str, Any]) -> None:
+    """An export, as a table of one row, and what to know beside it."""
+    found = document["comparison"]
+    low, high = found["interval"]
+    head = ("file", "bytes", "agreement", "accuracy", "95 % interval", "ms per photo", "peak MiB")
+    row = (
+        document["artifact"],
+        f"{document['bytes']:,}",
+        f"{found['agreement']:.1%}",
+        f"{found['accuracy']:.1%}",
+        f"{low:.1%} to {high:.1%}",
+        f"{found['ms']:g}",
+        str(found["mebibytes"]),
+    )
+    _table([head, row])
+    print()
+    print(
+        f"compared with the run on {found['n']} {found['side']} photos: its accuracy is {found['run_accuracy']:.1%}, "
+        f"probabilities differ by at most {found['difference']:.2g}"
+    )
+    print(f"scaled without antialiasing, as most apps do: accuracy {found['plain_accuracy']:.1%}, n={found['plain_n']}")
+    print(f"beside it: MODEL_CARD.md, PREPROCESSING.md, example.py, labels.txt in {document['folder']}")
+
+
 def facts(document: Mapping[str, Any], indent: str = "") -> None:
     """Nested facts, a line each."""
     for key, value in document.items():

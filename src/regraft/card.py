@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from regraft.images import Transform
 
-def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """The card's text."""
+
+def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], export: Mapping[str, Any] | None = None) -> str:
+    """The card's text, of a run, or of an ``export`` of it (`Export.to_dict`)."""
     backbone, data, made_by = manifest["backbone"], manifest["data"], manifest["made_by"]
     counts = metrics["counts"]
     side = "test" if metrics["test"]["n"] else "val"
@@ -39,14 +41,63 @@ def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "The figures hold for photos taken like those it was trained on; measure it on your own with",
         "`regraft evaluate RUN PHOTOS`.",
         "",
-        "## Use",
+        *(_exported(export) if export else ["## Use", "", "```", "regraft predict RUN photo.jpg", "```", ""]),
+    ]
+    return "\n".join(lines)
+
+
+def preprocessing(transform: Transform) -> str:
+    """What an app must do to a photo before it goes into an export, as a short specification."""
+    kept = (
+        "Take the whole photo, whatever its shape."
+        if transform.crop is None
+        else f"Cut out the square in its centre, {transform.crop:.1%} of the shorter side long."
+    )
+    lines = [
+        "# Before the model",
         "",
-        "```",
-        "regraft predict RUN photo.jpg",
-        "```",
+        "1. Decode the photo to RGB, 8 bits a channel, in sRGB; show transparency on white.",
+        "2. Turn it upright by its EXIF orientation.",
+        f"3. {kept}",
+        f"4. Scale that to {transform.size} × {transform.size} pixels, {transform.resample} with antialiasing",
+        "   (Pillow's `resize`, OpenCV's `INTER_AREA`; plain bilinear costs what the model card says).",
+        f"5. Hand it over as uint8 of the shape (1, {transform.size}, {transform.size}, 3), red first. Nothing is "
+        "subtracted or divided: mean, deviation, temperature and softmax are inside.",
+        "",
+        "Out come `probabilities` (1, C), in the order of `labels.txt`, and `novelty` (1,). Where novelty is above the",
+        "threshold in the file's metadata, the photo is of none of the classes.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _exported(export: Mapping[str, Any]) -> list[str]:
+    found = export["comparison"]
+    low, high = found["interval"]
+    quantized = f", quantised to {export['quantize']}" if export["quantize"] else ""
+    artifact = export["artifact"].replace("\\", "/").rpartition("/")[2]
+    never = "" if found["rejected"] is None else f' It answers {found["rejected"]:.1%} of them with "none of these".'
+    return [
+        "## This export",
+        "",
+        f"`{artifact}`: {export['format']}{quantized}, {export['bytes'] / 1e6:.1f} MB. It was read again in its own",
+        f"runtime and asked about {found['n']} {found['side']} photos of the run: it gives the run's answer to",
+        f"{found['agreement']:.1%}, its probabilities differ by at most {found['difference']:.2g}.",
+        f"Accuracy {found['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), the run's {found['run_accuracy']:.1%}."
+        f"{never}",
+        f"Where photos are scaled without antialiasing, as most apps do, {found['plain_accuracy']:.1%} "
+        f"(n={found['plain_n']}). {found['ms']:g} ms a photo where it was made, {found['mebibytes']} MiB.",
+        "",
+        "## Use",
+        "",
+        "`PREPROCESSING.md` says what to do to a photo first; `example.py` does it:",
+        "",
+        "```",
+        "python example.py photo.jpg",
+        "regraft predict . photo.jpg",
+        "```",
+        "",
+    ]
 
 
 def _features(finetuned: Mapping[str, Any] | None) -> str:

@@ -35,6 +35,7 @@ from regraft.features import Loader, compute, extract
 from regraft.heads import Head
 from regraft.images import Pixels, Problem, Transform, read
 from regraft.sources import Entry
+from regraft.splitting import Split
 
 SCHEMA = 2
 """Number of the run folder's layout. A reader takes its own and all before it."""
@@ -268,6 +269,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is of schema {schema}, this regraft reads up to {SCHEMA}; type: pip install -U regraft"
         )
     return manifest
+
+
+def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = None) -> Dataset:
+    """The photos that a run was trained on, or ``photos`` if they are no longer where they were."""
+    source = photos or classifier.source
+    if not source:
+        raise RunError(f"{classifier.path} does not say where its photos are; type --photos FOLDER")
+    return Dataset.open(source)
+
+
+def sides_of(classifier: Classifier, dataset: Dataset) -> Split:
+    """On which side of the run's split each photo was; one that the run did not know is on none. Warns of lost ones."""
+    folder = classifier.path or Path()
+    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    place = {digest: side for side in ("train", "val", "test") for digest in known[side]}
+    gone = len(set(place) - {record.digest for record in dataset.records})
+    if gone:
+        _console.warn(f"{gone} of the {len(place)} photos of {folder} are not there")
+    sides = {
+        side: tuple(i for i, record in enumerate(dataset.records) if place.get(record.digest) == side)
+        for side in ("train", "val", "test")
+    }
+    return Split(**sides)
 
 
 def _read_calibration(folder: Path, manifest: Mapping[str, Any]) -> Calibration:

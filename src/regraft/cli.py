@@ -17,7 +17,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._arguments import UsageError, Verb, given, parse
-from regraft.config import FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig, read_toml
+from regraft.config import ExportConfig, FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig, read_toml
 from regraft.errors import ConfigError, RegraftError
 
 
@@ -106,6 +106,20 @@ class ShardOptions(OutputOptions):
 
     out: Path = Path("shards")
     """Folder for the shards; what this command wrote there before is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions(OutputOptions):
+    """Where an export goes."""
+
+    out: Path | None = None
+    """Folder for it; by default exports/FORMAT in the run."""
+
+    overwrite: bool = False
+    """Replace the export that is there."""
+
+    photos: Path | None = None
+    """Where the run's photos are now, if not where they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,16 +250,18 @@ def evaluate(arguments: Any) -> int:
     from regraft import _print
     from regraft.classifier import Classifier
     from regraft.evaluation import evaluate_photos
+    from regraft.exporters import load_predictor
     from regraft.prediction import rejections
 
     output = EvaluateOptions(**given(arguments, EvaluateOptions))
     if output.once or output.watch is not None:
         return _follow(arguments, output)
-    classifier = Classifier.load(arguments.run)
-    evaluation, problems = evaluate_photos(classifier, arguments.photos, classifier.trained_digests())
+    predictor = load_predictor(arguments.run)
+    trained = predictor.trained_digests() if isinstance(predictor, Classifier) else frozenset()
+    evaluation, problems = evaluate_photos(predictor, arguments.photos, trained)
     document = {**evaluation.to_dict(), "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]}
     if output.unknown is not None:
-        document["unknown"] = [asdict(group) for group in rejections(classifier, output.unknown)]
+        document["unknown"] = [asdict(group) for group in rejections(predictor, output.unknown)]
     _emit(document, output.json, _print.whole_evaluation)
     return 0
 
@@ -270,16 +286,33 @@ def predict(arguments: Any) -> int:
     all others are answered.
     """
     from regraft import _print
-    from regraft.classifier import Classifier
+    from regraft.exporters import load_predictor
     from regraft.prediction import predict
 
     output = PredictOptions(**given(arguments, PredictOptions))
-    predictions = predict(Classifier.load(arguments.run), arguments.photos, output.top)
+    predictions = predict(load_predictor(arguments.run), arguments.photos, output.top)
     if output.json:
         _emit([p.to_dict() for p in predictions], True)
     else:
         _print.predictions(predictions, table=sys.stdout.isatty())
     return 1 if any(p.error for p in predictions) else 0
+
+
+def export(arguments: Any) -> int:
+    """Write a run for another runtime, and prove it.
+
+    Bytes of photos in; normalisation, backbone, head, temperature and softmax inside. It is read again in its own
+    runtime and compared with the run on val photos; where they differ, nothing is kept. What comes out stands in place
+    of a run in `evaluate` and `predict`.
+    """
+    from regraft import _print
+    from regraft.exporting import export
+
+    options = ExportOptions(**given(arguments, ExportOptions))
+    config = ExportConfig(**given(arguments, ExportConfig))
+    made = export(arguments.run, options.out, config, options.photos, options.overwrite)
+    _emit(made.to_dict(), options.json, _print.exported)
+    return 0
 
 
 def info(arguments: Any) -> int:
@@ -308,12 +341,15 @@ VERBS = {
     ),
     "sweep": Verb(sweep, (("photos", _PHOTOS, None),), {"options": SweepOptions, "what is tried": SweepConfig}),
     "evaluate": Verb(
-        evaluate, (("run", "a run folder", None), ("photos", _PHOTOS, None)), {"options": EvaluateOptions}
+        evaluate, (("run", "a run folder, or an export", None), ("photos", _PHOTOS, None)), {"options": EvaluateOptions}
     ),
     "predict": Verb(
         predict,
-        (("run", "a run folder", None), ("photos", "photos, folders of photos, other sources", "+")),
+        (("run", "a run folder, or an export", None), ("photos", "photos, folders of photos, other sources", "+")),
         {"options": PredictOptions},
+    ),
+    "export": Verb(
+        export, (("run", "a run folder", None),), {"options": ExportOptions, "what is written": ExportConfig}
     ),
     "shard": Verb(shard, (("photos", _PHOTOS, None),), {"options": ShardOptions, "shards": ShardConfig}),
     "info": Verb(info, (("what", "a run folder, backbones or cache", "?"),), {"options": InfoOptions}),

@@ -328,6 +328,25 @@ class SweepConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportConfig:
+    """What an export is."""
+
+    format: str = "litert"
+    """litert (.tflite), onnx, openvino, saved-model, keras (.keras) or graph-def (.pb)."""
+
+    quantize: str = ""
+    """How weights and values are made smaller: with litert fp16, int8-weights or int8, with openvino fp16 or int8."""
+
+    min_agreement: float = 0.98
+    """Share of val photos on which a quantised export must give the run's answer; with less nothing is kept."""
+
+    def __post_init__(self) -> None:
+        """Check what no type can say."""
+        if not 0 <= self.min_agreement <= 1:
+            raise ConfigError(f"min_agreement {self.min_agreement:g} is no share; wanted 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
 class ShardConfig:
     """What shards look like."""
 

@@ -25,7 +25,7 @@ from regraft._tensorboard import EventFile
 from regraft.accelerator import load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
-from regraft.classifier import TUNED, Classifier
+from regraft.classifier import TUNED, Classifier, open_photos, sides_of
 from regraft.config import FinetuneConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.errors import DataError, RunError, TrainingError
@@ -165,30 +165,17 @@ def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
 
 def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[Dataset, Split, Features]:
     """The run's photos, on the sides that they had, and their features."""
-    folder = before.path or Path()
-    source = photos or before.source
-    if not source:
-        raise RunError(f"{folder} does not say where its photos are; type --photos FOLDER")
-    dataset = Dataset.open(source)
+    dataset = open_photos(before, photos)
     extraction = extract(dataset.records, load_engine(before.backbone, in_floats(before)))
     dataset, features, _ = readable(dataset, extraction, before.backbone)
     if dataset.classes != before.classes:
         raise DataError(
-            f"{source} has the classes {', '.join(dataset.classes)}; the run has {', '.join(before.classes)}"
+            f"the photos have the classes {', '.join(dataset.classes)}; the run has {', '.join(before.classes)}"
         )
-    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    place = {digest: side for side in ("train", "val", "test") for digest in known[side]}
-    rows = {
-        side: tuple(i for i, r in enumerate(dataset.records) if place.get(r.digest) == side)
-        for side in known
-        if side != "salt"
-    }
-    gone = len(set(place) - {r.digest for r in dataset.records})
-    if gone:
-        _console.warn(f"{gone} of the run's {len(place)} photos are no longer in {source}")
-    if not rows["train"]:
-        raise DataError(f"none of the photos that {folder} was trained on are in {source}; type --photos FOLDER")
-    return dataset, Split(**rows), features
+    sides = sides_of(before, dataset)
+    if not sides.train:
+        raise DataError(f"the photos that {before.path} was trained on are not there; type --photos FOLDER")
+    return dataset, sides, features
 
 
 def _linear_head(

@@ -121,14 +121,16 @@ class Transform:
         """
         return np.asarray(self._scaled(image))
 
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What of a photo the backbone sees: left, top, right and bottom, in pixels and parts of them."""
+        if self.crop is None:
+            return 0.0, 0.0, float(width), float(height)
+        side = min(width, height) * self.crop
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+
     def _scaled(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
-        box = (0.0, 0.0, float(width), float(height))
-        if self.crop is not None:
-            side = min(width, height) * self.crop
-            left, top = (width - side) / 2, (height - side) / 2
-            box = (left, top, left + side, top + side)
-        return image.resize((self.size, self.size), _RESAMPLE[self.resample], box=box)
+        return image.resize((self.size, self.size), _RESAMPLE[self.resample], box=self.box(*image.size))
 
     def load(self, data: bytes) -> Pixels:
         """Decode ``data`` and apply the transform. Raises ImageError."""

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,11 @@ class Facts:
             classifier.backbone.licence,
             manifest["made_by"]["regraft"],
         )
+
+    def require_labels(self, text: str | None, path: Path) -> None:
+        """Raise ExportError where labels that ``path`` holds for others, one a line, are not these."""
+        if text is None or tuple(text.splitlines()) != self.classes:
+            raise ExportError(f"{path} has two lists of labels that differ; export it again")
 
     def to_json(self) -> str:
         """As text, in ASCII: not every format's metadata takes more."""

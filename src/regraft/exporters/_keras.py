@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def whole_network(classifier: Classifier) -> keras.Model:
-    """Input ``image``, uint8 RGB (N, S, S, 3); outputs ``probabilities`` (N, C) and, where it has one, ``novelty`` (N,).
+    """Input ``image``, uint8 RGB (N, S, S, 3); outputs ``probabilities`` (N, C) and, where there is one, ``novelty``.
 
     Raises:
         ExportError: no Keras model stands for the backbone.

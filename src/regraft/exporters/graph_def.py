@@ -24,7 +24,7 @@ class GraphDef(KerasExporter):
     artifact = "model.pb"
     modules: tuple[str, ...] = ("tensorflow",)
     extra = "tensorflow"
-    example = '''
+    example = """
 def load(folder):
     import tensorflow
 
@@ -40,7 +40,7 @@ def load(folder):
         return found[0][0], found[1][0] if len(found) > 1 else None
 
     return json.loads(session.run("regraft:0")), run
-'''
+"""
 
     def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
         """Variables become constants, and the facts are one."""

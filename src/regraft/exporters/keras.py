@@ -26,7 +26,7 @@ class KerasFile(KerasExporter):
     artifact = "model.keras"
     modules: tuple[str, ...] = ("tensorflow",)
     extra = "tensorflow"
-    example = '''
+    example = """
 def load(folder):
     import zipfile
 
@@ -40,7 +40,7 @@ def load(folder):
 
     with zipfile.ZipFile(folder / "model.keras") as archive:
         return json.loads(archive.read("regraft.json")), run
-'''
+"""
 
     def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
         """The facts lie beside what Keras puts into the archive; Keras passes over them."""

@@ -29,7 +29,7 @@ class LiteRT(KerasExporter):
     modules: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
     extra = "litert"
     quantizations = ("fp16", "int8-weights", "int8")
-    example = '''
+    example = """
 def load(folder):
     import zipfile
 
@@ -47,7 +47,7 @@ def load(folder):
 
     with zipfile.ZipFile(folder / "model.tflite") as archive:
         return json.loads(archive.read("regraft.json")), run
-'''
+"""
 
     def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
         """By TensorFlow's converter; full int8 is calibrated on ``photos``."""
@@ -64,7 +64,8 @@ def load(folder):
             from ai_edge_litert.interpreter import Interpreter
 
             data = path.read_bytes()
-            facts = Facts.from_json(_packed(data), path)
+            facts = Facts.from_json(_packed(data, _FACTS), path)
+            facts.require_labels(_packed(data, "labels.txt"), path)
             interpreter = Interpreter(model_content=data, num_threads=None)
             interpreter.allocate_tensors()
         taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()
@@ -103,9 +104,9 @@ def _converted(converter: Any, quantize: str, photos: Pixels) -> bytes:
     return data
 
 
-def _packed(data: bytes) -> bytes | None:
-    """The facts among the files that are appended to a model; None where there are none."""
+def _packed(data: bytes, name: str) -> str | None:
+    """One of the texts that are appended to a model; None where there is none."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return None
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return archive.read(_FACTS) if _FACTS in archive.namelist() else None
+        return archive.read(name).decode() if name in archive.namelist() else None

@@ -24,7 +24,7 @@ class Onnx:
     modules: tuple[str, ...] = ("onnx", "onnxruntime")
     extra = "onnx"
     quantizations: tuple[str, ...] = ()
-    example = '''
+    example = """
 def load(folder):
     import onnxruntime
 
@@ -35,7 +35,7 @@ def load(folder):
         return found[0][0], found[1][0] if len(found) > 1 else None
 
     return json.loads(session.get_modelmeta().custom_metadata_map["regraft"]), run
-'''
+"""
 
     def write(self, classifier: Classifier, path: Path, quantize: str, photos: Pixels) -> None:
         """Translate the graph that OpenVINO runs; TensorFlow has no part in it."""
@@ -51,7 +51,9 @@ def load(folder):
 
         onnxruntime.set_default_logger_severity(3)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        facts = Facts.from_json(session.get_modelmeta().custom_metadata_map.get("regraft"), path)
+        told = session.get_modelmeta().custom_metadata_map
+        facts = Facts.from_json(told.get("regraft"), path)
+        facts.require_labels(told.get("labels"), path)
         shape = session.get_outputs()[0].shape
         if shape[1:] != [len(facts.classes)]:
             raise ExportError(f"{path} gives {shape}, and names {len(facts.classes)} classes; export it again")

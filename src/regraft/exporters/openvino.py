@@ -48,7 +48,7 @@ class OpenVino:
     modules: tuple[str, ...] = ("openvino",)
     extra = ""
     quantizations = ("fp16", "int8")
-    example = '''
+    example = """
 def load(folder):
     import openvino
 
@@ -63,7 +63,7 @@ def load(folder):
         return values[0], values[1] if len(values) > 1 else None
 
     return json.loads(facts), run
-'''
+"""
 
     def write(self, classifier: Classifier, path: Path, quantize: str, photos: Pixels) -> None:
         """Join the backbone's graph and the head's; with the names that Model API reads."""

@@ -25,7 +25,7 @@ class SavedModel(KerasExporter):
     artifact = "1"  # TensorFlow Serving serves the highest number in a folder
     modules: tuple[str, ...] = ("tensorflow",)
     extra = "tensorflow"
-    example = '''
+    example = """
 def load(folder):
     import tensorflow
 
@@ -37,7 +37,7 @@ def load(folder):
         return found["probabilities"], found.get("novelty")
 
     return json.loads((folder / "1" / "assets" / "regraft.json").read_text(encoding="utf-8")), run
-'''
+"""
 
     def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
         """With the signature ``serving_default`` and the assets ``labels.txt`` and ``regraft.json``."""
@@ -51,8 +51,9 @@ def load(folder):
         """With TensorFlow."""
         import tensorflow
 
-        told = path / "assets" / _FACTS
+        told, labels = path / "assets" / _FACTS, path / "assets" / "labels.txt"
         facts = Facts.from_json(told.read_text(encoding="utf-8") if told.is_file() else None, path)
+        facts.require_labels(labels.read_text(encoding="utf-8") if labels.is_file() else None, path)
         model = tensorflow.saved_model.load(str(path))
         signature = model.signatures["serving_default"]
         if not {"probabilities"} <= set(signature.structured_outputs):

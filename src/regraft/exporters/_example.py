@@ -1,0 +1,61 @@
+"""The example beside an export: a program of its own, which needs no regraft."""
+
+from __future__ import annotations
+
+from regraft.exporters import Exporter
+
+_BEGIN = '''"""Classify photos: python example.py photo.jpg …
+
+Needs Python, NumPy, Pillow and {packages}; not regraft, which wrote this.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+'''
+
+_END = '''
+
+def pixels(name, transform):
+    """What PREPROCESSING.md says: upright, on white, the crop, scaled with antialiasing; uint8 (S, S, 3)."""
+    with Image.open(name) as opened:
+        image = ImageOps.exif_transpose(opened)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.new("RGB", layer.size, "white")
+        image.paste(layer, mask=layer)
+    image = image.convert("RGB")
+    width, height = image.size
+    box = (0, 0, width, height)
+    if transform["crop"] is not None:
+        side = min(width, height) * transform["crop"]
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    resample = Image.Resampling[transform["resample"].upper()]
+    return np.asarray(image.resize((transform["size"],) * 2, resample, box=box))
+
+
+def main():
+    facts, run = load(Path(__file__).resolve().parent)
+    for name in sys.argv[1:]:
+        probabilities, novelty = run(pixels(name, facts["transform"]))
+        best = int(np.argmax(probabilities))
+        label = facts["classes"][best]
+        if novelty is not None and facts["threshold"] is not None and novelty > facts["threshold"]:
+            label = f"none of these (nearest: {label})"
+        print(name, label, f"{probabilities[best]:.4f}", sep="\\t")
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def example(exporter: Exporter, name: str) -> str:
+    """The program's text."""
+    packages = {"litert": "ai-edge-litert", "onnx": "onnxruntime", "openvino": "openvino"}.get(name, "tensorflow")
+    return _BEGIN.format(packages=packages) + exporter.example + _END
