@@ -188,7 +188,8 @@ def exported(document: Mapping[str, Any]) -> None:
         f"compared with the run on {found['n']} {found['side']} photos: its accuracy is {found['run_accuracy']:.1%}, "
         f"probabilities differ by at most {found['difference']:.2g}"
     )
-    print(f"scaled without antialiasing, as most apps do: accuracy {found['plain_accuracy']:.1%}, n={found['plain_n']}")
+    plain, proper, n = found["plain"]
+    print(f"photos scaled without antialiasing, as most apps do: {plain:.1%} in place of {proper:.1%}, n={n}")
     print(f"beside it: MODEL_CARD.md, PREPROCESSING.md, example.py, labels.txt in {document['folder']}")
 
 

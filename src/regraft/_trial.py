@@ -22,7 +22,7 @@ from regraft.exporters import Artifact, load_predictor
 from regraft.images import Part, Pixels, Transform, decode, read
 from regraft.sources import Entry
 
-PLAIN = 200
+PLAIN = 400
 """Photos that are scaled as most apps do it: they must be decoded whole."""
 
 _TIMED = 30

@@ -74,6 +74,7 @@ def preprocessing(transform: Transform) -> str:
 def _exported(export: Mapping[str, Any]) -> list[str]:
     found = export["comparison"]
     low, high = found["interval"]
+    plain, proper, n = found["plain"]
     quantized = f", quantised to {export['quantize']}" if export["quantize"] else ""
     artifact = export["artifact"].replace("\\", "/").rpartition("/")[2]
     never = "" if found["rejected"] is None else f' It answers {found["rejected"]:.1%} of them with "none of these".'
@@ -83,10 +84,10 @@ def _exported(export: Mapping[str, Any]) -> list[str]:
         f"`{artifact}`: {export['format']}{quantized}, {export['bytes'] / 1e6:.1f} MB. It was read again in its own",
         f"runtime and asked about {found['n']} {found['side']} photos of the run: it gives the run's answer to",
         f"{found['agreement']:.1%}, its probabilities differ by at most {found['difference']:.2g}.",
-        f"Accuracy {found['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), the run's {found['run_accuracy']:.1%}."
-        f"{never}",
-        f"Where photos are scaled without antialiasing, as most apps do, {found['plain_accuracy']:.1%} "
-        f"(n={found['plain_n']}). {found['ms']:g} ms a photo where it was made, {found['mebibytes']} MiB.",
+        f"Accuracy {found['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), the run's "
+        f"{found['run_accuracy']:.1%}.{never}",
+        f"Where photos are scaled without antialiasing, as most apps do, {plain:.1%} in place of {proper:.1%} (n={n}).",
+        f"{found['ms']:g} ms a photo where it was made, {found['mebibytes']} MiB.",
         "",
         "## Use",
         "",

@@ -54,8 +54,8 @@ class Comparison:
         ties: photos with another answer whose two most probable classes are closer than the tolerance.
         accuracy: the export's, and its 95 % interval; beside it the run's.
         rejected: share that the export answers with none of these; None where it never does.
-        plain_accuracy: the export's where photos are scaled without antialiasing, as most apps do.
-        plain_n: on so many of them.
+        plain: accuracy where photos are scaled without antialiasing, as most apps do, the export's on the same photos
+            as they should be, and how many of them were tried.
         ms: milliseconds a photo on this machine, the median.
         mebibytes: the most memory of a process that loads and asks it.
     """
@@ -70,8 +70,7 @@ class Comparison:
     interval: tuple[float, float]
     run_accuracy: float
     rejected: float | None
-    plain_accuracy: float
-    plain_n: int
+    plain: tuple[float, float, int]
     ms: float
     mebibytes: int
 
@@ -165,7 +164,8 @@ def compare(classifier: Classifier, artifact: Path, dataset: Dataset, side: str 
     ordered = np.sort(p, axis=1)
     same = p.argmax(axis=1) == q.argmax(axis=1)
     right = q.argmax(axis=1) == y[good]
-    shown = ~np.isnan(told["plain"][:, 0])
+    tried = ~np.isnan(told["plain"][:, 0])
+    plain, proper = (float((told[k].argmax(axis=1) == y)[tried].mean()) for k in ("plain", "probabilities"))
     threshold = classifier.threshold
     strange = _apart(expected.novelty[good], told["novelty"][good]) if classifier.calibration.novelty else None
     return Comparison(
@@ -179,8 +179,7 @@ def compare(classifier: Classifier, artifact: Path, dataset: Dataset, side: str 
         interval=wilson_interval(int(right.sum()), len(right)),
         run_accuracy=float((p.argmax(axis=1) == y[good]).mean()),
         rejected=None if threshold is None else float(is_novel(told["novelty"][good], threshold).mean()),
-        plain_accuracy=float((told["plain"][shown].argmax(axis=1) == y[shown]).mean()),
-        plain_n=int(shown.sum()),
+        plain=(plain, proper, int(tried.sum())),
         ms=round(float(told["ms"]), 2),
         mebibytes=int(told["MiB"]),
     )

@@ -8,6 +8,7 @@ from safetensors.numpy import load, save
 
 from regraft.errors import DataError
 from regraft.heads import Head, Step, cross_entropy, registry, softmax
+from tests import keras_float32
 from tests.test_heads import blobs, none_of
 
 
@@ -61,3 +62,13 @@ def test_one_class_is_refused(head_class: type[Head]) -> None:
     train = blobs()
     with pytest.raises(DataError, match="only 'c1' to train on"):
         head_class().fit(train.select(np.flatnonzero(train.y == 1).tolist()), none_of(train))
+
+
+def test_as_operations_of_keras_it_says_the_same(head_class: type[Head]) -> None:
+    import keras
+
+    train, test = blobs(), blobs(seed=1)
+    head = head_class().fit(train, blobs(seed=2))
+    x = keras.Input((train.x.shape[1],))
+    found = keras_float32.run(keras.Model(x, head.as_keras(x)), test.x[:50])
+    np.testing.assert_allclose(found, head.logits(test.x[:50]), rtol=1e-3, atol=1e-3)

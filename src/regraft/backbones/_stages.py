@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import keras
 
 _NO_STAGE = ("InputLayer", "ZeroPadding2D", "Rescaling", "Normalization")
+DRAWN = "none-2"
+"""What `draw_weights` draws, for fingerprints."""
+
 _FIRST_STRIDE = 8  # stages of less are edges and colours
 
 
@@ -61,7 +64,7 @@ def stage_outputs(trunk: keras.Model, size: int, wanted: str) -> list[tuple[str,
 
 
 def draw_weights(model: keras.Model) -> None:
-    """Random kernels, the same on every machine and Keras backend (K. He et al., 2015, arXiv:1502.01852)."""
+    """Random kernels of variance 1 / inputs (Y. LeCun et al., 1998), the same on every machine and Keras backend."""
     import math
 
     import numpy as np
@@ -71,7 +74,7 @@ def draw_weights(model: keras.Model) -> None:
         if len(variable.shape) > 1:
             shape = tuple(variable.shape)
             inputs = math.prod(shape[:2] if shape[-1] == 1 else shape[:-1])  # one channel a filter where depthwise
-            variable.assign(dice.normal(0, math.sqrt(2 / inputs), shape).astype(np.float32))
+            variable.assign(dice.normal(0, math.sqrt(1 / inputs), shape).astype(np.float32))
 
 
 def _joints(trunk: keras.Model) -> list[Any]:

@@ -16,7 +16,7 @@ from regraft import _console
 from regraft._files import digest_file, digest_json, keras_folder
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import Described
-from regraft.backbones._stages import draw_weights, pooled, stage_outputs
+from regraft.backbones._stages import DRAWN, draw_weights, pooled, stage_outputs
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
 
@@ -179,8 +179,8 @@ class KerasBackbone(Described):
     def fingerprint(self) -> str:
         """Digest of weights, transform, wish for stages, and this code's version."""
         self.require_weights()
-        known = self._weights in ("imagenet", "none")
-        weights = self._weights if known else digest_file(Path(self._weights).expanduser())
+        known = {"imagenet": "imagenet", "none": DRAWN}
+        weights = known.get(self._weights) or digest_file(Path(self._weights).expanduser())
         wanted = [self.name, weights, self.transform.to_dict(), self.options.stages, _CODE_VERSION]
         return digest_json(wanted)
 

@@ -18,7 +18,7 @@ from regraft import _console
 from regraft._files import atomic_file, cache_folder, digest_file, digest_json, write_json
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import Described, child
-from regraft.backbones._stages import draw_weights, pooled, stage_outputs
+from regraft.backbones._stages import DRAWN, draw_weights, pooled, stage_outputs
 from regraft.errors import BackboneError
 from regraft.images import Transform
 
@@ -126,7 +126,8 @@ class HubBackbone(Described):
         """Digest of the preset, other weights, transform, wish for stages, and this code's version."""
         self.require_weights()
         weights = self.options.weights
-        digest = digest_file(Path(weights).expanduser()) if weights not in ("", "none") else weights
+        known = {"": "", "none": DRAWN}
+        digest = known[weights] if weights in known else digest_file(Path(weights).expanduser())
         return digest_json([self._content, digest, self.transform.to_dict(), self.options.stages, _CODE_VERSION])
 
     def require_weights(self) -> None:

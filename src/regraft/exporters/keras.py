@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,14 @@ def load(folder):
         """In Keras' safe mode, in which no code of the file's own runs."""
         with zipfile.ZipFile(path) as archive:
             facts = Facts.from_json(archive.read(_FACTS) if _FACTS in archive.namelist() else None, path)
-        keras = trainable_keras("auto")
+        keras = sys.modules.get("keras") or trainable_keras("auto")  # who has Keras running chose its backend
         with _console.silenced():
             model = keras.saving.load_model(path, compile=False)
         if not isinstance(model.output, dict) or model.output["probabilities"].shape[-1] != len(facts.classes):
             raise ExportError(f"{path} does not give {len(facts.classes)} probabilities; export it again")
 
         def run(photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-            outputs = model(photos, training=False)
-            found = {key: np.asarray(keras.ops.convert_to_numpy(value)) for key, value in outputs.items()}
+            found = {key: np.asarray(value) for key, value in model.predict_on_batch(photos).items()}
             return found["probabilities"], found.get("novelty")
 
         return Artifact(facts, run)

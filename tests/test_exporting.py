@@ -1,0 +1,227 @@
+"""Verification refuses what answers differently; foreign files are refused; int8, other heads, the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regraft import Classifier, ExportConfig, TrainConfig, export, load_predictor, train
+from regraft._trial import plain_pixels
+from regraft.errors import DataError, ExportError, RunError
+from regraft.exporters import Facts, openvino
+from regraft.exporters.openvino import OpenVino
+from regraft.images import Transform
+from tests.conftest import SHAPES, Command, draw_folder
+
+NEEDS_LITERT = pytest.mark.skipif(
+    any(find_spec(module) is None for module in ("tensorflow", "ai_edge_litert")), reason="needs the extra litert"
+)
+NEEDS_ONNX = pytest.mark.skipif(
+    any(find_spec(module) is None for module in ("onnx", "onnxruntime")), reason="needs the extra onnx"
+)
+
+
+@pytest.fixture(scope="module")
+def run(warm_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGRAFT_CACHE", str(warm_cache))
+        folder = tmp_path_factory.mktemp("exporting")
+        photos = draw_folder(folder / "photos", dict.fromkeys(SHAPES, 30), seed=77)
+        train(photos, folder / "run", TrainConfig(effort="quick", val=0.2))
+        yield folder / "run"
+
+
+def swap_channels(model: Any) -> Any:
+    from openvino import Layout
+    from openvino.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_layout(Layout("NHWC"))
+    steps.input().model().set_layout(Layout("NHWC"))
+    steps.input().preprocess().reverse_channels()
+    return steps.build()
+
+
+def shift_mean(model: Any) -> Any:
+    from openvino import Layout, Type
+    from openvino.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_layout(Layout("NHWC"))
+    steps.input().model().set_layout(Layout("NHWC"))
+    steps.input().preprocess().convert_element_type(Type.f32).mean([3.0, 3.0, 3.0]).convert_element_type(Type.u8)
+    return steps.build()
+
+
+def shuffle_probabilities(model: Any) -> Any:
+    import openvino as ov
+    from openvino import opset13
+
+    old = model.outputs[0].get_node().input_value(0)
+    turned = opset13.gather(old, np.array([1, 2, 0], np.int64), np.array(1, np.int64))
+    model.outputs[0].get_node().input(0).replace_source_output(turned.output(0))
+    assert isinstance(model, ov.Model)
+    return model
+
+
+@pytest.mark.parametrize("spoil", [swap_channels, shift_mean, shuffle_probabilities])
+def test_a_spoiled_export_is_refused(
+    spoil: Callable[[Any], Any], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = openvino.whole_graph
+    monkeypatch.setattr(openvino, "whole_graph", lambda *arguments: spoil(whole(*arguments)))
+    with pytest.raises(ExportError, match=r"does not answer as the run does: .* it is not kept"):
+        export(run, tmp_path / "out", ExportConfig("openvino"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_shuffled_labels_are_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = Facts.of
+
+    def shuffled(classifier: Classifier) -> Facts:
+        facts = of(classifier)
+        return Facts(facts.classes[::-1], *(getattr(facts, name) for name in list(Facts.__slots__)[1:]))
+
+    monkeypatch.setattr(Facts, "of", shuffled)
+    with pytest.raises(ExportError, match="names the classes otherwise"):
+        export(run, tmp_path / "out", ExportConfig("openvino"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_that_loses_the_novelty_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino as ov
+
+    whole = openvino.whole_graph
+
+    def without(*arguments: Any) -> Any:
+        model = whole(*arguments)
+        return ov.Model([model.get_results()[0]], model.get_parameters())
+
+    monkeypatch.setattr(openvino, "whole_graph", without)
+    with pytest.raises(ExportError, match="novelty by inf"):
+        export(run, tmp_path / "out", ExportConfig("openvino"))
+
+
+@NEEDS_LITERT
+def test_int8_is_calibrated_measured_and_small(run: Path, tmp_path: Path) -> None:
+    made = export(run, tmp_path / "int8", ExportConfig("litert", "int8", min_agreement=0.9))
+    assert made.bytes < 5e6
+    assert made.comparison.agreement >= 0.9
+    assert load_predictor(made.folder).classes == ("Square", "circle", "줄무늬")
+
+
+def test_a_quantised_export_that_agrees_too_little_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = openvino.whole_graph
+    monkeypatch.setattr(openvino, "whole_graph", lambda *arguments: shuffle_probabilities(whole(*arguments)))
+    with pytest.raises(ExportError, match=r"the fp16 export gives the run's answer to 0\.0% of .* wanted 98\.0%"):
+        export(run, tmp_path / "out", ExportConfig("openvino", "fp16"))
+
+
+@NEEDS_ONNX
+@pytest.mark.parametrize("head", ["knn", "prototype"])
+def test_every_head_goes_along(head: str, run: Path, tmp_path: Path) -> None:
+    photos = Classifier.load(run).source
+    train(photos, tmp_path / "run", TrainConfig(effort="quick", val=0.2, head=head))
+    made = export(tmp_path / "run", config=ExportConfig("onnx"))
+    assert made.comparison.difference < 1e-3
+
+
+def test_a_run_with_too_few_photos_is_compared_on_what_there_is(run: Path, tmp_path: Path) -> None:
+    photos = draw_folder(tmp_path / "photos", {"circle": 4, "Square": 4})
+    train(photos, tmp_path / "run", TrainConfig(effort="quick", val=0.0, test=0.0))
+    made = export(tmp_path / "run", config=ExportConfig("openvino"))
+    assert (made.comparison.side, made.comparison.n, made.comparison.rejected) == ("train", 8, None)
+    shutil.move(photos, tmp_path / "moved")
+    with pytest.raises(DataError):
+        export(tmp_path / "run", tmp_path / "again", ExportConfig("openvino"))
+    export(tmp_path / "run", tmp_path / "again", ExportConfig("openvino"), photos=tmp_path / "moved")
+
+
+def test_what_is_in_the_way_stays(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("text")
+    with pytest.raises(RunError, match="is no export, so it is not overwritten"):
+        export(run, tmp_path / "mine", ExportConfig("openvino"), overwrite=True)
+    with pytest.raises(ExportError, match="--out is a folder"):
+        export(run, tmp_path / "pets.onnx", ExportConfig("openvino"))
+
+
+def test_the_command_line(run: Path, regraft: Command, tmp_path: Path) -> None:
+    document = json.loads(regraft("export", run, "--format", "openvino", "--out", "ov", "--json").stdout)
+    assert document["comparison"]["agreement"] == 1.0
+    table = regraft("export", run, "--format", "openvino", "--out", "ov", "--overwrite").stdout
+    assert "100.0%" in table.splitlines()[1]
+    photo = Path(Classifier.load(run).source) / "줄무늬" / "003.jpg"
+    assert regraft("predict", "ov", photo).stdout.split("\t")[1] == "줄무늬"
+    assert json.loads(regraft("evaluate", "ov/model.xml", photo.parents[1], "--json").stdout)["accuracy"] == 1.0
+    failed = regraft("export", run, "--format", "tflite", code=1)
+    assert "unknown format 'tflite'" in failed.stderr
+
+
+@NEEDS_ONNX
+def test_a_file_of_somebody_else_gets_a_clear_error(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])
+    given = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [taken], [given])
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(
+        helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    )
+    with pytest.raises(ExportError, match="does not say which classes it knows"):
+        load_predictor(path)
+
+
+def test_facts_are_read_back_and_damaged_ones_refused(run: Path) -> None:
+    facts = Facts.of(Classifier.load(run))
+    assert Facts.from_json(facts.to_json(), run) == facts
+    assert facts.to_json().isascii()
+    values = json.loads(facts.to_json())
+    for spoiled in ("{", "[]", json.dumps({**values, "classes": None}), json.dumps({"facts": 1})):
+        with pytest.raises(ExportError, match="damaged metadata"):
+            Facts.from_json(spoiled, run)
+    with pytest.raises(ExportError, match="newer regraft"):
+        Facts.from_json(json.dumps({**values, "facts": 99}), run)
+
+
+def test_a_graph_with_other_numbers_than_its_labels_is_refused(run: Path, tmp_path: Path) -> None:
+    import openvino as ov
+
+    made = export(run, tmp_path / "out", ExportConfig("openvino"))
+    model = ov.Core().read_model(made.artifact)
+    facts = json.loads(model.get_rt_info(["regraft", "facts"]).astype(str))
+    model.set_rt_info(json.dumps({**facts, "classes": ["a", "b"]}), ["regraft", "facts"])
+    ov.save_model(model, tmp_path / "spoiled.xml", compress_to_fp16=False)
+    with pytest.raises(ExportError, match="and names 2 classes"):
+        load_predictor(tmp_path / "spoiled.xml")
+
+
+def test_plain_scaling_takes_the_four_nearest_pixels() -> None:
+    board = np.zeros((64, 64, 3), np.uint8)
+    board[::2] = 255
+    transform = Transform(16, 1.0, "bilinear", (0.0,) * 3, (1.0,) * 3)
+    image = Image.fromarray(board)
+    assert np.ptp(transform.pixels(image)[2:-2].astype(int)) < 80  # antialiased: grey
+    assert plain_pixels(image, transform).shape == (16, 16, 3)
+    assert not np.array_equal(plain_pixels(image, transform), transform.pixels(image))
+
+
+def test_openvino_reads_what_model_api_wants(run: Path, tmp_path: Path) -> None:
+    import openvino as ov
+
+    made = export(run, tmp_path / "out", ExportConfig("openvino"))
+    model = ov.Core().read_model(made.artifact)
+    assert model.get_rt_info(["model_info", "model_type"]).astype(str) == "Classification"
+    assert model.get_rt_info(["model_info", "labels"]).astype(str) == "Square circle 줄무늬"
+    assert OpenVino.artifact == "model.xml"
