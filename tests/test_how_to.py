@@ -1,0 +1,155 @@
+"""What docs/how-to shows, run: MediaPipe, a browser, the client of TensorFlow Serving. Skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regraft import ExportConfig, TrainConfig, export, load_predictor, train
+from tests.conftest import SHAPES, draw_folder
+
+ROOT = Path(__file__).parents[1]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+ORT_WEB = ROOT / "node_modules" / "onnxruntime-web" / "dist"
+
+
+@pytest.fixture(scope="module")
+def run(warm_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGRAFT_CACHE", str(warm_cache))
+        folder = tmp_path_factory.mktemp("how-to")
+        photos = draw_folder(folder / "photos", dict.fromkeys(SHAPES, 30), seed=5)
+        train(photos, folder / "run", TrainConfig(effort="quick", val=0.2))
+        yield folder / "run"
+
+
+@pytest.fixture
+def photo(run: Path) -> Path:
+    return run.parent / "photos" / "줄무늬" / "000.jpg"
+
+
+def needs(*modules: str) -> pytest.MarkDecorator:
+    missing = [module for module in modules if find_spec(module) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+@needs("tensorflow", "ai_edge_litert", "mediapipe")
+@pytest.mark.parametrize("quantize", ["", "int8"])
+def test_mediapipe_reads_labels_and_answers(quantize: str, run: Path, photo: Path, tmp_path: Path) -> None:
+    export(run, tmp_path / "out", ExportConfig("litert", quantize, min_agreement=0.8))
+    example = ROOT / "examples" / "mediapipe_classify.py"
+    done = subprocess.run([sys.executable, example, tmp_path / "out", photo], capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    path, label, probability = done.stdout.strip().splitlines()[-1].split("\t")
+    assert (path, label) == (str(photo), "줄무늬")
+    ours = load_predictor(tmp_path / "out").predict_proba([photo]).max()
+    assert float(probability) == pytest.approx(ours, abs=0.02)
+
+
+def served(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@needs("tensorflow")
+def test_the_client_of_tensorflow_serving(run: Path, photo: Path, tmp_path: Path) -> None:
+    """The network edge is a mock; what answers behind it is the exported signature."""
+    import tensorflow
+
+    export(run, tmp_path / "pets", ExportConfig("saved-model"))
+    signature = tensorflow.saved_model.load(str(tmp_path / "pets" / "1")).signatures["serving_default"]
+
+    class Serving(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            inputs = {key: tensorflow.constant(np.array(rows, np.uint8)) for key, rows in asked["inputs"].items()}
+            body = json.dumps({"outputs": {k: v.numpy().tolist() for k, v in signature(**inputs).items()}}).encode()
+            self.send_response(200 if self.path == "/v1/models/pets:predict" else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    for address in served(Serving):
+        client, model = ROOT / "examples" / "tensorflow_serving.py", f"{address}/v1/models/pets"
+        done = subprocess.run(
+            [sys.executable, client, tmp_path / "pets", model, photo], capture_output=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split("\t")[1] == "줄무늬"
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
+@pytest.mark.skipif(not ORT_WEB.is_dir(), reason="needs ONNX Runtime Web: npm install onnxruntime-web")
+@needs("onnx", "onnxruntime")
+def test_a_browser_answers_as_the_run_does(run: Path, photo: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    export(run, site, ExportConfig("onnx"))
+    shutil.copytree(ORT_WEB, site / "ort", ignore=shutil.ignore_patterns("*.map"))
+    for name in ("index.html", "classify.mjs"):
+        shutil.copy(ROOT / "examples" / "browser" / name, site)
+    shutil.copy(photo, site / "photo.jpg")
+    (site / "test.html").write_text(
+        '<script type="module">import { load, classify } from "./classify.mjs";'
+        "const tell = (what) => fetch('/told', { method: 'POST', body: JSON.stringify(what) });"
+        "try { const photo = await (await fetch('photo.jpg')).blob();"
+        "await tell(await classify(await load('.'), photo)); }"
+        "catch (error) { await tell({ error: String(error) }); }</script>"
+    )
+    told: Queue[dict[str, Any]] = Queue()
+
+    class Site(SimpleHTTPRequestHandler):
+        def guess_type(self, path: Any) -> str:
+            return "text/javascript" if str(path).endswith(".mjs") else super().guess_type(path)
+
+        def do_POST(self) -> None:
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    for address in served(partial(Site, directory=str(site))):
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", profile, f"{address}/test.html"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                found = told.get(timeout=120)
+            finally:
+                process.kill()
+    assert found.get("error") is None
+    assert found["label"] == "줄무늬"
+    ours = load_predictor(site).answers([photo])
+    np.testing.assert_allclose(found["probabilities"], ours.probabilities[0], atol=0.1)
+    assert found["novelty"] == pytest.approx(float(ours.novelty[0]), abs=1.0)
+
+
+def test_every_file_that_a_how_to_names_is_there() -> None:
+    for page in sorted((ROOT / "docs" / "how-to").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((\.\./[^)]+)\)", text):
+            assert (page.parent / link).resolve().exists(), f"{page.name} names {link}"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((docs/[^)]+)\)", readme):
+        assert (ROOT / link).exists(), link
