@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,21 @@ def run(command: list[str], cache: Path, cwd: Path) -> Done:
     # ru_maxrss is the largest of all children so far: call first what is expected to be smallest.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return Done(seconds, peak, out.decode())
+
+
+def kill_after(seconds: float, *arguments: str | Path, cache: Path, cwd: Path) -> None:
+    """Start the command line and kill it, and all it started, after ``seconds``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "regraft", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "REGRAFT_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def write_fold(records: Sequence[Any], rest: Any, test: Any, number: int, table: Path) -> None:

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from _common import regraft, report
+from _common import kill_after, regraft, report
 from pyarrow import parquet
 
 
@@ -36,7 +32,12 @@ def main() -> None:
         expected = json.loads(whole.stdout)
         known = []
         for _ in range(options.kills):
-            kill_after(dice.uniform(1.0, whole.seconds / 3), photos, folder)
+            kill_after(
+                dice.uniform(1.0, whole.seconds / 3),
+                *("train", photos, "--out", "killed", "--overwrite"),
+                cache=folder / "cache-b",
+                cwd=folder,
+            )
             known.append(sum(rows(folder / "cache-b").values()))
         last = json.loads(
             regraft("train", photos, "--json", "--out", "last", cache=folder / "cache-b", cwd=folder).stdout
@@ -53,22 +54,6 @@ def main() -> None:
     )
     if not same:
         sys.exit("the results differ")
-
-
-def kill_after(seconds: float, photos: Path, folder: Path) -> None:
-    """Start a run and kill it, and all it started, after ``seconds``."""
-    command = [sys.executable, "-m", "regraft", "train", str(photos), "--out", "killed", "--overwrite"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "REGRAFT_CACHE": str(folder / "cache-b")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def rows(cache: Path) -> Counter[str]:

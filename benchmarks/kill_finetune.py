@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from _common import regraft, report
+from _common import kill_after, regraft, report
 
 EPOCHS = 24
 TRAINING = ("--epochs", str(EPOCHS), "--patience", str(EPOCHS))
@@ -41,7 +37,11 @@ def main() -> None:
         training = json.loads(whole.stdout)["seconds"]["training"]
         epochs = []
         for _ in range(options.kills):  # within training, and seldom beyond one epoch, or it would soon be done
-            kill_after(whole.seconds - training - END + dice.uniform(0.0, 2.0) * training / EPOCHS, folder)
+            kill_after(
+                whole.seconds - training - END + dice.uniform(0.0, 2.0) * training / EPOCHS,
+                *("finetune", "run", *TRAINING, "--out", "killed", "--resume"),
+                **place,
+            )
             epochs.append(epochs_done(folder / "killed"))
             if epochs[-1] is None:
                 break
@@ -59,21 +59,6 @@ def main() -> None:
     )
     if not same:
         sys.exit("the results differ")
-
-
-def kill_after(seconds: float, folder: Path) -> None:
-    """Begin or resume, and kill it, and all it started, after ``seconds``."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "regraft", "finetune", "run", *TRAINING, "--out", "killed", "--resume"],
-        cwd=folder,
-        env={**os.environ, "REGRAFT_CACHE": str(folder / "cache")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def epochs_done(run: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from regraft.calibration import FEWEST, Calibration, fit_temperature, is_novel
 from regraft.features import Features
 from regraft.heads import softmax
 from regraft.heads.logistic import LogisticRegression
-from tests.conftest import draw_folder
+from tests.conftest import Command, draw_folder
 
 
 def test_the_temperature_is_the_one_the_logits_were_spoiled_by() -> None:
@@ -103,3 +104,20 @@ def test_a_trained_run_knows_a_stranger(tmp_path: Path, cache: Path) -> None:
     assert is_novel(found.novelty, loaded.threshold).mean() > 0.9
     assert loaded.calibration.to_dict() == classifier.calibration.to_dict()
     assert "none of these" in (tmp_path / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_command_line_tells_of_strangers(tmp_path: Path, regraft: Command) -> None:
+    draw_folder(tmp_path / "photos", {"circle": 40, "Square": 40})
+    draw_folder(tmp_path / "strangers", {"줄무늬": 10})
+    regraft("train", "photos", "--out", "run", "--effort", "quick", "--val", "0.3", "--reject", "0.1")
+    document = json.loads(regraft("evaluate", "run", "photos", "--unknown", "strangers", "--json").stdout)
+    (group,) = document["unknown"]
+    assert (group["n"], group["rejected"] > 0.8) == (10, True)
+    assert [c["share"] for c in document["coverage"]] == [1.0, 0.95, 0.9, 0.8, 0.5]
+    shown = regraft("evaluate", "run", "photos", "--unknown", "strangers").stdout
+    assert "answered with none of these (95 % interval" in shown
+    assert "before scaling" in shown
+    lines = regraft("predict", "run", "strangers", "--top", "2").stdout.splitlines()
+    told = [line.split("\t") for line in lines]
+    assert all(len(cells) == 5 for cells in told)
+    assert sum(cells[1:3] == ["none of these", "-"] for cells in told) > 8

@@ -164,6 +164,7 @@ def test_the_command_line(run: Path, regraft: Command, tmp_path: Path) -> None:
     photo = Path(Classifier.load(run).source) / "줄무늬" / "003.jpg"
     assert regraft("predict", "ov", photo).stdout.split("\t")[1] == "줄무늬"
     assert json.loads(regraft("evaluate", "ov/model.xml", photo.parents[1], "--json").stdout)["accuracy"] == 1.0
+    assert json.loads(regraft("info", "ov", "--json").stdout)["format"] == "openvino"
     failed = regraft("export", run, "--format", "tflite", code=1)
     assert "unknown format 'tflite'" in failed.stderr
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -143,13 +142,3 @@ def test_a_browser_answers_as_the_run_does(run: Path, photo: Path, tmp_path: Pat
     ours = load_predictor(site).answers([photo])
     np.testing.assert_allclose(found["probabilities"], ours.probabilities[0], atol=0.1)
     assert found["novelty"] == pytest.approx(float(ours.novelty[0]), abs=1.0)
-
-
-def test_every_file_that_a_how_to_names_is_there() -> None:
-    for page in sorted((ROOT / "docs" / "how-to").glob("*.md")):
-        text = page.read_text(encoding="utf-8")
-        for link in re.findall(r"\]\((\.\./[^)]+)\)", text):
-            assert (page.parent / link).resolve().exists(), f"{page.name} names {link}"
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for link in re.findall(r"\]\((docs/[^)]+)\)", readme):
-        assert (ROOT / link).exists(), link

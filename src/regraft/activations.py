@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_bytes, digest_json, folder_size, write_json
+from regraft._files import atomic_file, cache_folder, digest_json, folder_size, write_json
 from regraft.accelerator import AnyEngine
 from regraft.dataset import ImageRecord
 from regraft.errors import ConfigError, ImageError
@@ -83,10 +83,7 @@ def _transformed(records: Sequence[ImageRecord], transform: Transform) -> list[L
 
 
 def _load(record: ImageRecord, transform: Transform) -> NDArray[np.uint8]:
-    data = record.read()
-    if digest_bytes(data) != record.digest:  # it must not be cached under its old digest
-        raise ImageError("changed while regraft was reading it; run again")
-    return transform.load(data)
+    return transform.load(record.read_unchanged())
 
 
 def _decode(loaders: Sequence[Loader]) -> Results:

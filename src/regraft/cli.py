@@ -386,7 +386,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # help was asked for
         return int(error.code or 0)
     except KeyboardInterrupt:
-        how = ", with --resume after the last whole epoch" if "finetune" in (arguments or sys.argv) else ""
+        tuning = list(arguments or sys.argv[1:])[:1] == ["finetune"]
+        how = ", with --resume after the last whole epoch" if tuning else ""
         return _fail(f"stopped; what was computed is kept, and the same command goes on from there{how}", 130)
     except BrokenPipeError:  # the reader of our output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -47,6 +47,13 @@ class ImageRecord:
         """The photo's bytes. Raises ImageError."""
         return read(self.path, self.part)
 
+    def read_unchanged(self) -> bytes:
+        """`read`; what changed since it was listed must not be cached under its old digest. Raises ImageError."""
+        data = self.read()
+        if digest_bytes(data) != self.digest:
+            raise ImageError("changed while regraft was reading it; run again")
+        return data
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_bytes
+from regraft._files import atomic_file, cache_folder
 from regraft.accelerator import BATCH, AnyEngine, JaxEngine
 from regraft.dataset import ImageRecord
 from regraft.engine import Engine
@@ -247,11 +247,8 @@ class _Workers:
 
 
 def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:
-    """The record's pixels; ``look`` (1,) gets the rest. A file that changed must not be cached under its old digest."""
-    data = record.read()
-    if digest_bytes(data) != record.digest:
-        raise ImageError("changed while regraft was reading it; run again")
-    seen = transform.look(data)
+    """The record's pixels; ``look`` (1,) gets the rest."""
+    seen = transform.look(record.read_unchanged())
     look[0] = (seen.thumbnail, seen.width, seen.height)
     return seen.pixels
 

@@ -1,4 +1,4 @@
-"""What there is: this installation, a run, the backbones, the cache.
+"""What there is: this installation, a run, an export, the backbones, the cache.
 
 In: a word or a run folder. Out: JSON values.
 Why: a tool that keeps things should say what and where.
@@ -21,12 +21,13 @@ from regraft._files import cache_folder, folder_size
 from regraft.backbones import list_backbones, load_backbone
 from regraft.classifier import read_manifest
 from regraft.errors import BackboneError, ConfigError
+from regraft.exporters import REPORT
 
 _CACHES = ("features", "graphs", "activations", "openvino", "duplicates", "downloads", "unpacked")
 
 
 def describe(what: str | None, clear: bool = False, measure: bool = False) -> dict[str, Any]:
-    """Facts about ``what``: a run folder, ``backbones``, ``cache``, or None for this installation.
+    """Facts about ``what``: a run folder, an export's, ``backbones``, ``cache``, or None for this installation.
 
     Raises:
         RunError: ``what`` is neither, and no run folder.
@@ -102,6 +103,9 @@ def _cached_rows(folder: Path) -> int:
 
 
 def _run(folder: Path) -> dict[str, Any]:
+    if (folder / REPORT).is_file():
+        export: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        return export
     manifest = read_manifest(folder)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     kept = ("n", "accuracy", "interval", "log_loss", "calibration_error")
