@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from _common import report
 
@@ -39,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for run in options.runs:
             for name_of, quantize in FORMATS:
-                row = {"run": Path(run).name, "format": f"{name_of} {quantize}".strip()}
+                row: dict[str, Any] = {"run": Path(run).name, "format": f"{name_of} {quantize}".strip()}
                 try:
                     made = export(
                         run, Path(name) / f"{Path(run).name}-{name_of}-{quantize}", ExportConfig(name_of, quantize)

@@ -61,7 +61,7 @@ WALK = [
     "shards",
     "information",
 ]
-SURFACE = ["_graph", "_preset", "_int8", "_export", "_trial", "_measure", "_print", "cli", "__main__"]
+SURFACE = ["_graph", "_preset", "_int8", "_export", "_trial", "_measure", "_print", "_options", "cli", "__main__"]
 ORDER = [*CELLAR, *WALK, *SURFACE]
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from regraft import Classifier, ExportConfig, TrainConfig, export, load_predictor, train
 from regraft._trial import plain_pixels
-from regraft.errors import DataError, ExportError, RunError
+from regraft.errors import BackboneError, DataError, ExportError, RunError
 from regraft.exporters import Facts, openvino
-from regraft.exporters.openvino import OpenVino
+from regraft.exporting import Export
 from regraft.images import Transform
 from tests.conftest import SHAPES, Command, draw_folder
 
@@ -37,6 +37,11 @@ def run(warm_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         photos = draw_folder(folder / "photos", dict.fromkeys(SHAPES, 30), seed=77)
         train(photos, folder / "run", TrainConfig(effort="quick", val=0.2))
         yield folder / "run"
+
+
+@pytest.fixture(scope="module")
+def made(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return export(run, tmp_path_factory.mktemp("made") / "out", ExportConfig("openvino"))
 
 
 def swap_channels(model: Any) -> Any:
@@ -156,10 +161,8 @@ def test_what_is_in_the_way_stays(run: Path, tmp_path: Path) -> None:
         export(run, tmp_path / "pets.onnx", ExportConfig("openvino"))
 
 
-def test_the_command_line(run: Path, regraft: Command, tmp_path: Path) -> None:
-    document = json.loads(regraft("export", run, "--format", "openvino", "--out", "ov", "--json").stdout)
-    assert document["comparison"]["agreement"] == 1.0
-    table = regraft("export", run, "--format", "openvino", "--out", "ov", "--overwrite").stdout
+def test_the_command_line(run: Path, regraft: Command) -> None:
+    table = regraft("export", run, "--format", "openvino", "--out", "ov").stdout
     assert "100.0%" in table.splitlines()[1]
     photo = Path(Classifier.load(run).source) / "줄무늬" / "003.jpg"
     assert regraft("predict", "ov", photo).stdout.split("\t")[1] == "줄무늬"
@@ -196,10 +199,9 @@ def test_facts_are_read_back_and_damaged_ones_refused(run: Path) -> None:
         Facts.from_json(json.dumps({**values, "facts": 99}), run)
 
 
-def test_a_graph_with_other_numbers_than_its_labels_is_refused(run: Path, tmp_path: Path) -> None:
+def test_a_graph_with_other_numbers_than_its_labels_is_refused(made: Export, tmp_path: Path) -> None:
     import openvino as ov
 
-    made = export(run, tmp_path / "out", ExportConfig("openvino"))
     model = ov.Core().read_model(made.artifact)
     facts = json.loads(model.get_rt_info(["regraft", "facts"]).astype(str))
     model.set_rt_info(json.dumps({**facts, "classes": ["a", "b"]}), ["regraft", "facts"])
@@ -218,11 +220,56 @@ def test_plain_scaling_takes_the_four_nearest_pixels() -> None:
     assert not np.array_equal(plain_pixels(image, transform), transform.pixels(image))
 
 
-def test_openvino_reads_what_model_api_wants(run: Path, tmp_path: Path) -> None:
+def test_openvino_reads_what_model_api_wants(made: Export) -> None:
     import openvino as ov
 
-    made = export(run, tmp_path / "out", ExportConfig("openvino"))
     model = ov.Core().read_model(made.artifact)
     assert model.get_rt_info(["model_info", "model_type"]).astype(str) == "Classification"
     assert model.get_rt_info(["model_info", "labels"]).astype(str) == "Square circle 줄무늬"
-    assert OpenVino.artifact == "model.xml"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet50", "nasnet_mobile", "convnext_tiny", "densenet121", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["litert", "onnx", "openvino"])
+def test_every_family_goes_along(backbone: str, name: str, run: Path, tmp_path: Path) -> None:
+    photos = Classifier.load(run).source
+    config = TrainConfig(backbone=f"keras:{backbone}", weights="none", resolution=96, val=0.2)
+    train(photos, tmp_path / "run", config)
+    made = export(tmp_path / "run", config=ExportConfig(name))
+    assert made.comparison.agreement == 1.0
+    assert made.comparison.difference < 1e-3
+
+
+@NEEDS_ONNX
+def test_a_network_on_disk_goes_where_it_can(run: Path, tmp_path: Path) -> None:
+    """One that was quantised in training, drawn here: a convolution between two roundings to eight bits."""
+    import openvino as ov
+    from openvino import opset13
+
+    photo = opset13.parameter([1, 64, 64, 3], np.float32, name="photo")
+    dice = np.random.default_rng(0)
+    turned = opset13.transpose(photo, np.array([0, 3, 1, 2]))
+    ends = [np.array(value, np.float32) for value in (0.0, 255.0)]
+    rounded = opset13.fake_quantize(turned, *ends, *ends, 256)
+    kernel = dice.normal(size=(16, 3, 5, 5)).astype(np.float32) / 75
+    maps = opset13.relu(opset13.convolution(rounded, kernel, [2, 2], [0, 0], [0, 0], [1, 1]))
+    features = opset13.reduce_mean(maps, np.array([2, 3]), keep_dims=False)
+    ov.save_model(ov.Model([features], [photo], "drawn"), tmp_path / "drawn.xml", compress_to_fp16=False)
+    config = TrainConfig(backbone=f"file:{tmp_path / 'drawn.xml'}", pixels="0..255", val=0.2)
+    train(Classifier.load(run).source, tmp_path / "run", config)
+    for name in ("onnx", "openvino"):
+        assert export(tmp_path / "run", config=ExportConfig(name)).comparison.agreement == 1.0
+
+
+@NEEDS_LITERT
+def test_where_it_cannot_it_says_where_else(run: Path, tmp_path: Path) -> None:
+    import openvino as ov
+    from openvino import opset13
+
+    photo = opset13.parameter([1, 3, 32, 32], np.float32, name="photo")
+    features = opset13.reduce_mean(opset13.relu(photo), np.array([2, 3]), keep_dims=False)
+    ov.save_model(ov.Model([features], [photo], "drawn"), tmp_path / "drawn.xml", compress_to_fp16=False)
+    config = TrainConfig(backbone=f"file:{tmp_path / 'drawn.xml'}", pixels="0..1", val=0.2)
+    train(Classifier.load(run).source, tmp_path / "run", config)
+    with pytest.raises(BackboneError, match="has no Keras model; it can be exported with --format openvino or onnx"):
+        export(tmp_path / "run", config=ExportConfig("litert"))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft._files import atomic_folder, folder_size, write_json, write_text
-from regraft.backbones._graphs import child
+from regraft.backbones._graphs import child, graph_path
 from regraft.calibration import is_novel
 from regraft.card import model_card, preprocessing
 from regraft.classifier import Classifier, open_photos, read_manifest, sides_of
@@ -137,7 +137,7 @@ def export(
         calibration = pixels_of(classifier.backbone, others) if "int8" in config.quantize else _no_photos(classifier)
         exporter.write(classifier, artifact, config.quantize, calibration)
         found = compare(classifier, artifact, Dataset(tuple(compared), dataset.classes), side)
-        _require_equal(found, config)
+        _require_equal(found, config, bool(config.quantize) or _rounds(classifier))
         size = folder_size(artifact) if artifact.is_dir() else sum(_sizes(fresh))
         made = Export(folder, folder / exporter.artifact, config.format, config.quantize, size, found)
         _write_companions(fresh, classifier, exporter, made)
@@ -190,12 +190,17 @@ def _apart(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
     return float(np.abs(expected - found).max()) if np.isfinite(found).all() else float("inf")
 
 
-def _require_equal(found: Comparison, config: ExportConfig) -> None:
-    if config.quantize:
+def _rounds(classifier: Classifier) -> bool:
+    """Whether the backbone itself computes in eight bits: what is nearly equal is then not rounded alike everywhere."""
+    return "FakeQuantize" in graph_path(classifier.backbone).read_text(encoding="utf-8")
+
+
+def _require_equal(found: Comparison, config: ExportConfig, quantised: bool) -> None:
+    if quantised:
         if found.agreement < config.min_agreement:
             raise ExportError(
-                f"the {config.quantize} export gives the run's answer to {found.agreement:.1%} of {found.n} "
-                f"{found.side} photos, wanted {config.min_agreement:.1%}: it is not kept; type another --quantize or "
+                f"the {config.quantize or config.format} export gives the run's answer to {found.agreement:.1%} of "
+                f"{found.n} {found.side} photos, wanted {config.min_agreement:.1%}: it is not kept; type another --quantize or "
                 "--min-agreement"
             )
         return

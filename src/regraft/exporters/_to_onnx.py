@@ -44,13 +44,13 @@ _SAME = {
     "Sigmoid": "Sigmoid",
     "Sign": "Sign",
     "Sqrt": "Sqrt",
-    "Squeeze": "Squeeze",
     "Subtract": "Sub",
     "Tanh": "Tanh",
-    "Unsqueeze": "Unsqueeze",
-    "Broadcast": "Expand",
 }
 """Operations that mean the same with the same inputs."""
+
+_LONGS = {"Broadcast": "Expand", "Squeeze": "Squeeze", "Unsqueeze": "Unsqueeze"}
+"""Those whose second input must be of 64 bits."""
 
 _REDUCE = {"ReduceMean": "ReduceMean", "ReduceSum": "ReduceSum", "ReduceMax": "ReduceMax", "ReduceMin": "ReduceMin"}
 _TYPES = {"f16": 10, "f32": 1, "f64": 11, "i32": 6, "i64": 7, "u8": 2, "boolean": 9}  # of onnx.TensorProto
@@ -132,11 +132,19 @@ class _Translation:
             raise ExportError(f"the graph computes what {op.get_type_name()} is to do; ONNX wants it constant")
         return np.array(node.data)
 
+    def longs(self, op: Any, index: int) -> str:
+        """An input of whole numbers, in 64 bits: OpenVINO also takes 32."""
+        if op.input_value(index).get_node().get_type_name() == "Constant":
+            return self.constant(self.value(op, index).astype(np.int64))
+        return self.add("Cast", [self.source(op, index)], to=_TYPES["i64"])
+
     def translate(self, op: Any, kind: str) -> None:
         """Add the nodes for one operation."""
         inputs = [self.source(op, i) for i in range(op.get_input_size())]
         if kind in _SAME:
             name = self.add(_SAME[kind], inputs, op.get_name())
+        elif kind in _LONGS:
+            name = self.add(_LONGS[kind], [inputs[0], *([self.longs(op, 1)] if len(inputs) > 1 else [])], op.get_name())
         elif kind in _REDUCE:
             keep = int(op.get_attributes()["keep_dims"])
             axes = self.constant(np.atleast_1d(self.value(op, 1)).astype(np.int64))
@@ -226,7 +234,8 @@ def _gelu(to: _Translation, op: Any, inputs: list[str]) -> str:
 
 
 def _reshape(to: _Translation, op: Any, inputs: list[str]) -> str:
-    return to.add("Reshape", inputs, op.get_name(), allowzero=int(not op.get_attributes()["special_zero"]))
+    zero = int(not op.get_attributes()["special_zero"])
+    return to.add("Reshape", [inputs[0], to.longs(op, 1)], op.get_name(), allowzero=zero)
 
 
 def _transpose(to: _Translation, op: Any, inputs: list[str]) -> str:
@@ -238,13 +247,13 @@ def _concat(to: _Translation, op: Any, inputs: list[str]) -> str:
 
 
 def _gather(to: _Translation, op: Any, inputs: list[str]) -> str:
-    return to.add("Gather", inputs[:2], op.get_name(), axis=int(to.value(op, 2)))
+    return to.add("Gather", inputs[:2], op.get_name(), axis=int(to.value(op, 2).ravel()[0]))
 
 
 def _slice(to: _Translation, op: Any, inputs: list[str]) -> str:
-    data, start, stop, step, *axes = inputs
+    start, stop, step, *axes = (to.longs(op, i) for i in range(1, len(inputs)))
     axes = axes or [to.constant(np.arange(len(to.value(op, 1)), dtype=np.int64))]
-    return to.add("Slice", [data, start, stop, *axes, step], op.get_name())
+    return to.add("Slice", [inputs[0], start, stop, *axes, step], op.get_name())
 
 
 def _strided_slice(to: _Translation, op: Any, inputs: list[str]) -> str:
@@ -280,6 +289,16 @@ def _softmax(to: _Translation, op: Any, inputs: list[str]) -> str:
     return to.add("Softmax", inputs, op.get_name(), axis=int(op.get_attributes()["axis"]))
 
 
+def _fake_quantize(to: _Translation, op: Any, inputs: list[str]) -> str:
+    """Of networks that were trained or calibrated for eight bits: to one of so many levels, and back."""
+    x, low, high, out_low, out_high = inputs
+    steps = to.constant(np.array(op.get_attributes()["levels"] - 1, np.float32))
+    inside = to.add("Sub", [to.add("Max", [to.add("Min", [x, high]), low]), low])
+    level = to.add("Round", [to.add("Mul", [to.add("Div", [inside, to.add("Sub", [high, low])]), steps])])
+    back = to.add("Mul", [to.add("Div", [level, steps]), to.add("Sub", [out_high, out_low])])
+    return to.add("Add", [back, out_low], op.get_name())
+
+
 def _top_k(to: _Translation, op: Any, inputs: list[str]) -> str:
     told = op.get_attributes()
     count = to.constant(np.atleast_1d(to.value(op, 1)).astype(np.int64))
@@ -295,6 +314,7 @@ _SPECIAL: dict[str, _Rule] = {
     "Concat": _concat,
     "Convert": _cast,
     "Convolution": _convolution,
+    "FakeQuantize": _fake_quantize,
     "Gather": _gather,
     "Gelu": _gelu,
     "GroupConvolution": _group_convolution,
