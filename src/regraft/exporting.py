@@ -200,8 +200,8 @@ def _require_equal(found: Comparison, config: ExportConfig, quantised: bool) -> 
         if found.agreement < config.min_agreement:
             raise ExportError(
                 f"the {config.quantize or config.format} export gives the run's answer to {found.agreement:.1%} of "
-                f"{found.n} {found.side} photos, wanted {config.min_agreement:.1%}: it is not kept; type another --quantize or "
-                "--min-agreement"
+                f"{found.n} {found.side} photos, wanted {config.min_agreement:.1%}: it is not kept; type another "
+                "--quantize or --min-agreement"
             )
         return
     others = round((1 - found.agreement) * found.n) - found.ties
