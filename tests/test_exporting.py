@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from regraft import Classifier, ExportConfig, TrainConfig, export, load_predictor, train
 from regraft._trial import plain_pixels
 from regraft.errors import BackboneError, DataError, ExportError, RunError
-from regraft.exporters import Facts, openvino
+from regraft.exporters import Facts, openvino, text_in_archive
 from regraft.exporting import Export
 from regraft.images import Transform
 from tests.conftest import SHAPES, Command, draw_folder
@@ -192,11 +193,21 @@ def test_facts_are_read_back_and_damaged_ones_refused(run: Path) -> None:
     assert Facts.from_json(facts.to_json(), run) == facts
     assert facts.to_json().isascii()
     values = json.loads(facts.to_json())
-    for spoiled in ("{", "[]", json.dumps({**values, "classes": None}), json.dumps({"facts": 1})):
+    huge = {**values, "transform": {**values["transform"], "size": 10**9}}
+    for spoiled in ("{", "[]", json.dumps({**values, "classes": None}), json.dumps({"facts": 1}), json.dumps(huge)):
         with pytest.raises(ExportError, match="damaged metadata"):
             Facts.from_json(spoiled, run)
     with pytest.raises(ExportError, match="newer regraft"):
         Facts.from_json(json.dumps({**values, "facts": 99}), run)
+
+
+def test_a_text_in_an_archive_has_a_limit(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("regraft.json", b" " * (17 * 2**20))
+    with pytest.raises(ExportError, match="longer than 16 MiB"):
+        text_in_archive(tmp_path / "bomb.keras", "regraft.json")
+    (tmp_path / "text.keras").write_text("text")
+    assert text_in_archive(tmp_path / "text.keras", "regraft.json") is None
 
 
 def test_a_graph_with_other_numbers_than_its_labels_is_refused(made: Export, tmp_path: Path) -> None:

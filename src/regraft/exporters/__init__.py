@@ -7,8 +7,10 @@ Surprise: an exporter also reads what it wrote, so that evaluating an export nee
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -33,6 +35,8 @@ FACTS = 1
 REPORT = "export.json"
 """In an export's folder: what was compared. Written last."""
 
+_LARGEST = 4096  # pixels a side
+_LONGEST = 16 * 2**20  # bytes of a text in an archive
 _AHEAD = 64  # photos that are decoded before the runtime sees them
 
 Run = Callable[[Pixels], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
@@ -101,10 +105,31 @@ class Facts:
             values = json.loads(text)
             if values.pop("facts") > FACTS:
                 raise ExportError(f"{path} was written by a newer regraft; type: pip install -U regraft")
-            values["transform"] = Transform.from_dict(values["transform"])
-            return cls(**{**values, "classes": tuple(values["classes"])})
+            values["transform"] = _checked(Transform.from_dict(values["transform"]))
+            return cls(**{**values, "classes": tuple(map(str, values["classes"]))})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ExportError(f"{path} has damaged metadata ({error}); export it again") from error
+
+
+def _checked(transform: Transform) -> Transform:
+    """Raise ValueError for what a file of a stranger may say, and no photo can be."""
+    if not 1 <= transform.size <= _LARGEST or (transform.crop is not None and not 0 < transform.crop <= 1):
+        raise ValueError(f"photos of {transform.size} pixels, of which {transform.crop} is kept")
+    if transform.resample not in ("bilinear", "bicubic"):
+        raise ValueError(f"photos scaled by {transform.resample}")
+    return transform
+
+
+def text_in_archive(file: Path | io.BytesIO, name: str) -> str | None:
+    """A text in a zip archive; None where there is none. Raises ExportError where it is unreasonably long."""
+    if not zipfile.is_zipfile(file):
+        return None
+    with zipfile.ZipFile(file) as archive:
+        if name not in archive.namelist():
+            return None
+        if archive.getinfo(name).file_size > _LONGEST:
+            raise ExportError(f"{name} in it is longer than {_LONGEST // 2**20} MiB: is it an export?")
+        return archive.read(name).decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

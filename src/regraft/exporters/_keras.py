@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft._files import write_text
 from regraft.backbones._graphs import child
 from regraft.classifier import Classifier
 from regraft.errors import ExportError
@@ -78,8 +79,9 @@ class KerasExporter(ABC):
         facts = Facts.of(classifier)
         with tempfile.TemporaryDirectory() as folder:
             np.save(Path(folder) / "photos.npy", photos)
-            arguments = [self.name, str(classifier.path), str(path), quantize, str(Path(folder) / "photos.npy")]
-            child("regraft._export", *arguments, facts.to_json(), what=f"the {self.name} export", keras="tensorflow")
+            write_text(Path(folder) / "facts.json", facts.to_json())
+            arguments = [self.name, str(classifier.path), str(path), quantize, folder]
+            child("regraft._export", *arguments, what=f"the {self.name} export", keras="tensorflow")
 
     @abstractmethod
     def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
@@ -98,7 +100,7 @@ def build(arguments: list[str], exporter: Any) -> None:
     if name == "tail":
         write_tail(classifier, Path(path))
         return
-    quantize, photos, facts = rest
-    pixels = np.load(photos, mmap_mode="r")
-    known = Facts.from_json(facts, Path(path))
-    exporter.build(whole_network(classifier), known, Path(path), quantize, pixels)
+    quantize, folder = rest
+    photos = np.load(Path(folder) / "photos.npy", mmap_mode="r")
+    facts = Facts.from_json((Path(folder) / "facts.json").read_text(encoding="utf-8"), Path(path))
+    exporter.build(whole_network(classifier), facts, Path(path), quantize, photos)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft.errors import ExportError
-from regraft.exporters import Artifact, Facts
+from regraft.exporters import Artifact, Facts, text_in_archive
 from regraft.exporters._keras import KerasExporter
 from regraft.images import Pixels
 from regraft.optimisation import trainable_keras
@@ -51,8 +51,7 @@ def load(folder):
 
     def load(self, path: Path) -> Artifact:
         """In Keras' safe mode, in which no code of the file's own runs."""
-        with zipfile.ZipFile(path) as archive:
-            facts = Facts.from_json(archive.read(_FACTS) if _FACTS in archive.namelist() else None, path)
+        facts = Facts.from_json(text_in_archive(path, _FACTS), path)
         keras = sys.modules.get("keras") or trainable_keras("auto")  # who has Keras running chose its backend
         with _console.silenced():
             model = keras.saving.load_model(path, compile=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft.errors import ExportError
-from regraft.exporters import Artifact, Facts
+from regraft.exporters import Artifact, Facts, text_in_archive
 from regraft.exporters._keras import KerasExporter, save_model
 from regraft.exporters._litert_metadata import with_metadata
 from regraft.images import Pixels
@@ -70,8 +69,8 @@ def load(folder):
             from ai_edge_litert.interpreter import Interpreter
 
             data = path.read_bytes()
-            facts = Facts.from_json(_packed(data, _FACTS), path)
-            facts.require_labels(_packed(data, "labels.txt"), path)
+            facts = Facts.from_json(text_in_archive(io.BytesIO(data), _FACTS), path)
+            facts.require_labels(text_in_archive(io.BytesIO(data), "labels.txt"), path)
             interpreter = Interpreter(model_content=data, num_threads=None)
             interpreter.allocate_tensors()
         taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()
@@ -122,11 +121,3 @@ def _in_int8(converter: Any, photos: Pixels) -> bytes:
     )
     data: bytes = debugger.get_nondebug_quantized_model()
     return data
-
-
-def _packed(data: bytes, name: str) -> str | None:
-    """One of the texts that are appended to a model; None where there is none."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return None
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return archive.read(name).decode() if name in archive.namelist() else None
