@@ -49,10 +49,14 @@ def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
 
     mixed = regraft("predict", "runs/사진", "new/circle/000.jpg", bad, "none.jpg", "--json", code=1)
     first, damaged, missing = json.loads(mixed.stdout)
-    assert set(first) == {"path", "top"}
+    assert set(first) == {"path", "none_of_these", "top"}
     assert set(first["top"][0]) == {"label", "probability"}
     assert damaged["error"].startswith("damaged")
     assert missing["error"] == "there is no such file"
+
+    exported = json.loads(regraft("export", "runs/사진", "--format", "openvino", "--json").stdout)
+    assert exported["comparison"]["agreement"] == 1.0
+    assert "줄무늬" in regraft("predict", exported["folder"], "new/줄무늬").stdout
 
 
 def test_real_photos(bench_data: Path, tmp_path: Path, regraft: Command) -> None:

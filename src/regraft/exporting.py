@@ -28,7 +28,7 @@ from regraft.config import ExportConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError, DataError, ExportError, RunError
 from regraft.evaluation import wilson_interval
-from regraft.exporters import REPORT, Exporter, Facts, require_modules
+from regraft.exporters import REPORT, Exporter, Facts, find_exporter
 from regraft.exporters._example import example
 from regraft.quantisation import CALIBRATION, pixels_of
 
@@ -122,7 +122,7 @@ def export(
         RunError: ``run`` is no run, or ``out`` is in the way.
     """
     config = config or ExportConfig()
-    exporter = require_modules(config.format)
+    exporter = find_exporter(config.format)
     if config.quantize and config.quantize not in exporter.quantizations:
         known = ", ".join(exporter.quantizations) or "none"
         raise ConfigError(f"the format {config.format} has no quantization {config.quantize!r}; there is {known}")

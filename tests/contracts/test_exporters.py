@@ -37,7 +37,7 @@ def run(warm_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def made(request: pytest.FixtureRequest, run: Path) -> Export:
     """One export in each format."""
     exporter = registry.load(request.param)
-    missing = [module for module in exporter.modules if find_spec(module) is None]
+    missing = [module for module in (*exporter.writes, *exporter.reads) if find_spec(module) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
     return export(run, config=ExportConfig(format=request.param))

@@ -201,14 +201,15 @@ class Exporter(Protocol):
 
     Attributes:
         artifact: the name of its file, or folder, in an export's folder.
-        modules: what must be importable to write and to read it.
+        writes, reads: what must be importable to write one, and to read one.
         extra: the extra that installs them; empty where none is needed.
         quantizations: what ``--quantize`` may be.
         example: Python that defines ``load(folder)``, for the example beside the export.
     """
 
     artifact: str
-    modules: tuple[str, ...]
+    writes: tuple[str, ...]
+    reads: tuple[str, ...]
     extra: str
     quantizations: tuple[str, ...]
     example: str
@@ -237,10 +238,11 @@ registry.register("graph-def", "regraft.exporters.graph_def:GraphDef")
 _SUFFIXES = {".tflite": "litert", ".onnx": "onnx", ".xml": "openvino", ".keras": "keras", ".pb": "graph-def"}
 
 
-def require_modules(name: str) -> Exporter:
+def find_exporter(name: str, only_to_read: bool = False) -> Exporter:
     """The exporter called ``name``. Raises ExportError where there is none, or what it needs is not installed."""
     exporter = registry.load(name)()
-    missing = [module for module in exporter.modules if find_spec(module) is None]
+    needed = exporter.reads if only_to_read else (*exporter.writes, *exporter.reads)
+    missing = [module for module in dict.fromkeys(needed) if find_spec(module) is None]
     if missing:
         raise ExportError(f"the format {name} needs {', '.join(missing)}; type pip install 'regraft[{exporter.extra}]'")
     return exporter
@@ -259,7 +261,7 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
         return Classifier.load(place)
     name, file = found
     try:
-        return require_modules(name).load(file)
+        return find_exporter(name, only_to_read=True).load(file)
     except ExportError:
         raise
     except Exception as error:  # runtimes raise what they like on damaged bytes

@@ -22,7 +22,8 @@ class GraphDef(KerasExporter):
 
     name = "graph-def"
     artifact = "model.pb"
-    modules: tuple[str, ...] = ("tensorflow",)
+    writes: tuple[str, ...] = ("tensorflow",)
+    reads: tuple[str, ...] = ("tensorflow",)
     extra = "tensorflow"
     example = """
 def load(folder):

@@ -25,7 +25,8 @@ class KerasFile(KerasExporter):
 
     name = "keras"
     artifact = "model.keras"
-    modules: tuple[str, ...] = ("tensorflow",)
+    writes: tuple[str, ...] = ("tensorflow",)
+    reads: tuple[str, ...] = ("keras",)
     extra = "tensorflow"
     example = """
 def load(folder):

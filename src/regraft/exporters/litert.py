@@ -30,7 +30,8 @@ class LiteRT(KerasExporter):
 
     name = "litert"
     artifact = "model.tflite"
-    modules: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
+    writes: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
+    reads: tuple[str, ...] = ("ai_edge_litert",)
     extra = "litert"
     quantizations = ("fp16", "int8-weights", "int8")
     example = """

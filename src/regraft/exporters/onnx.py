@@ -21,7 +21,8 @@ class Onnx:
     """``--format onnx``: opset 20."""
 
     artifact = "model.onnx"
-    modules: tuple[str, ...] = ("onnx", "onnxruntime")
+    writes: tuple[str, ...] = ("onnx",)
+    reads: tuple[str, ...] = ("onnxruntime",)
     extra = "onnx"
     quantizations: tuple[str, ...] = ()
     example = """

@@ -45,7 +45,8 @@ class OpenVino:
     """``--format openvino``."""
 
     artifact = "model.xml"
-    modules: tuple[str, ...] = ("openvino",)
+    writes: tuple[str, ...] = ("openvino",)
+    reads: tuple[str, ...] = ("openvino",)
     extra = ""
     quantizations = ("fp16", "int8")
     example = """

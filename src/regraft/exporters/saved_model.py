@@ -23,7 +23,8 @@ class SavedModel(KerasExporter):
 
     name = "saved-model"
     artifact = "1"  # TensorFlow Serving serves the highest number in a folder
-    modules: tuple[str, ...] = ("tensorflow",)
+    writes: tuple[str, ...] = ("tensorflow",)
+    reads: tuple[str, ...] = ("tensorflow",)
     extra = "tensorflow"
     example = """
 def load(folder):
