@@ -37,6 +37,7 @@ WALK = [
     "engine",
     "accelerator",
     "features",
+    "distortion",
     "selection",
     "quantisation",
     "duplicates",
@@ -61,7 +62,19 @@ WALK = [
     "shards",
     "information",
 ]
-SURFACE = ["_graph", "_preset", "_int8", "_export", "_trial", "_measure", "_print", "_options", "cli", "__main__"]
+SURFACE = [
+    "_graph",
+    "_preset",
+    "_int8",
+    "_export",
+    "_trial",
+    "_measure",
+    "_print",
+    "_options",
+    "cli",
+    "compat",
+    "__main__",
+]
 ORDER = [*CELLAR, *WALK, *SURFACE]
 
 

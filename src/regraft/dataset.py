@@ -17,7 +17,7 @@ from pathlib import Path
 from regraft import _console
 from regraft._files import digest_bytes, digest_json
 from regraft.errors import DataError, ImageError
-from regraft.images import Part, Problem, read
+from regraft.images import Look, Part, Problem, Transform, read
 from regraft.sources import Entry, Side, find_source
 
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
@@ -46,6 +46,10 @@ class ImageRecord:
     def read(self) -> bytes:
         """The photo's bytes. Raises ImageError."""
         return read(self.path, self.part)
+
+    def look(self, transform: Transform) -> Look:
+        """What a backbone sees of it. Raises ImageError."""
+        return transform.look(self.read_unchanged())
 
     def read_unchanged(self) -> bytes:
         """`read`; what changed since it was listed must not be cached under its old digest. Raises ImageError."""

@@ -248,7 +248,7 @@ class _Workers:
 
 def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:
     """The record's pixels; ``look`` (1,) gets the rest."""
-    seen = transform.look(record.read_unchanged())
+    seen = record.look(transform)
     look[0] = (seen.thumbnail, seen.width, seen.height)
     return seen.pixels
 

@@ -127,30 +127,39 @@ def learn(prepared: Prepared, config: TrainConfig, folder: Path, clock: Clock, a
 
     A trial of a sweep leaves test alone, and its hyperparameters are told by the sweep.
     """
-    dataset, features, sides = prepared.dataset, prepared.features, prepared.sides
     with atomic_folder(folder) as fresh:
         with clock("fit"):
-            head = fit(features, sides, config, fresh / "logs", {} if as_trial else asdict(config))
-            calibration = calibrate(head, features, sides, prepared.backbone, config)
-        with clock("evaluate"):
-            measured = (sides.val, () if as_trial else sides.test)
-            val, test = (evaluate_side(head, features, dataset, side, calibration).to_dict() for side in measured)
-        metrics = {**prepared.metrics, "val": val, "test": test, "seconds": clock.seconds()}
-        if prepared.int8 and not as_trial:
-            metrics["int8_beside"] = beside_int8(dataset, prepared.backbone, sides, config)
-            _console.say(_cost_of_int8(metrics))
-        classifier = Classifier(
-            prepared.backbone,
-            head,
-            dataset.classes,
-            config,
-            metrics,
-            folder,
-            prepared.int8,
-            prepared.source,
-            calibration,
-        )
-        classifier.save(fresh, dataset, asdict(sides))
+            hyperparameters = {} if as_trial else asdict(config)
+            head = fit(prepared.features, prepared.sides, config, fresh / "logs", hyperparameters)
+        classifier = conclude(prepared, config, head, fresh, clock, as_trial)
+    return replace(classifier, path=folder)
+
+
+def conclude(
+    prepared: Prepared, config: TrainConfig, head: Head, fresh: Path, clock: Clock, as_trial: bool = False
+) -> Classifier:
+    """Calibrate and measure what a head learned, and write the run into the folder ``fresh``."""
+    dataset, features, sides = prepared.dataset, prepared.features, prepared.sides
+    with clock("evaluate"):
+        calibration = calibrate(head, features, sides, prepared.backbone, config)
+        measured = (sides.val, () if as_trial else sides.test)
+        val, test = (evaluate_side(head, features, dataset, side, calibration).to_dict() for side in measured)
+    metrics = {**prepared.metrics, "val": val, "test": test, "seconds": clock.seconds()}
+    if prepared.int8 and not as_trial:
+        metrics["int8_beside"] = beside_int8(dataset, prepared.backbone, sides, config)
+        _console.say(_cost_of_int8(metrics))
+    classifier = Classifier(
+        prepared.backbone,
+        head,
+        dataset.classes,
+        config,
+        metrics,
+        fresh,
+        prepared.int8,
+        prepared.source,
+        calibration,
+    )
+    classifier.save(fresh, dataset, asdict(sides))
     return classifier
 
 

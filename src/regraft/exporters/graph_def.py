@@ -82,3 +82,13 @@ def load(folder):
             return found[0], found[1] if len(found) > 1 else None
 
         return Artifact(facts, run)
+
+
+def name_output(path: Path, name: str) -> None:
+    """Give the probabilities of a graph that `GraphDef` wrote another name beside their own."""
+    import tensorflow
+
+    definition = tensorflow.compat.v1.GraphDef.FromString(path.read_bytes())
+    node = definition.node.add(name=name, op="Identity", input=["probabilities"])
+    node.attr["T"].type = tensorflow.float32.as_datatype_enum
+    path.write_bytes(definition.SerializeToString(deterministic=True))

@@ -21,12 +21,16 @@ class GradientDescent(Linear):
         learning_rate: length of a step.
         steps: how many.
         batch_size: photos a step; 0 for all.
+        report_every: tell of each so many steps; 0 for a hundred times in all.
     """
 
     options: ClassVar[tuple[str, ...]] = ("learning_rate", "steps", "batch_size")
 
-    def __init__(self, learning_rate: float = 0.01, steps: int = 4000, batch_size: int = 100) -> None:
+    def __init__(
+        self, learning_rate: float = 0.01, steps: int = 4000, batch_size: int = 100, report_every: int = 0
+    ) -> None:
         self.learning_rate, self.steps, self.batch_size = learning_rate, steps, batch_size
+        self.report_every = report_every or max(1, steps // _REPORTS)
 
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
         """Take all steps, from nothing learned; the same photos in the same order each time."""
@@ -35,12 +39,11 @@ class GradientDescent(Linear):
         x: Matrix = (train.x - scaling.mean) / scaling.spread
         targets = np.eye(len(train.classes), dtype=np.float32)[train.y]
         weight, bias = np.zeros((x.shape[1], len(train.classes)), np.float32), np.zeros(len(train.classes), np.float32)
-        every = max(1, self.steps // _REPORTS)
         for number in range(1, self.steps + 1):
             rows = dice.integers(0, len(x), self.batch_size) if self.batch_size else np.arange(len(x))
             batch = x[rows]
             logits: Matrix = batch @ weight + bias
-            if on_step and (number == 1 or number % every == 0 or number == self.steps):
+            if on_step and (number == 1 or number % self.report_every == 0 or number == self.steps):
                 self.weight_, self.bias_ = scaling.fold(weight, bias)
                 found, y = self.logits(val.x), train.y[rows]
                 loss, right = cross_entropy(logits, y), accuracy(logits, y)

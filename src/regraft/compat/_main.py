@@ -1,0 +1,30 @@
+"""What the old commands' entry points share: streams, and errors as one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from regraft import _console
+from regraft._arguments import UsageError
+from regraft.errors import RegraftError
+
+
+def run(prog: str, job: Callable[[Sequence[str]], int], tokens: Sequence[str] | None) -> int:
+    """Run one old command. Returns the exit code: 0 done, 1 to be mended, 2 wrong usage, 130 stopped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    _console.turn_on()
+    try:
+        return job(sys.argv[1:] if tokens is None else tokens)
+    except UsageError as error:
+        code, message = 2, str(error)
+    except RegraftError as error:
+        code, message = 1, str(error)
+    except KeyboardInterrupt:
+        code, message = 130, "stopped; what was computed is kept, and the same command goes on from there"
+    except SystemExit as error:  # help was asked for
+        return int(error.code or 0)
+    sys.stderr.write(f"{prog}: {_console.printable(' '.join(message.split()))}\n")
+    return code

@@ -1,0 +1,55 @@
+"""Exports at the paths that old commands name: the format goes by the suffix."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from regraft import _console
+from regraft._files import atomic_file, atomic_folder
+from regraft.classifier import Classifier
+from regraft.config import ExportConfig
+from regraft.errors import ExportError
+from regraft.exporters.graph_def import name_output
+from regraft.exporting import export
+
+_FORMATS = {".pb": "graph-def", ".tflite": "litert", ".onnx": "onnx", ".xml": "openvino", ".keras": "keras"}
+
+
+def write_output(
+    classifier: Classifier, path: Path, tensor: str = "", saved_model: bool = False, quantize: str = ""
+) -> None:
+    """Export a run to ``path``: a file whose suffix tells the format, or a SavedModel's folder.
+
+    Args:
+        classifier: with its run folder.
+        path: where; a file is replaced, of folders only a SavedModel.
+        tensor: another name for the probabilities, in a ``.pb``.
+        saved_model: whether a folder is wanted, whatever its name.
+        quantize: as in `ExportConfig`.
+
+    Raises:
+        ExportError: the suffix is that of no format, something else is in the way, or the export was refused.
+    """
+    kind = "saved-model" if saved_model or not path.suffix else _FORMATS.get(path.suffix.lower(), "")
+    if not kind:
+        raise ExportError(
+            f"{path} has the suffix of no format; there is {', '.join(_FORMATS)}, or none for a SavedModel"
+        )
+    with tempfile.TemporaryDirectory() as name:
+        made = export(str(classifier.path), Path(name) / "export", ExportConfig(kind, quantize))
+        if kind == "graph-def" and tensor:
+            name_output(made.artifact, tensor)
+        if kind == "saved-model":
+            if path.exists() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
+                raise ExportError(f"{path} is there and is no SavedModel, so it is not replaced")
+            with atomic_folder(path) as fresh:
+                shutil.copytree(made.artifact, fresh, dirs_exist_ok=True)
+        else:
+            for file in sorted(made.artifact.parent.glob(f"{made.artifact.stem}.*")):
+                if file.suffix in (path.suffix, ".bin"):
+                    with atomic_file(path.with_suffix(file.suffix)) as fresh:
+                        shutil.copyfile(file, fresh)
+    found = made.comparison
+    _console.say(f"{path}: {made.bytes:,} bytes, gives the run's answer to {found.agreement:.1%} of {found.n} photos")
