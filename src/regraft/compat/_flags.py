@@ -54,7 +54,7 @@ def parse_flags(prog: str, about: str, flags: Sequence[Flag], tokens: Sequence[s
         name = unknown[0].lstrip("-").partition("=")[0]
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean --{near[0]}? " if near else ""
-        raise UsageError(f"unknown flag {unknown[0]!r}: {hint}type: {prog} --help")
+        raise UsageError(f"unknown flag '--{name}': {hint}type: {prog} --help")
     for flag in flags:
         if getattr(found, flag.name) is None:
             setattr(found, flag.name, flag.default)

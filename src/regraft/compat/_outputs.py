@@ -40,7 +40,8 @@ def write_output(
     with tempfile.TemporaryDirectory() as name:
         made = export(str(classifier.path), Path(name) / "export", ExportConfig(kind, quantize))
         if kind == "graph-def" and tensor:
-            name_output(made.artifact, tensor)
+            with _console.silenced():  # TensorFlow logs as it is imported
+                name_output(made.artifact, tensor)
         if kind == "saved-model":
             if path.exists() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
                 raise ExportError(f"{path} is there and is no SavedModel, so it is not replaced")
