@@ -159,13 +159,17 @@ def compare(classifier: Classifier, artifact: Path, dataset: Dataset, side: str 
     good = ~np.isnan(expected.probabilities[:, 0])
     if not good.any():
         raise ExportError("no photo can be read to compare the export on; type --photos FOLDER")
-    y = np.array([classifier.classes.index(r.label) for r in dataset.records], np.int64)
+    index = {label: i for i, label in enumerate(classifier.classes)}
+    y = np.array([index.get(r.label, -1) for r in dataset.records], np.int64)  # it may have been filed anew since
     p, q = expected.probabilities[good], told["probabilities"][good]
     ordered = np.sort(p, axis=1)
     same = p.argmax(axis=1) == q.argmax(axis=1)
     right = q.argmax(axis=1) == y[good]
     tried = ~np.isnan(told["plain"][:, 0])
-    plain, proper = (float((told[k].argmax(axis=1) == y)[tried].mean()) for k in ("plain", "probabilities"))
+    plain, proper = (
+        float((told[kind].argmax(axis=1) == y)[tried].mean()) if tried.any() else 0.0
+        for kind in ("plain", "probabilities")
+    )
     threshold = classifier.threshold
     strange = _apart(expected.novelty[good], told["novelty"][good]) if classifier.calibration.novelty else None
     return Comparison(
