@@ -113,17 +113,17 @@ def test_jax_computes_the_same(backbone: Backbone, cache: Path, tmp_path: Path, 
 
 @pytest.mark.skipif(native_precision() != "bf16", reason="this processor has no bf16")
 def test_bf16_keeps_the_answers_of_a_trained_head(backbone: Backbone, cache: Path) -> None:
-    """The head is trained on exact features of drawn photos; on others of them both precisions must agree."""
+    """The head is trained on exact features of 100 drawn photos; on 200 others both precisions may differ once."""
     size, dice = backbone.transform.size, np.random.default_rng(2)
     shapes = list(SHAPES.values())
-    y = np.repeat(np.arange(3), 20)
+    y = np.repeat(np.arange(3), 100)
     drawn = [draw_photo(shapes[label], int(dice.integers(10**6))).convert("RGB") for label in y]
     photos = np.stack([np.asarray(photo.resize((size, size))) for photo in drawn])
     exact, rounded = (Engine(backbone, precision).features(photos) for precision in ("f32", "bf16"))
-    digests, train = tuple(map(str, range(len(y)))), range(0, len(y), 2)
+    digests, train = tuple(map(str, range(len(y)))), range(0, len(y), 3)
     features = Features(exact, y, tuple(SHAPES), digests, backbone.name)
     head = LogisticRegression().fit(features.select(train), features.select(()))
-    held = np.arange(1, len(y), 2)
+    held = np.flatnonzero(np.arange(len(y)) % 3)
     same = head.logits(exact[held]).argmax(1) == head.logits(rounded[held]).argmax(1)
     assert same.mean() >= 0.995
 
