@@ -15,14 +15,22 @@ from regraft.backbones._graphs import child
 from regraft.classifier import Classifier
 from regraft.errors import ExportError
 from regraft.exporters import Facts
+from regraft.heads import Head
 from regraft.images import Pixels
 
 if TYPE_CHECKING:
     import keras
 
 
-def whole_network(classifier: Classifier) -> keras.Model:
+_HUGE = np.float32(1e30)
+
+
+def whole_network(classifier: Classifier, balanced: bool = False) -> keras.Model:
     """Input ``image``, uint8 RGB (N, S, S, 3); outputs ``probabilities`` (N, C) and, where there is one, ``novelty``.
+
+    Args:
+        classifier: of which backbone, head and calibration become one network.
+        balanced: whether a linear head is to have weights of like size, for one that keeps them in 8 bits.
 
     Raises:
         ExportError: no Keras model stands for the backbone.
@@ -42,8 +50,24 @@ def whole_network(classifier: Classifier) -> keras.Model:
         x = ops.flip(x, axis=-1)
     mean, std = np.array(transform.mean, np.float32), np.array(transform.std, np.float32)
     features = network(ops.divide(ops.subtract(x, mean), std))
-    outputs = classifier.calibration.as_keras(features, classifier.head.as_keras(features))
-    return keras.Model(photo, outputs, name="classifier")
+    logits = _balanced(classifier.head, features) if balanced else classifier.head.as_keras(features)
+    return keras.Model(photo, classifier.calibration.as_keras(features, logits), name="classifier")
+
+
+def _balanced(head: Head, features: Any) -> Any:
+    """The logits, of features that are scaled first, so that each has weights of at most 1.
+
+    A feature that hardly varies has weights of hundreds, beside which all others are nothing in 8 bits.
+    """
+    from keras import ops
+
+    state = head.state()
+    if not {"weight", "bias"} <= set(state):
+        return head.as_keras(features)
+    scale = np.abs(state["weight"]).max(axis=1, keepdims=True)
+    scale[scale == 0] = 1
+    scaled = ops.minimum(ops.multiply(features, scale[:, 0]), _HUGE)  # without this TensorFlow undoes the scaling
+    return head.from_state({**state, "weight": state["weight"] / scale}).as_keras(scaled)
 
 
 def save_model(network: keras.Model, path: Path, batch: int | None, assets: Sequence[Path] = ()) -> None:
@@ -103,4 +127,4 @@ def build(arguments: list[str], exporter: Any) -> None:
     quantize, folder = rest
     photos = np.load(Path(folder) / "photos.npy", mmap_mode="r")
     facts = Facts.from_json((Path(folder) / "facts.json").read_text(encoding="utf-8"), Path(path))
-    exporter.build(whole_network(classifier), facts, Path(path), quantize, photos)
+    exporter.build(whole_network(classifier, quantize == "int8-weights"), facts, Path(path), quantize, photos)
