@@ -110,3 +110,13 @@ def test_a_step_of_gradient_descent_sees_batch_size_photos() -> None:
     train = blobs()
     few, all_of_them = (GradientDescent(steps=1, batch_size=n).fit(train, none_of(train)) for n in (3, 0))
     assert not np.allclose(few.weight_, all_of_them.weight_)
+
+
+def test_balanced_steps_give_a_rare_class_its_part() -> None:
+    train = blobs(2000, classes=3, spread=4.0)
+    rare = train.select([i for i in range(len(train)) if train.y[i] != 2 or i % 40 == 0])
+    fitted = [GradientDescent(steps=500, balanced=balanced).fit(rare, none_of(rare)) for balanced in (False, True)]
+    test = blobs(2000, classes=3, seed=1, spread=4.0)
+    answers = [head.logits(test.x).argmax(axis=1) for head in fitted]
+    shares = [float((answer == 2).mean()) for answer in answers]
+    assert shares[0] < 0.2 < shares[1]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regraft.features import Features
 from regraft.heads import Linear, Matrix, OnStep, Scaling, Step, accuracy, cross_entropy, require_two_classes, softmax
@@ -22,14 +25,21 @@ class GradientDescent(Linear):
         steps: how many.
         batch_size: photos a step; 0 for all.
         report_every: tell of each so many steps; 0 for a hundred times in all.
+        balanced: draw a photo's class first, all alike, as retrain.py did.
     """
 
     options: ClassVar[tuple[str, ...]] = ("learning_rate", "steps", "batch_size")
 
     def __init__(
-        self, learning_rate: float = 0.01, steps: int = 4000, batch_size: int = 100, report_every: int = 0
+        self,
+        learning_rate: float = 0.01,
+        steps: int = 4000,
+        batch_size: int = 100,
+        report_every: int = 0,
+        balanced: bool = False,
     ) -> None:
         self.learning_rate, self.steps, self.batch_size = learning_rate, steps, batch_size
+        self.balanced = balanced
         self.report_every = report_every or max(1, steps // _REPORTS)
 
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
@@ -39,8 +49,8 @@ class GradientDescent(Linear):
         x: Matrix = (train.x - scaling.mean) / scaling.spread
         targets = np.eye(len(train.classes), dtype=np.float32)[train.y]
         weight, bias = np.zeros((x.shape[1], len(train.classes)), np.float32), np.zeros(len(train.classes), np.float32)
-        for number in range(1, self.steps + 1):
-            rows = dice.integers(0, len(x), self.batch_size) if self.batch_size else np.arange(len(x))
+        draws = _draws(train.y, self.batch_size, self.balanced, dice)
+        for number, rows in zip(range(1, self.steps + 1), draws, strict=False):
             batch = x[rows]
             logits: Matrix = batch @ weight + bias
             if on_step and (number == 1 or number % self.report_every == 0 or number == self.steps):
@@ -53,3 +63,17 @@ class GradientDescent(Linear):
             bias -= error.sum(axis=0)
         self.weight_, self.bias_ = scaling.fold(weight, bias)
         return self
+
+
+def _draws(y: NDArray[np.int64], size: int, balanced: bool, dice: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """The photos of each step; 0 for all of them."""
+    if not size:
+        yield from repeat(np.arange(len(y)))
+    order, counts = np.argsort(y, kind="stable"), np.bincount(y)
+    present, first = np.flatnonzero(counts), np.cumsum(counts) - counts
+    while True:
+        if balanced:
+            drawn = present[dice.integers(0, len(present), size)]
+            yield order[first[drawn] + dice.integers(0, counts[drawn])]
+        else:
+            yield dice.integers(0, len(y), size)
