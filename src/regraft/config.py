@@ -189,8 +189,8 @@ class FinetuneConfig:
     batch_norm: Literal["frozen", "trained", "statistics"] = "frozen"
     """What batch normalisation of the thawed blocks does: nothing, learn, or only follow the photos' statistics."""
 
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """AdamW, or SGD with Nesterov's momentum of 0.9."""
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
+    """AdamW, SGD with Nesterov's momentum of 0.9, or RMSprop as Inception was trained (momentum 0.9, epsilon 1)."""
 
     schedule: Literal["cosine", "step"] = "cosine"
     """How the rate falls: half a cosine, or by ten at each third."""
@@ -269,7 +269,7 @@ _FINETUNE_RANGES = {
 }
 _FINETUNE_CHOICES = {
     "batch_norm": ("frozen", "trained", "statistics"),
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("adamw", "sgd", "rmsprop"),
     "schedule": ("cosine", "step"),
     "augment": ("crop", "colour", "randaugment"),
     "class_weight": ("none", "balanced"),

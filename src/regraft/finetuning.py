@@ -31,7 +31,7 @@ from regraft.dataset import Dataset
 from regraft.errors import DataError, RunError, TrainingError
 from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
-from regraft.optimisation import Epoch, Trainer, is_out_of_memory, trainable_keras
+from regraft.optimisation import Course, Epoch, Trainer, is_out_of_memory, trainable_keras
 from regraft.plots import plot_history
 from regraft.splitting import Split
 from regraft.thawing import Photos, Thawed, affordable
@@ -53,6 +53,7 @@ def finetune(
     photos: str | os.PathLike[str] | None = None,
     existing: str = "",
     as_trial: bool = False,
+    course: Course | None = None,
 ) -> Classifier:
     """Train the last blocks of a run's backbone, and its head, and write a new run.
 
@@ -63,6 +64,7 @@ def finetune(
         photos: where the run's photos are now, if not where they were.
         existing: what to do with a run at ``out``: ``overwrite`` it, or ``resume`` one that was stopped.
         as_trial: as a trial of a sweep, which leaves test alone and tells the hyperparameters itself.
+        course: steps in place of the configured epochs and schedule.
 
     Returns:
         The new classifier, measured on the old one's val and test photos.
@@ -86,7 +88,7 @@ def finetune(
         thawed.load(Photos(dataset.records, features, sides.train, sides.val), in_floats(before), config)
     _begin(folder, Path(run), before, asked, config.thaw, existing)
     with clock("training"):
-        trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config))
+        trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course)
     learned_head = _write_learned(thawed, folder)
     after = _measured(before, (dataset, sides), learned_head, folder, ("val",) if as_trial else ("val", "test"))
     told = {
@@ -210,12 +212,14 @@ def _show(thawed: Thawed, folder: Path, number: int) -> None:
             shutil.rmtree(older, ignore_errors=True)
 
 
-def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any]) -> Trainer:
+def _trained(
+    thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any], course: Course | None
+) -> Trainer:
     """Train; where memory is short, with half the photos a step."""
     begun = thawed.model.get_weights()
     while True:
         try:
-            return _trained_once(thawed, config, folder, hyperparameters)
+            return _trained_once(thawed, config, folder, hyperparameters, course)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -228,8 +232,10 @@ def _trained(thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparamete
             (folder / _CHECKPOINTS).mkdir()
 
 
-def _trained_once(thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any]) -> Trainer:
-    trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables)
+def _trained_once(
+    thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any], course: Course | None
+) -> Trainer:
+    trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables, course)
     with _TensorBoard(folder / "logs", hyperparameters, thawed, config.histograms) as draw:
 
         def on_epoch(epoch: Epoch) -> None:

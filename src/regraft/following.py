@@ -21,6 +21,7 @@ from regraft._files import scratch_cache
 from regraft._tensorboard import EventFile
 from regraft.calibration import Calibration
 from regraft.classifier import TUNED, Classifier
+from regraft.dataset import Dataset
 from regraft.errors import ConfigError, RunError
 from regraft.evaluation import Evaluation, evaluate, open_side
 from regraft.finetuning import SHOWN, UNFINISHED, in_floats, tuned_backbone
@@ -28,13 +29,13 @@ from regraft.heads.logistic import LogisticRegression
 
 
 def follow(
-    run: str | os.PathLike[str], photos: str | os.PathLike[str], seconds: float | None = None
+    run: str | os.PathLike[str], photos: str | os.PathLike[str] | Dataset, seconds: float | None = None
 ) -> Iterator[tuple[int, Evaluation]]:
     """Measure the newest checkpoint, and each newer one until the fine-tuning is finished.
 
     Args:
         run: the folder that `finetune` writes to.
-        photos: what to measure on; where they have sides of their own, test, or else val.
+        photos: what to measure on; of a spec whose photos have sides of their own, test, or else val.
         seconds: how often to look for a newer one; None measures the newest and ends.
 
     Yields:
@@ -50,7 +51,7 @@ def follow(
         raise ConfigError(f"watch {seconds:g} is no time; type, for example, --watch 30")
     if not (folder / UNFINISHED).is_file() and not _is_finished(folder):
         raise RunError(f"nothing is fine-tuned in {folder}; `regraft finetune RUN --out {folder}` does")
-    dataset, last = open_side(os.fspath(photos)), -1
+    dataset, last = photos if isinstance(photos, Dataset) else open_side(os.fspath(photos)), -1
     curves = EventFile(folder / "logs" / "eval")
     with scratch_cache() as scratch:
         try:

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,6 +78,23 @@ class Epoch:
         return cls(0, math.nan, math.nan, math.nan, *val, 0.0, math.nan)
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A training that is counted in steps, whatever the photos' number.
+
+    Attributes:
+        steps: how many in all; checkpoints of a shorter course are gone on with.
+        period: steps from one checkpoint to the next; each is an `Epoch` of the history.
+        rate: the learning rate of a step; the first is 0.
+        on_step: told of a step's number, loss, learning rate and seconds.
+    """
+
+    steps: int
+    period: int
+    rate: Callable[[int], float]
+    on_step: Callable[[int, float, float, float], None]
+
+
 def trainable_keras(backend: str) -> Any:
     """Keras on a backend that can train: ``tensorflow``, ``jax``, or for ``auto`` the one that is there.
 
@@ -136,12 +153,15 @@ class Trainer:
         config: schedule, optimizer, when to stop.
         folder: for checkpoints; those in it are gone on with.
         head: the variables that learn at the head's own rate.
+        course: what stands in place of the configured epochs and schedule.
     """
 
-    def __init__(self, model: Any, config: FinetuneConfig, folder: Path, head: list[Any]) -> None:
+    def __init__(
+        self, model: Any, config: FinetuneConfig, folder: Path, head: list[Any], course: Course | None = None
+    ) -> None:
         import keras
 
-        self.model, self.config, self.folder = model, config, folder
+        self.model, self.config, self.folder, self.course = model, config, folder, course
         self.history: list[Epoch] = []
         self._begun = model.get_weights()
         factor = config.head_learning_rate / config.learning_rate if config.learning_rate else 1.0
@@ -179,25 +199,40 @@ class Trainer:
         if on_epoch:
             for known in self.history:
                 on_epoch(known)
-        steps = len(batches) * self.config.epochs
-        for epoch in range(len(self.history) - 1, self.config.epochs):
+        period = self.course.period if self.course else len(batches)
+        steps = self.course.steps if self.course else period * self.config.epochs
+        for epoch in range(len(self.history) - 1, -(-steps // period)):
             if self._is_over():
                 break
-            start, losses = perf_counter(), []
-            with _console.progress(f"epoch {epoch + 1}/{self.config.epochs}", len(batches)) as advance:
-                for number, (inputs, targets) in enumerate(_ahead(batches, epoch)):
-                    rate = self._rate(epoch * len(batches) + number, steps)
-                    self.optimizer.learning_rate.assign(rate)
-                    losses.append((*self._step(inputs, targets), len(targets)))
-                    self._require_number(losses[-1][0], epoch)
-                    mean = np.mean(losses, axis=0)
-                    advance(label=f"epoch {epoch + 1}/{self.config.epochs}: loss {mean[0]:.3f}, accuracy {mean[1]:.1%}")
+            start, first = perf_counter(), epoch * period
+            losses, rate = self._trained(batches, range(first, min(first + period, steps)), steps)
             self._finish(epoch, losses, validate(), rate, perf_counter() - start)
             if on_epoch:
                 on_epoch(self.history[-1])
         self._read(self._best())
         self.blend_ = self._blend(validate)
         return self
+
+    def _trained(
+        self, batches: Batches, numbers: range, steps: int
+    ) -> tuple[list[tuple[float, float, float, int]], float]:
+        """Take the steps of these numbers. Returns loss, top-1, top-5 and photos of each, and the last one's rate."""
+        losses: list[tuple[float, float, float, int]] = []
+        name, rate = self._name(len(self.history)), 0.0
+        with _console.progress(name, len(numbers)) as advance:
+            for number, (inputs, targets) in zip(numbers, _ahead(batches, numbers), strict=True):
+                start, rate = perf_counter(), self._rate(number, steps)
+                self.optimizer.learning_rate.assign(rate)
+                losses.append((*self._step(inputs, targets), len(targets)))
+                self._require_number(losses[-1][0], number)
+                mean = np.mean(losses, axis=0)
+                advance(label=f"{name}: loss {mean[0]:.3f}, accuracy {mean[1]:.1%}")
+                if self.course:
+                    self.course.on_step(number, losses[-1][0], rate, perf_counter() - start)
+        return losses, rate
+
+    def _name(self, number: int) -> str:
+        return f"epoch {number}" if self.course else f"epoch {number}/{self.config.epochs}"
 
     def seconds_a_step(self, inputs: Inputs, targets: NDArray[np.float32]) -> float:
         """The median of a few steps on one batch, which change the weights; compiling is not counted."""
@@ -222,7 +257,7 @@ class Trainer:
         self.history.append(done)
         self._save()
         _console.note(
-            f"epoch {epoch + 1}/{self.config.epochs}: loss {done.train_loss:.3f}, val loss {done.val_loss:.3f}, "
+            f"{self._name(epoch + 1)}: loss {done.train_loss:.3f}, val loss {done.val_loss:.3f}, "
             f"val accuracy {done.val_accuracy:.1%}, {done.photos_per_s:.0f} photos/s"
         )
 
@@ -263,7 +298,9 @@ class Trainer:
         return over
 
     def _rate(self, step: int, steps: int) -> float:
-        """Warm-up in a straight line, then half a cosine to nothing, or steps down by ten."""
+        """Warm-up in a straight line, then half a cosine to nothing, or steps down by ten; or as the course has it."""
+        if self.course:
+            return self.course.rate(step)
         warm = max(1, round(self.config.warmup * steps))
         if step < warm:
             return self.config.learning_rate * (step + 1) / warm
@@ -272,10 +309,10 @@ class Trainer:
             return self.config.learning_rate * 0.1 ** int(share * 3)
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
-    def _require_number(self, loss: float, epoch: int) -> None:
+    def _require_number(self, loss: float, step: int) -> None:
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss is {loss} in epoch {epoch + 1}: it diverged; type a smaller "
+                f"the loss is {loss} in step {step + 1}: it diverged; type a smaller "
                 f"--learning-rate than {self.config.learning_rate:g}"
             )
 
@@ -325,22 +362,31 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _ahead(batches: Batches, epoch: int) -> Iterator[tuple[Inputs, NDArray[np.float32]]]:
-    """The epoch's batches, each made while the one before is trained on."""
+def _ahead(batches: Batches, steps: range) -> Iterator[tuple[Inputs, NDArray[np.float32]]]:
+    """The batches of these steps, each made while the one before is trained on."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(batches.batch, epoch, 0)
-        for number in range(len(batches)):
+
+        def begin(step: int) -> Future[tuple[Inputs, NDArray[np.float32]]]:
+            return pool.submit(batches.batch, *divmod(step, len(batches)))
+
+        waiting = begin(steps[0])
+        for step in steps:
             ready = waiting.result()
-            if number + 1 < len(batches):
-                waiting = pool.submit(batches.batch, epoch, number + 1)
+            if step != steps[-1]:
+                waiting = begin(step + 1)
             yield ready
 
 
 def _optimizer(config: FinetuneConfig, factors: list[float]) -> Any:
-    """AdamW or SGD with Nesterov's momentum; each variable's rate is multiplied by its factor."""
+    """As configured; each variable's rate is multiplied by its factor."""
     import keras
 
-    kind = keras.optimizers.SGD if config.optimizer == "sgd" else keras.optimizers.AdamW
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "adamw": (keras.optimizers.AdamW, {}),
+        "sgd": (keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True}),
+        "rmsprop": (keras.optimizers.RMSprop, {"rho": 0.9, "momentum": 0.9, "epsilon": 1.0}),
+    }
+    kind, more = kinds[config.optimizer]
 
     class Discriminative(kind):  # type: ignore[misc, valid-type]
         """Keras hands every variable's update one rate; here it is multiplied."""
@@ -348,5 +394,4 @@ def _optimizer(config: FinetuneConfig, factors: list[float]) -> Any:
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             super().update_step(gradient, variable, learning_rate * factors[self._get_variable_index(variable)])
 
-    more = {"momentum": 0.9, "nesterov": True} if config.optimizer == "sgd" else {}
     return Discriminative(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0, **more)
