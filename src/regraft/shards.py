@@ -12,9 +12,10 @@ import json
 import os
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ _BATCH = 8  # photos a thread takes at a time
 _PREFIX: dict[Side | None, str] = {"train": "train", "val": "validation", "test": "test", None: "photos"}
 
 
-def shard(photos: str | os.PathLike[str], out: Path, config: ShardConfig | None = None) -> dict[str, Any]:
+def shard(
+    photos: str | os.PathLike[str] | Dataset,
+    out: Path,
+    config: ShardConfig | None = None,
+    counts: Mapping[Side | None, int] | None = None,
+) -> dict[str, Any]:
     """Write shards of the photos that can be read.
 
     A JPEG that is upright and in sRGB, and a plain PNG, keep their bytes; other photos are turned, converted and
@@ -41,9 +47,10 @@ def shard(photos: str | os.PathLike[str], out: Path, config: ShardConfig | None 
     side has its shards.
 
     Args:
-        photos: any spec that `Dataset.open` takes.
+        photos: any spec that `Dataset.open` takes, or what it gives.
         out: the folder; new, empty, or one that this function wrote before.
         config: format, size and number of shards.
+        counts: how many shards some sides have, whatever ``config`` says.
 
     Returns:
         JSON values: ``out``, ``format``, ``classes`` in index order, ``shards`` with their photos counted, ``photos``
@@ -51,12 +58,13 @@ def shard(photos: str | os.PathLike[str], out: Path, config: ShardConfig | None 
 
     Raises:
         DataError: there are no photos, or a class that the given labels do not have.
-        ConfigError: ``out`` holds something else.
+        ConfigError: ``out`` holds something else, or a side is to have no shard.
     """
     config = config or ShardConfig()
     if out.exists() and not (out / _INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} holds something that is no shards of ours; type another --out")
-    dataset = Dataset.open(photos)
+    of_side = {side: replace(config, shards=count, per_shard=None) for side, count in (counts or {}).items()}
+    dataset = photos if isinstance(photos, Dataset) else Dataset.open(photos)
     names = (["background"] if config.background else []) + class_names(dataset, config.labels)
     index = {name: number for number, name in enumerate(names)}
     problems = list(dataset.problems)
@@ -65,7 +73,7 @@ def shard(photos: str | os.PathLike[str], out: Path, config: ShardConfig | None 
         for side in (*SIDES, None):
             records = sorted((r for r in dataset.records if r.split == side), key=_order)
             encoded = _encoded(records, index, config, problems)
-            written |= _write_side(folder, _PREFIX[side], encoded, config, advance)
+            written |= _write_side(folder, _PREFIX[side], encoded, of_side.get(side, config), advance)
         if not written:
             raise DataError(f"none of the {len(dataset.records)} photos can be read: {problems[0].reason}")
         write_text(folder / "labels.txt", "\n".join(names) + "\n")
