@@ -1,87 +1,22 @@
-"""``regraft-retrain`` and ``regraft-label-image``, typed as the old tutorials type them."""
+"""``regraft-retrain`` and what it writes, typed as the old tutorials type it."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from regraft._arguments import UsageError
-from regraft.compat import label_image, retrain
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._names import backbone_of_architecture, backbone_of_module
 from regraft.dataset import Dataset
 from regraft.distortion import VIEWS, Distortion, views_of
 from regraft.errors import BackboneError
 from regraft.images import Transform
+from tests.compat.conftest import Old
 from tests.conftest import SHAPES, draw_folder
-
-Old = Callable[..., "subprocess.CompletedProcess[str]"]
-
-HUB_AND_POETS = {
-    "architecture",
-    "bottleneck_dir",
-    "checkpoint_path",
-    "eval_step_interval",
-    "final_tensor_name",
-    "flip_left_right",
-    "how_many_training_steps",
-    "image_dir",
-    "intermediate_output_graphs_dir",
-    "intermediate_store_frequency",
-    "learning_rate",
-    "logging_verbosity",
-    "model_dir",
-    "output_graph",
-    "output_labels",
-    "print_misclassified_test_images",
-    "random_brightness",
-    "random_crop",
-    "random_scale",
-    "saved_model_dir",
-    "summaries_dir",
-    "test_batch_size",
-    "testing_percentage",
-    "tfhub_module",
-    "train_batch_size",
-    "validation_batch_size",
-    "validation_percentage",
-}
-
-
-@pytest.fixture
-def old(tmp_path: Path, cache: Path) -> Old:
-    """Run an old command as a process, in the test's folder."""
-
-    def run(name: str, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"regraft.compat.{name}", *map(str, arguments)]
-        settings = {**os.environ, "REGRAFT_CACHE": str(cache)}
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", env=settings, check=False)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
-
-
-def test_it_has_every_flag_of_both_programs() -> None:
-    assert {flag.name for flag in retrain.FLAGS} == HUB_AND_POETS
-
-
-@pytest.mark.parametrize("flag", [*retrain.FLAGS, *label_image.FLAGS], ids=lambda flag: flag.name)
-def test_each_flag_is_accepted_and_says_what_it_does(flag: Flag, caplog: pytest.LogCaptureFixture) -> None:
-    value = "" if isinstance(flag.default, bool) else f"={flag.default}"
-    found = parse_flags("old", "", [flag], [f"--{flag.name}{value}"])
-    assert getattr(found, flag.name) == (True if isinstance(flag.default, bool) else flag.default)
-    assert flag.does != "nothing" or flag.changed, "a flag without an effect must say so"
-    assert (flag.changed in caplog.text) if flag.changed else not caplog.text
 
 
 def test_flags_are_read_as_tensorflow_read_them() -> None:
@@ -139,28 +74,6 @@ def test_the_old_walk(tmp_path: Path, old: Old) -> None:
     failed = old("retrain", "--image_dri", photos, code=2)
     assert "did you mean --image_dir?" in failed.stderr
     assert "must set flag --image_dir" in old("retrain", code=2).stderr
-
-
-def test_label_image_reads_a_graph_of_somebody_else(tmp_path: Path, old: Old) -> None:
-    import openvino as ov
-    from openvino import opset13
-
-    photo = opset13.parameter([-1, 32, 48, 3], np.float32, name="input")
-    means = opset13.reduce_mean(photo, np.array([1, 2]), keep_dims=False)  # the mean of each channel, in -1..1
-    ov.save_model(ov.Model([opset13.softmax(means, 1)], [photo], "colours"), tmp_path / "colours.xml")
-    (tmp_path / "colours.txt").write_text("red\ngreen\nblue\n")
-    Image.new("RGB", (90, 60), (200, 90, 30)).save(tmp_path / "rust.png")
-    options = ("--graph", "colours.xml", "--labels", "colours.txt", "--image", "rust.png")
-    lines = old("label_image", *options).stdout.split("\n")
-    labels = [line.partition(" ")[0] for line in lines if "score" in line]
-    assert labels[0] == "red"
-    assert sorted(labels) == ["blue", "green", "red"]
-    assert (
-        "there is no run folder nothing.xml"
-        in old("label_image", "--graph", "nothing.xml", "--image", "x", code=1).stderr
-    )
-    wrong = old("label_image", *options, "--input_layer", "Mul", code=1)
-    assert "there is no input 'Mul'" in wrong.stderr
 
 
 def test_views_are_the_same_next_time_and_differ_from_each_other(photos: Path) -> None:

@@ -34,14 +34,18 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; type: {self.prog} --help")
 
 
-def parse_flags(prog: str, about: str, flags: Sequence[Flag], tokens: Sequence[str]) -> argparse.Namespace:
-    """The values of all flags; says aloud of which the meaning had to change.
+def parse_flags(
+    prog: str, about: str, flags: Sequence[Flag], tokens: Sequence[str], positional: str = ""
+) -> argparse.Namespace:
+    """The values of all flags, and of the argument before them that has no flag; says which meanings had to change.
 
     Raises:
         UsageError: one is unknown (the message has the nearest spelling), or its value is not of its type.
     """
     parser = _Parser(prog=prog, description=about, allow_abbrev=False)
     names = [flag.name for flag in flags]
+    if positional:
+        parser.add_argument(positional)
     for flag in flags:
         told = f"{flag.does} (default: {flag.default!r})".replace("%", "%%")
         if isinstance(flag.default, bool):

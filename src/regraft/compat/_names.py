@@ -39,6 +39,7 @@ def backbone_of_module(module: str) -> str:
         "inception_v3": "keras:inception_v3",
         "inception_resnet_v2": "keras:inception_resnet_v2",
         "nasnet_mobile": "keras:nasnet_mobile",
+        "mobilenet_v2": "keras:mobilenet_v2_1.00_224",
         "nasnet_large": "keras:nasnet_large",
         **{f"resnet_v{v}_{n}": f"keras:resnet{n}{'_v2' if v == 2 else ''}" for v in (1, 2) for n in (50, 101, 152)},
     }

@@ -21,30 +21,18 @@ from regraft import _console
 from regraft._arguments import UsageError
 from regraft._files import atomic_folder, write_text
 from regraft._tensorboard import EventFile
-from regraft.accelerator import load_engine
 from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import run
 from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module
 from regraft.compat._outputs import write_output
+from regraft.compat._photos import prepared_photos, training_features
 from regraft.config import TrainConfig
-from regraft.dataset import Dataset
-from regraft.distortion import VIEWS, Distortion, views_of
+from regraft.distortion import Distortion
 from regraft.errors import RunError
-from regraft.features import Features, extract
 from regraft.heads import Step
 from regraft.heads.sgd import GradientDescent
-from regraft.selection import require_backbone
-from regraft.training import (
-    Clock,
-    Prepared,
-    check_trainable,
-    conclude,
-    prepare,
-    report_problems,
-    require_two_classes,
-    whole_spec,
-)
+from regraft.training import Clock, Prepared, conclude
 
 FLAGS = (
     Flag("image_dir", "", "folder of class folders, or any other source of photos"),
@@ -101,15 +89,10 @@ def retrain(tokens: Sequence[str]) -> int:
     folder, clock = Path(options.checkpoint_path), Clock()
     if folder.exists() and not (folder / "manifest.json").is_file():
         raise RunError(f"{folder} is there and is no run of regraft; type another --checkpoint_path")
-    require_backbone(config)
-    dataset = Dataset.open(options.image_dir)
-    require_two_classes(dataset)
-    for label, count in dataset.counts().items():
+    prepared = prepared_photos(options.image_dir, config, clock)
+    for label, count in prepared.dataset.counts().items():
         if count < 20:
             _console.warn(f"the folder of {label} has less than 20 images, which may cause issues")
-    prepared = prepare(dataset, config, clock, whole_spec(options.image_dir))
-    report_problems(prepared.dataset.problems)
-    check_trainable(prepared.dataset, prepared.sides)
     with atomic_folder(folder) as fresh:
         head, stored = _fitted(prepared, options)
         classifier = conclude(prepared, prepared.config, head, fresh, clock)
@@ -147,9 +130,11 @@ def _fitted(prepared: Prepared, options: Namespace) -> tuple[GradientDescent, di
         options.how_many_training_steps,
         max(0, options.train_batch_size),
         math.gcd(interval, frequency) if frequency else interval,
+        balanced=True,
     )
     stored: dict[int, GradientDescent] = {}
-    train, val = _training_features(prepared, options), prepared.features.select(prepared.sides.val)
+    how = Distortion(options.flip_left_right, options.random_crop, options.random_scale, options.random_brightness)
+    train, val = training_features(prepared, how), prepared.features.select(prepared.sides.val)
     curves = _curves(Path(options.summaries_dir))
     quiet = options.logging_verbosity in ("WARN", "ERROR", "FATAL")
 
@@ -168,18 +153,6 @@ def _fitted(prepared: Prepared, options: Namespace) -> tuple[GradientDescent, di
     for curve in curves:
         curve.close()
     return head, stored
-
-
-def _training_features(prepared: Prepared, options: Namespace) -> Features:
-    """Those of the train side; of distorted views where views are asked for."""
-    train = prepared.features.select(prepared.sides.train)
-    how = Distortion(options.flip_left_right, options.random_crop, options.random_scale, options.random_brightness)
-    if not how.any:
-        return train
-    records = [prepared.dataset.records[i] for i in prepared.sides.train]
-    views = views_of(records, how)
-    x = extract(views, load_engine(prepared.backbone, prepared.config)).x
-    return Features(x, np.repeat(train.y, VIEWS), train.classes, tuple(v.digest for v in views), train.backbone)
 
 
 def _curves(folder: Path) -> tuple[EventFile, EventFile]:

@@ -1,0 +1,127 @@
+"""A graph of somebody else, of which nothing is known but what its input looks like; run by OpenVINO."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from regraft.calibration import Answers
+from regraft.compat._flags import Flag
+from regraft.dataset import ImageRecord
+from regraft.errors import ExportError, ImageError
+from regraft.evaluation import Predictor
+from regraft.exporters import load_predictor
+from regraft.images import Problem, decode, read
+
+GRAPH_FLAGS = (
+    Flag("labels", "", "file of labels, one a line; an export of ours knows its own"),
+    Flag("input_height", 0, "pixels; by default the graph's own"),
+    Flag("input_width", 0, "pixels; by default the graph's own"),
+    Flag("input_mean", 128.0, "subtracted from each channel of a graph that takes floats"),
+    Flag("input_std", 128.0, "by which that is divided"),
+    Flag("input_layer", "", "the input's name; by default the only one"),
+    Flag("output_layer", "", "the output's name; by default the only one"),
+)
+"""What is told of a graph that does not tell it itself."""
+
+
+def load_graph(path: str, options: Namespace) -> Predictor:
+    """An export or run of ours, or any graph that OpenVINO reads, as ``options`` describe it.
+
+    Raises:
+        ExportError: it cannot be read, or has not one score for each label.
+        RunError: there is nothing.
+    """
+    try:
+        return load_predictor(path)
+    except ExportError:
+        if not Path(path).exists():
+            raise
+        return Foreign(path, options)
+
+
+class Foreign:
+    """A graph with labels in a file of their own.
+
+    Attributes:
+        classes: the labels.
+        temperature, threshold: it has none.
+    """
+
+    temperature: float = 1.0
+    threshold: float | None = None
+
+    def __init__(self, graph: str, options: Namespace) -> None:
+        import openvino
+
+        self._graph, self._options = graph, options
+        self.classes: tuple[str, ...] = _labels(graph, options)
+        core = openvino.Core()
+        try:
+            model = core.read_model(graph)
+        except RuntimeError as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise ExportError(f"{graph} cannot be read: {(lines or ['no reason given'])[-1].strip()}") from error
+        self._output = _place(model.outputs, options.output_layer, "output")
+        taken = model.inputs[_place(model.inputs, options.input_layer, "input")]
+        shape = [None if size.is_dynamic else size.get_length() for size in taken.partial_shape]
+        if len(shape) != 4 or shape[3] not in (3, None):
+            raise ExportError(f"{graph} takes {shape}; wanted one RGB photo, (1, height, width, 3)")
+        self._size = (options.input_width or shape[2] or 224, options.input_height or shape[1] or 224)
+        self._bytes = taken.get_element_type().get_type_name() == "u8"
+        model.reshape({taken: [1, self._size[1], self._size[0], 3]})
+        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def predict_proba(
+        self, images: Sequence[Any], on_problem: Callable[[Problem], None] | None = None
+    ) -> NDArray[np.float32]:
+        """As `Predictor.predict_proba`."""
+        return self.answers(images, on_problem).probabilities
+
+    def answers(self, images: Sequence[Any], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+        """As `Predictor.answers`; ``images`` are paths or records."""
+        found = np.full((len(images), len(self.classes)), np.nan, np.float32)
+        for i, image in enumerate(images):
+            is_record = isinstance(image, ImageRecord)
+            try:
+                data = read(image.path, image.part) if is_record else read(Path(image))
+                found[i] = self._scores(decode(data))
+            except ImageError as error:
+                if on_problem is None:
+                    raise
+                on_problem(Problem(image.path if is_record else Path(image), str(error)))
+        return Answers(found, np.full(len(images), np.nan, np.float32))
+
+    def _scores(self, image: Image.Image) -> NDArray[np.float32]:
+        """One for each label; the whole photo is squeezed into the graph's size, as label_image.py did it."""
+        pixels = np.asarray(image.resize(self._size, Image.Resampling.BILINEAR))[np.newaxis]
+        if not self._bytes:
+            pixels = (pixels.astype(np.float32) - self._options.input_mean) / self._options.input_std
+        found = np.array(self._compiled(pixels)[self._output]).ravel()
+        if len(found) != len(self.classes):
+            raise ExportError(f"{self._graph} gives {len(found)} scores, and there are {len(self.classes)} labels")
+        return (found / 255 if found.dtype == np.uint8 else found).astype(np.float32)
+
+
+def _labels(graph: str, options: Namespace) -> tuple[str, ...]:
+    path = Path(options.labels or Path(graph).with_name("labels.txt"))
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path} has no labels to read ({error}); type --labels FILE") from error
+
+
+def _place(ports: Sequence[Any], name: str, what: str) -> int:
+    """Which port is called ``name``, with or without TensorFlow's ``:0``; the only one where no name is given."""
+    known = {alias.partition(":")[0]: i for i, port in enumerate(ports) for alias in port.get_names()}
+    if not name and len(ports) == 1:
+        return 0
+    if name.partition(":")[0] not in known:
+        raise ExportError(f"there is no {what} {name!r}; there is {', '.join(sorted(known)) or 'none'}")
+    return known[name.partition(":")[0]]

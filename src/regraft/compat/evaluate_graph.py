@@ -1,0 +1,54 @@
+"""``regraft-evaluate-graph GRAPH``: accuracy and cross-entropy on a folder, of a graph of any number of classes."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from regraft import _console
+from regraft.compat._flags import Flag, parse_flags
+from regraft.compat._foreign import GRAPH_FLAGS, load_graph
+from regraft.compat._main import run
+from regraft.dataset import Dataset
+from regraft.evaluation import evaluate, open_side
+
+FLAGS = (
+    Flag("image_dir", "tf_files/flower_photos", "folder of class folders, or any other source of photos"),
+    *GRAPH_FLAGS,
+)
+
+
+def evaluate_graph(tokens: Sequence[str]) -> int:
+    """Print both figures, the accuracy with its interval. Raises RegraftError."""
+    options = parse_flags("regraft-evaluate-graph", "Measure a graph on a folder.", FLAGS, tokens, "graph")
+    predictor = load_graph(options.graph, options)
+    dataset = _as_retrain_wrote_them(open_side(options.image_dir), predictor.classes)
+    found, problems = evaluate(predictor, dataset)
+    for problem in (*dataset.problems, *problems):
+        _console.warn(f"left out {problem.path}: {problem.reason}")
+    low, high = found.interval or (0.0, 1.0)
+    sys.stdout.write(f"Accuracy: {found.accuracy:.4f} (N={found.n}, 95 % interval {low:.4f} to {high:.4f})\n")
+    sys.stdout.write(f"Cross Entropy: {found.log_loss:.4f}\n")
+    return 0
+
+
+def _as_retrain_wrote_them(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """A folder that the labels do not have goes by the name that retrain.py made of it: ASCII, in small letters."""
+
+    def renamed(label: str) -> str:
+        theirs = re.sub(r"[^a-z0-9]+", " ", label.lower())
+        return theirs if label not in labels and theirs in labels else label
+
+    records = tuple(replace(record, label=renamed(record.label)) for record in dataset.records)
+    return replace(dataset, records=records, classes=tuple(sorted({record.label for record in records})))
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return run("regraft-evaluate-graph", evaluate_graph, tokens)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

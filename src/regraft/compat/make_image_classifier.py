@@ -1,0 +1,149 @@
+"""``regraft-make-image-classifier``: TensorFlow Hub's `make_image_classifier`, of which only the exports are kept.
+
+Its validation photos were met in training too; here half of ``--validation_split`` chooses and the other half measures.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from regraft._arguments import UsageError
+from regraft._files import write_text
+from regraft.classifier import Classifier
+from regraft.compat._flags import Flag, parse_flags
+from regraft.compat._main import run
+from regraft.compat._names import backbone_of_module
+from regraft.compat._outputs import write_output
+from regraft.compat._photos import prepared_photos, training_features
+from regraft.config import FinetuneConfig, TrainConfig
+from regraft.distortion import Distortion
+from regraft.errors import TrainingError
+from regraft.finetuning import finetune
+from regraft.heads.logistic import LogisticRegression
+from regraft.training import Clock, conclude, tensorboard_steps
+
+_TUNED = "with --do_fine_tuning alone; a frozen network's head is fitted to its optimum"
+_VIEWS = "photos are cropped, enlarged and mirrored, not turned or sheared"
+
+FLAGS = (
+    Flag("image_dir", "", "folder of class folders, or any other source of photos"),
+    Flag(
+        "tfhub_module",
+        "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4",
+        "address of a module whose network Keras has, the folder of one, or any backbone of regraft",
+    ),
+    Flag("image_size", 0, "pixels; by default the network's own"),
+    Flag("saved_model_dir", "", "folder for a SavedModel"),
+    Flag("tflite_output_file", "", "file for a .tflite"),
+    Flag("labels_output_file", "", "file for the labels, one a line"),
+    Flag("summaries_dir", "", "folder for TensorBoard"),
+    Flag("assert_accuracy_at_least", 0.0, "export nothing unless the accuracy is at least this, 0 to 1"),
+    Flag("train_epochs", 5, f"passes over the photos, {_TUNED}"),
+    Flag("do_fine_tuning", False, "train the whole network"),
+    Flag("batch_size", 32, f"photos a step, {_TUNED}"),
+    Flag("learning_rate", 0.005, f"the highest, {_TUNED}"),
+    Flag("momentum", 0.9, "nothing", "it is 0.9"),
+    Flag("dropout_rate", 0.2, f"share of features left out, {_TUNED}"),
+    Flag("set_memory_growth", False, "nothing", "what memory a GPU gives is TensorFlow's own setting"),
+    Flag("l1_regularizer", 0.0, "nothing", "there is none of this kind"),
+    Flag("l2_regularizer", 0.0001, f"weight decay, {_TUNED}, its penalty chosen on validation photos"),
+    Flag("label_smoothing", 0.1, f"share of certainty given to all classes alike, {_TUNED}"),
+    Flag(
+        "validation_split",
+        0.2,
+        "share of the photos that are not trained on",
+        "one half of them chooses, the other half measures",
+    ),
+    Flag("do_data_augmentation", False, "train on several views of each photo"),
+    Flag("rotation_range", 40, "nothing", _VIEWS),
+    Flag("horizontal_flip", True, "mirror half of the views"),
+    Flag("width_shift_range", 0.2, "how much of a margin is cut off, as a share; the larger of both counts"),
+    Flag("height_shift_range", 0.2, "the same"),
+    Flag("shear_range", 0.0, "nothing", _VIEWS),
+    Flag("zoom_range", 0.2, "enlarge by up to this share"),
+    Flag("distribution_strategy", "", "nothing", "TensorFlow trains on one device, JAX on all that it finds"),
+    Flag("use_tf_data_input", True, "nothing", "photos are decoded once, and cached"),
+)
+
+
+def make_image_classifier(tokens: Sequence[str]) -> int:
+    """Train, measure, export. Raises RegraftError."""
+    options = parse_flags("regraft-make-image-classifier", "Make an image classifier.", FLAGS, tokens)
+    if not options.image_dir:
+        raise UsageError("must set flag --image_dir")
+    with tempfile.TemporaryDirectory() as name:
+        classifier = _frozen(options, Path(name) / "frozen")
+        if options.do_fine_tuning:
+            classifier = finetune(Path(name) / "frozen", Path(name) / "tuned", _tuning(options))
+        test = classifier.metrics["test"]
+        sys.stdout.write(f"Found accuracy {test['accuracy'] or 0.0:.4f} (N={test['n']})\n")
+        if (test["accuracy"] or 0.0) < options.assert_accuracy_at_least:
+            wanted = f"accuracy is {test['accuracy'] or 0.0:.4f}, wanted at least {options.assert_accuracy_at_least:g}"
+            raise TrainingError(f"{wanted}: nothing is exported")
+        _write(classifier, options)
+    return 0
+
+
+def _frozen(options: Namespace, folder: Path) -> Classifier:
+    clock, half = Clock(), options.validation_split / 2
+    config = TrainConfig(
+        backbone=backbone_of_module(options.tfhub_module), resolution=options.image_size or None, val=half, test=half
+    )
+    prepared = prepared_photos(options.image_dir, config, clock)
+    folder.mkdir()
+    with tensorboard_steps(folder / "logs", {}) as on_step:
+        head = LogisticRegression()
+        head.fit(training_features(prepared, _views(options)), prepared.features.select(prepared.sides.val), on_step)
+    return replace(conclude(prepared, prepared.config, head, folder, clock), path=folder)
+
+
+def _views(options: Namespace) -> Distortion:
+    if not options.do_data_augmentation:
+        return Distortion()
+    margin = 100 * max(options.width_shift_range, options.height_shift_range)
+    return Distortion(options.horizontal_flip, margin, 100 * options.zoom_range)
+
+
+def _tuning(options: Namespace) -> FinetuneConfig:
+    return FinetuneConfig(
+        thaw="all",
+        epochs=options.train_epochs,
+        learning_rate=options.learning_rate,
+        head_learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        optimizer="sgd",
+        weight_decay=options.l2_regularizer,
+        label_smoothing=options.label_smoothing,
+        dropout=options.dropout_rate,
+        mixup=0.0,
+        augment="colour" if options.do_data_augmentation else "crop",
+    )
+
+
+def _write(classifier: Classifier, options: Namespace) -> None:
+    """Whatever was asked for."""
+    if options.summaries_dir and classifier.path:
+        shutil.copytree(classifier.path / "logs", options.summaries_dir, dirs_exist_ok=True)
+    if options.labels_output_file:
+        path = Path(options.labels_output_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(f"{label}\n" for label in classifier.classes))
+    if options.saved_model_dir:
+        write_output(classifier, Path(options.saved_model_dir), saved_model=True)
+    if options.tflite_output_file:
+        write_output(classifier, Path(options.tflite_output_file))
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return run("regraft-make-image-classifier", make_image_classifier, tokens)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
