@@ -72,6 +72,9 @@ class PredictOptions(OutputOptions):
     top: int = 1
     """How many classes to print for each photo, the most probable first."""
 
+    plot: Path | None = None
+    """Also draw the photos in a grid, the five most probable classes beside each, as a PNG."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions(OutputOptions):

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from regraft import _console
@@ -188,7 +188,13 @@ def predict(arguments: Any) -> int:
     from regraft.prediction import predict
 
     output = PredictOptions(**given(arguments, PredictOptions))
-    predictions = predict(load_predictor(arguments.run), arguments.photos, output.top)
+    wanted = max(output.top, 5) if output.plot and output.top > 0 else output.top
+    predictions = predict(load_predictor(arguments.run), arguments.photos, wanted)
+    if output.plot:
+        from regraft.plots import plot_predictions  # a heavy import that most do not need
+
+        plot_predictions(predictions, output.plot)
+        predictions = [replace(p, top=p.top[: output.top]) for p in predictions]
     if output.json:
         _emit([p.to_dict() for p in predictions], True)
     else:

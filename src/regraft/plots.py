@@ -1,6 +1,6 @@
-"""Curves as pictures, by matplotlib.
+"""Curves and answers as pictures, by matplotlib.
 
-In: a training's history. Out: a PNG.
+In: a training's history, or predictions. Out: a PNG.
 Why: not everyone opens TensorBoard, and a picture goes into a message.
 Surprise: matplotlib's own window system is never touched, so that this works on a server.
 """
@@ -8,12 +8,28 @@ Surprise: matplotlib's own window system is never touched, so that this works on
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from regraft import _console
 from regraft._files import atomic_file
+from regraft.errors import ConfigError, ImageError
+from regraft.images import decode, read
 from regraft.optimisation import Epoch
+from regraft.prediction import Prediction
+
+_BARS = 5
+"""Classes beside each photo."""
+_MOST = 60
+_COLUMNS = 3
+_THUMBNAIL = 240
+_FONTS = 4
+_LETTERS = re.compile(r"noto ?sans.*(cjk|kr)|nanum.*gothic|malgun|applesdgothic|wqy|unifont", re.IGNORECASE)
+"""Files of fonts with Korean, Chinese and Japanese letters, which matplotlib's own font lacks."""
 
 
 def plot_history(history: Sequence[Epoch], path: Path) -> bool:
@@ -45,3 +61,67 @@ def plot_history(history: Sequence[Epoch], path: Path) -> bool:
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     return True
+
+
+def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
+    """Draw the photos in a grid, beside each its most probable classes as bars; of many photos the first 60.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or there is nothing to draw.
+    """
+    if find_spec("matplotlib") is None:
+        raise ConfigError("--plot needs matplotlib; type pip install 'regraft[plot]'")
+    answered = [prediction for prediction in predictions if prediction.error is None]
+    if not answered:
+        raise ConfigError("--plot has nothing to draw: no photo was answered")
+    if len(answered) > _MOST:
+        _console.say(f"{path} has the first {_MOST} of {len(answered)} photos")
+    answered = answered[:_MOST]
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, len(answered))
+    rows = -(-len(answered) // columns)
+    with rc_context({"font.family": _families(), "font.size": 8}), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        figure = Figure(figsize=(4.6 * columns, 1.9 * rows), layout="constrained")
+        cells = figure.subplots(rows, 2 * columns, squeeze=False)
+        for axes in cells.flat:
+            axes.axis("off")
+        for number, prediction in enumerate(answered):
+            row, column = divmod(number, columns)
+            _draw_answer(prediction, *cells[row, 2 * column : 2 * column + 2])
+        with atomic_file(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=110)
+    if any("Glyph" in str(one.message) for one in told):
+        _console.warn(f"no font here has all letters of the labels, so {path} has boxes; install Noto Sans CJK")
+
+
+def _families() -> list[str]:
+    """Names of fonts; those found now, since matplotlib's own list is as old as its cache."""
+    from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager
+
+    files = sorted(path for path in findSystemFonts() if _LETTERS.search(Path(path).name))
+    for path in files[:_FONTS]:
+        fontManager.addfont(path)
+    return ["DejaVu Sans", *(FontProperties(fname=path).get_name() for path in files[:_FONTS])]
+
+
+def _draw_answer(prediction: Prediction, photo: Any, bars: Any) -> None:
+    try:
+        image = decode(read(prediction.path), _THUMBNAIL)
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        photo.imshow(image)
+    except ImageError:
+        photo.text(0.5, 0.5, "within another file", ha="center", va="center")
+    photo.set_title(_console.printable(prediction.path.name)[-20:])
+    bars.axis("on")
+    labels, shares = zip(*prediction.top[:_BARS], strict=True)
+    places = range(len(labels))
+    bars.barh(places, shares, color="lightgrey" if prediction.novel else "lightskyblue")
+    bars.set(xlim=(0, 1.2), ylim=(_BARS - 0.5, -0.5), yticks=list(places), xticks=[])
+    bars.set_yticklabels(labels)
+    bars.spines[["top", "right", "bottom"]].set_visible(False)
+    bars.set_title("none of these" if prediction.novel else "")
+    for place, share in zip(places, shares, strict=True):
+        bars.text(share + 0.02, place, f"{share:.1%}", va="center")
