@@ -1,11 +1,14 @@
-"""What docs/how-to shows, run: MediaPipe, a browser, the client of TensorFlow Serving. Skipped where there is none."""
+"""What docs/how-to shows, run: MediaPipe, a browser, TensorFlow Serving, two scripts. Skipped where they cannot."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -142,3 +145,51 @@ def test_a_browser_answers_as_the_run_does(run: Path, photo: Path, tmp_path: Pat
     ours = load_predictor(site).answers([photo])
     np.testing.assert_allclose(found["probabilities"], ours.probabilities[0], atol=0.1)
     assert found["novelty"] == pytest.approx(float(ours.novelty[0]), abs=1.0)
+
+
+PAGES = {"keras-resnet50.md": "keras_resnet50.py", "cats-and-dogs.md": "cats_and_dogs.py"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_pages_code_is_its_script(page: str) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8"), re.DOTALL)
+    script = (ROOT / "examples" / PAGES[page]).read_text(encoding="utf-8")
+    assert len(code) >= 5
+    for block in code:
+        assert textwrap.indent(block, "    ") in script
+
+
+@needs("tensorflow", "matplotlib")
+def test_the_page_on_resnet50(photos: Path, tmp_path: Path, cache: Path) -> None:
+    import openvino as ov
+    from openvino import opset13
+
+    photo = opset13.parameter([-1, 32, 32, 3], np.float32, name="input")
+    means = opset13.reduce_mean(photo, np.array([1, 2]), keep_dims=False)
+    ov.save_model(ov.Model([means], [photo], "feature_vector"), tmp_path / "module.xml")
+    printed = run_example("keras_resnet50.py", photos, tmp_path, "1", "1", tmp_path / "module.xml")
+    assert (tmp_path / "out" / "history-3x2.png").is_file()
+    assert (tmp_path / "out" / "grid.png").is_file()
+    assert "thaw-" in printed or "stage" in printed
+
+
+@needs("tensorflow", "matplotlib", "ai_edge_litert")
+def test_the_page_on_cats_and_dogs(photos: Path, tmp_path: Path, cache: Path) -> None:
+    printed = run_example("cats_and_dogs.py", photos, tmp_path, "1")
+    assert (tmp_path / "out" / "grid.png").is_file()
+    assert printed.splitlines()[-1].endswith("model.tflite 1.0")
+
+
+def run_example(name: str, photos: Path, folder: Path, *rest: str | Path) -> str:
+    """The script on drawn photos with Lite0, in a process of its own."""
+    arguments = (photos, photos / "circle", folder / "out", "efficientnet_lite0", *rest)
+    settings = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        env=settings,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

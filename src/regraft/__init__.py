@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from regraft.exporting import Export, export
     from regraft.finetuning import finetune
     from regraft.images import Problem, Transform
+    from regraft.plots import plot_predictions
+    from regraft.prediction import Prediction, predict
     from regraft.shards import shard
     from regraft.splitting import Split, split
     from regraft.sweeping import Sweep, sweep
@@ -50,6 +52,7 @@ _HOMES = {
     "FinetuneConfig": "config",
     "ImageError": "errors",
     "ImageRecord": "dataset",
+    "Prediction": "prediction",
     "Predictor": "evaluation",
     "Problem": "images",
     "RegraftError": "errors",
@@ -68,6 +71,8 @@ _HOMES = {
     "load_backbone": "backbones",
     "load_predictor": "exporters",
     "measure": "evaluation",
+    "plot_predictions": "plots",
+    "predict": "prediction",
     "shard": "shards",
     "split": "splitting",
     "sweep": "sweeping",
@@ -90,6 +95,7 @@ __all__ = [
     "FinetuneConfig",
     "ImageError",
     "ImageRecord",
+    "Prediction",
     "Predictor",
     "Problem",
     "RegraftError",
@@ -109,6 +115,8 @@ __all__ = [
     "load_backbone",
     "load_predictor",
     "measure",
+    "plot_predictions",
+    "predict",
     "shard",
     "split",
     "sweep",
