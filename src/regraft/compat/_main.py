@@ -9,9 +9,15 @@ from regraft import _console
 from regraft._arguments import UsageError
 from regraft.errors import RegraftError
 
+Job = Callable[[Sequence[str]], int]
 
-def run(prog: str, job: Callable[[Sequence[str]], int], tokens: Sequence[str] | None) -> int:
-    """Run one old command. Returns the exit code: 0 done, 1 to be mended, 2 wrong usage, 130 stopped."""
+
+def entry(prog: str, job: Job) -> Callable[..., int]:
+    """What a script calls. It returns the exit code: 0 done, 1 to be mended, 2 wrong usage, 130 stopped."""
+    return lambda tokens=None: _run(prog, job, tokens)
+
+
+def _run(prog: str, job: Job, tokens: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from regraft import _console
 from regraft.compat._flags import Flag, parse_flags
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.config import ShardConfig
 from regraft.dataset import Dataset
 from regraft.errors import DataError
@@ -63,9 +63,7 @@ def _both_sides(train: str, validation: str) -> Dataset:
     return Dataset(records, tuple(sorted({record.label for record in records})), problems)
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-build-image-data", build_image_data, tokens)
+main = entry("regraft-build-image-data", build_image_data)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import replace
 from regraft import _console
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._foreign import GRAPH_FLAGS, load_graph
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.dataset import Dataset
 from regraft.evaluation import evaluate, open_side
 
@@ -45,9 +45,7 @@ def _as_retrain_wrote_them(dataset: Dataset, labels: Sequence[str]) -> Dataset:
     return replace(dataset, records=records, classes=tuple(sorted({record.label for record in records})))
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-evaluate-graph", evaluate_graph, tokens)
+main = entry("regraft-evaluate-graph", evaluate_graph)
 
 
 if __name__ == "__main__":

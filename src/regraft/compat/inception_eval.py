@@ -12,7 +12,7 @@ from pathlib import Path
 from regraft._arguments import UsageError
 from regraft._tensorboard import EventFile
 from regraft.compat._flags import Flag, parse_flags
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.compat.inception_train import MODEL
 from regraft.dataset import Dataset
 from regraft.errors import DataError
@@ -77,9 +77,7 @@ def _tell(found: Evaluation) -> None:
     sys.stdout.flush()
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-inception-eval", inception_eval, tokens)
+main = entry("regraft-inception-eval", inception_eval)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from regraft import _console
 from regraft._arguments import UsageError
 from regraft._tensorboard import EventFile
 from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.compat._names import backbone_of_architecture
 from regraft.config import FinetuneConfig, TrainConfig
 from regraft.errors import RunError, TrainingError
@@ -96,11 +97,10 @@ def _in_old_words(curves: EventFile) -> Iterator[None]:
 
 def _before(options: Namespace, folder: Path) -> Classifier:
     """The frozen network with a head that fits it; the same one each time the command is typed."""
-    random = not options.fine_tune and not options.pretrained_model_checkpoint_path
     wanted = TrainConfig(
         backbone=backbone_of_architecture(options.architecture),
         resolution=options.image_size,
-        weights="none" if random else options.pretrained_model_checkpoint_path,
+        weights=_weights(options),
         test=0.0,
     )
     if not (folder / "manifest.json").is_file():
@@ -109,6 +109,14 @@ def _before(options: Namespace, folder: Path) -> Classifier:
     if replace(found.config, backbone=wanted.backbone) != wanted or found.source != whole_spec(options.data_dir):
         raise RunError(f"{folder.parent} was begun with another network or other photos; type another --train_dir")
     return found
+
+
+def _weights(options: Namespace) -> str:
+    path: str = options.pretrained_model_checkpoint_path
+    if ".ckpt" in Path(path).name:
+        _console.say(f"{path}: checkpoints of TensorFlow 1 are not read; Keras has ImageNet's weights of that network")
+        path = ""
+    return path if path or options.fine_tune else "none"
 
 
 def _config(options: Namespace) -> FinetuneConfig:
@@ -155,9 +163,7 @@ class _Told:
             self._curves.scalars(step, {"total_loss": loss, "learning_rate": rate})
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-inception-train", inception_train, tokens)
+main = entry("regraft-inception-train", inception_train)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._foreign import GRAPH_FLAGS, load_graph
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.errors import ImageError
 
 FLAGS = (
@@ -37,9 +37,7 @@ def label_image(tokens: Sequence[str]) -> int:
     return 0
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-label-image", label_image, tokens)
+main = entry("regraft-label-image", label_image)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from regraft._arguments import UsageError
 from regraft._files import write_text
 from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.compat._names import backbone_of_module
 from regraft.compat._outputs import write_output
 from regraft.compat._photos import prepared_photos, training_features
@@ -140,9 +140,7 @@ def _write(classifier: Classifier, options: Namespace) -> None:
         write_output(classifier, Path(options.tflite_output_file))
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-make-image-classifier", make_image_classifier, tokens)
+main = entry("regraft-make-image-classifier", make_image_classifier)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from regraft._arguments import UsageError
 from regraft._files import digest_json
 from regraft.classifier import Classifier, read_manifest
 from regraft.compat._flags import Flag, parse_flags
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.compat._outputs import write_output
 from regraft.errors import ExportError
 from regraft.exporters import Artifact, load_predictor
@@ -74,9 +74,7 @@ def _run_behind(options: Namespace) -> Classifier:
     return Classifier.load(folder)
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-quantize-graph", quantize_graph, tokens)
+main = entry("regraft-quantize-graph", quantize_graph)
 
 
 if __name__ == "__main__":

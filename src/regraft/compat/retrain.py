@@ -23,7 +23,7 @@ from regraft._files import atomic_folder, write_text
 from regraft._tensorboard import EventFile
 from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
-from regraft.compat._main import run
+from regraft.compat._main import entry
 from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module
 from regraft.compat._outputs import write_output
 from regraft.compat._photos import prepared_photos, training_features
@@ -207,9 +207,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return run("regraft-retrain", retrain, tokens)
+main = entry("regraft-retrain", retrain)
 
 
 if __name__ == "__main__":
