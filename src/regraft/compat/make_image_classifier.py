@@ -19,7 +19,7 @@ from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import backbone_of_module
-from regraft.compat._outputs import write_output
+from regraft.compat._outputs import require_writable, write_output
 from regraft.compat._photos import prepared_photos, training_features
 from regraft.config import FinetuneConfig, TrainConfig
 from regraft.distortion import Distortion
@@ -77,6 +77,9 @@ def make_image_classifier(tokens: Sequence[str]) -> int:
     options = parse_flags("regraft-make-image-classifier", "Make an image classifier.", FLAGS, tokens)
     if not options.image_dir:
         raise UsageError("must set flag --image_dir")
+    for path, is_folder in ((options.saved_model_dir, True), (options.tflite_output_file, False)):
+        if path:
+            require_writable(Path(path), is_folder)
     with tempfile.TemporaryDirectory() as name:
         classifier = _frozen(options, Path(name) / "frozen")
         if options.do_fine_tuning:

@@ -25,7 +25,7 @@ from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module
-from regraft.compat._outputs import write_output
+from regraft.compat._outputs import require_writable, write_output
 from regraft.compat._photos import prepared_photos, training_features
 from regraft.config import TrainConfig
 from regraft.distortion import Distortion
@@ -89,6 +89,9 @@ def retrain(tokens: Sequence[str]) -> int:
     folder, clock = Path(options.checkpoint_path), Clock()
     if folder.exists() and not (folder / "manifest.json").is_file():
         raise RunError(f"{folder} is there and is no run of regraft; type another --checkpoint_path")
+    require_writable(Path(options.output_graph))
+    if options.saved_model_dir:
+        require_writable(Path(options.saved_model_dir), saved_model=True)
     prepared = prepared_photos(options.image_dir, config, clock)
     for label, count in prepared.dataset.counts().items():
         if count < 20:
