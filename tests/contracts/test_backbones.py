@@ -20,11 +20,14 @@ from regraft.backbones import Backbone, list_backbones, load_backbone
 from regraft.engine import Engine, native_precision
 from regraft.errors import BackboneError
 from regraft.features import Features
+from regraft.heads import softmax
 from regraft.heads.logistic import LogisticRegression
 from tests import keras_float32
 from tests.conftest import SHAPES, draw_photo
 
 QUICK = {"keras:mobilenet_v3_small"}
+TIE = 0.1
+"""Two answers whose probabilities are closer than this."""
 
 
 def seen(name: str, **options: str) -> Backbone:
@@ -113,19 +116,25 @@ def test_jax_computes_the_same(backbone: Backbone, cache: Path, tmp_path: Path, 
 
 @pytest.mark.skipif(native_precision() != "bf16", reason="this processor has no bf16")
 def test_bf16_keeps_the_answers_of_a_trained_head(backbone: Backbone, cache: Path) -> None:
-    """The head is trained on exact features of 100 drawn photos; on 200 others both precisions may differ once."""
+    """The head is trained on exact features of 400 drawn photos, and asked about 200 others.
+
+    Random networks see little in them, so that some answers are ties; those that are not must stay.
+    """
     size, dice = backbone.transform.size, np.random.default_rng(2)
     shapes = list(SHAPES.values())
-    y = np.repeat(np.arange(3), 100)
+    y = np.repeat(np.arange(3), 200)
     drawn = [draw_photo(shapes[label], int(dice.integers(10**6))).convert("RGB") for label in y]
     photos = np.stack([np.asarray(photo.resize((size, size))) for photo in drawn])
-    exact, rounded = (Engine(backbone, precision).features(photos) for precision in ("f32", "bf16"))
-    digests, train = tuple(map(str, range(len(y)))), range(0, len(y), 3)
-    features = Features(exact, y, tuple(SHAPES), digests, backbone.name)
+    held = np.arange(0, len(y), 3)
+    exact, rounded = Engine(backbone, "f32").features(photos), Engine(backbone, "bf16").features(photos[held])
+    features = Features(exact, y, tuple(SHAPES), tuple(map(str, range(len(y)))), backbone.name)
+    train = [i for i in range(len(y)) if i % 3]
     head = LogisticRegression().fit(features.select(train), features.select(()))
-    held = np.flatnonzero(np.arange(len(y)) % 3)
-    same = head.logits(exact[held]).argmax(1) == head.logits(rounded[held]).argmax(1)
-    assert same.mean() >= 0.995
+    expected, found = (softmax(head.logits(x)) for x in (exact[held], rounded))
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    sure = first - second > TIE
+    assert sure.mean() > 0.9
+    assert (expected.argmax(1) == found.argmax(1))[sure].mean() >= 0.995
 
 
 def test_another_size_and_other_stages_are_another_fingerprint(backbone: Backbone) -> None:
