@@ -59,8 +59,12 @@ def test_a_graph_of_somebody_else_is_measured_by_the_labels_that_retrain_wrote(t
     for name, colour in (("Deep_Red", (200, 20, 30)), ("green", (20, 200, 30)), ("Blue!", (20, 30, 200))):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("RGB", (90, 60), colour).save(tmp_path / "photos" / name / "1.png")
-    done = old("evaluate_graph", "colours.xml", "--labels", "colours.txt", "--image_dir", "photos")
+    (tmp_path / "colours.txt").rename(tmp_path / "retrained_labels.txt")
+    done = old("evaluate_graph", "colours.xml", "--image_dir", "photos")
     assert "Accuracy: 1.0000 (N=3" in done.stdout
+    for photo in (tmp_path / "photos").rglob("*.png"):
+        photo.write_bytes(photo.read_bytes()[:60])
+    assert "no photo of photos can be read" in old("evaluate_graph", "colours.xml", "--image_dir=photos", code=1).stderr
 
 
 @pytest.mark.skipif(not (find_spec("tensorflow") and find_spec("ai_edge_litert")), reason="needs the extra litert")

@@ -110,6 +110,7 @@ def _unfinished(folder: Path, command: tuple[str, ...]) -> tuple[str, ...]:
 def test_what_cannot_be_is_told(shards: Path, photos: Path, old: Old) -> None:
     assert "type regraft-inception-eval" in old("inception_train", "--subset=validation", code=2).stderr
     assert "wanted at least 1" in old("inception_train", "--max_steps=0", code=2).stderr
+    assert "batch_size is 0; wanted at least 1" in old("inception_train", "--batch_size=0", code=1).stderr
     assert "there is train, validation" in old("inception_eval", "--subset=all", code=2).stderr
     nothing = ("--data_dir", shards, "--checkpoint_dir", "nowhere", "--eval_dir", "e", "--run_once")
     assert "nothing is fine-tuned in nowhere" in old("inception_eval", *nothing, code=1).stderr

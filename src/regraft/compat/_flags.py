@@ -47,7 +47,8 @@ def parse_flags(
     if positional:
         parser.add_argument(positional)
     for flag in flags:
-        told = f"{flag.does} (default: {flag.default!r})".replace("%", "%%")
+        meaning = f"{flag.does}; {flag.changed}" if flag.changed else flag.does
+        told = f"{meaning} (default: {flag.default!r})".replace("%", "%%")
         if isinstance(flag.default, bool):
             parser.add_argument(f"--{flag.name}", nargs="?", const=True, default=None, type=_boolean, help=told)
             parser.add_argument(f"--no{flag.name}", dest=flag.name, action="store_false", help=argparse.SUPPRESS)

@@ -19,8 +19,10 @@ from regraft.evaluation import Predictor
 from regraft.exporters import load_predictor
 from regraft.images import Problem, decode, read
 
+_LABELS = ("labels.txt", "retrained_labels.txt", "output_labels.txt")
+
 GRAPH_FLAGS = (
-    Flag("labels", "", "file of labels, one a line; an export of ours knows its own"),
+    Flag("labels", "", f"file of labels, one a line; by default {', '.join(_LABELS)} beside the graph"),
     Flag("input_height", 0, "pixels; by default the graph's own"),
     Flag("input_width", 0, "pixels; by default the graph's own"),
     Flag("input_mean", 128.0, "subtracted from each channel of a graph that takes floats"),
@@ -110,7 +112,8 @@ class Foreign:
 
 
 def _labels(graph: str, options: Namespace) -> tuple[str, ...]:
-    path = Path(options.labels or Path(graph).with_name("labels.txt"))
+    beside = [Path(graph).with_name(name) for name in _LABELS]
+    path = Path(options.labels) if options.labels else next((path for path in beside if path.is_file()), beside[0])
     try:
         return tuple(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:

@@ -25,9 +25,9 @@ def require_writable(path: Path, saved_model: bool = False) -> str:
         raise ExportError(
             f"{path} has the suffix of no format; there is {', '.join(_FORMATS)}, or none for a SavedModel"
         )
-    find_exporter(kind)
     if path.is_dir() and (kind != "saved-model" or (any(path.iterdir()) and not (path / "saved_model.pb").is_file())):
         raise ExportError(f"{path} is a folder and no SavedModel, so it is not replaced")
+    find_exporter(kind)
     return kind
 
 

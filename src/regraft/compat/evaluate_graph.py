@@ -12,6 +12,7 @@ from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._foreign import GRAPH_FLAGS, load_graph
 from regraft.compat._main import entry
 from regraft.dataset import Dataset
+from regraft.errors import DataError
 from regraft.evaluation import evaluate, open_side
 
 FLAGS = (
@@ -28,7 +29,9 @@ def evaluate_graph(tokens: Sequence[str]) -> int:
     found, problems = evaluate(predictor, dataset)
     for problem in (*dataset.problems, *problems):
         _console.warn(f"left out {problem.path}: {problem.reason}")
-    low, high = found.interval or (0.0, 1.0)
+    if found.interval is None:
+        raise DataError(f"no photo of {options.image_dir} can be read")
+    low, high = found.interval
     sys.stdout.write(f"Accuracy: {found.accuracy:.4f} (N={found.n}, 95 % interval {low:.4f} to {high:.4f})\n")
     sys.stdout.write(f"Cross Entropy: {found.log_loss:.4f}\n")
     return 0

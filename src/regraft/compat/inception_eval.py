@@ -72,6 +72,8 @@ def _recall(found: Evaluation) -> float:
 
 
 def _tell(found: Evaluation) -> None:
+    if found.accuracy is None:
+        raise DataError("none of these photos can be read")
     now, figures = datetime.datetime.now(), f"precision @ 1 = {found.accuracy:.4f} recall @ 5 = {_recall(found):.4f}"
     sys.stdout.write(f"{now}: {figures} [{found.n} examples]\n")
     sys.stdout.flush()

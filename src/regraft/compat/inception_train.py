@@ -67,7 +67,7 @@ def inception_train(tokens: Sequence[str]) -> int:
         raise UsageError(f"--subset {options.subset}: to measure it, type regraft-inception-eval")
     if options.max_steps < 1:
         raise UsageError(f"--max_steps is {options.max_steps}; wanted at least 1")
-    folder = Path(options.train_dir)
+    folder, config = Path(options.train_dir), _config(options)
     if (folder / MODEL / "manifest.json").is_file():
         raise RunError(f"{folder} holds a training that is finished; type another --train_dir")
     before = _before(options, folder / _FROZEN)
@@ -75,7 +75,7 @@ def inception_train(tokens: Sequence[str]) -> int:
     curves = EventFile(folder)
     course = Course(options.max_steps, min(_SAVED, passing), _Rate(options, passing), _Told(options, curves))
     with _in_old_words(curves):
-        after = finetune(folder / _FROZEN, folder / MODEL, _config(options), existing="resume", course=course)
+        after = finetune(folder / _FROZEN, folder / MODEL, config, existing="resume", course=course)
     val = after.metrics["val"]
     if val["n"]:
         sys.stdout.write(f"Validation accuracy = {val['accuracy']:.1%} (N={val['n']})\n")
