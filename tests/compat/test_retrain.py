@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +118,17 @@ def test_twenty_photos_a_class_leave_no_side_empty(tmp_path: Path) -> None:
         sides = split(dataset, (0.1, 0.1), str(salt), ())
         for side in (sides.train, sides.val, sides.test):
             assert {dataset.records[i].label for i in side} == set(SHAPES)
+
+
+def test_a_reader_that_has_had_enough_is_no_error(photos: Path, tmp_path: Path, cache: Path) -> None:
+    """More lines than a pipe holds, of which one is read."""
+    flags = "--architecture=efficientnet_lite0 --how_many_training_steps=2000 --eval_step_interval=1"
+    outputs = "--output_graph=g.xml --output_labels=l.txt --summaries_dir=logs --checkpoint_path=run"
+    old = f"{sys.executable} -m regraft.compat.retrain --image_dir '{photos}' {flags} {outputs}"
+    command = ["bash", "-c", f"{old} | head -1; exit ${{PIPESTATUS[0]}}"]
+    settings = {**os.environ, "REGRAFT_CACHE": str(cache)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", env=settings, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "Step 1: Train accuracy" in done.stdout
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,7 +24,9 @@ def _run(prog: str, job: Job, tokens: Sequence[str] | None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     _console.turn_on()
     try:
-        return job(sys.argv[1:] if tokens is None else tokens)
+        code = job(sys.argv[1:] if tokens is None else tokens)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         code, message = 2, str(error)
     except RegraftError as error:
@@ -32,5 +35,8 @@ def _run(prog: str, job: Job, tokens: Sequence[str] | None) -> int:
         code, message = 130, "stopped; what was computed is kept, and the same command goes on from there"
     except SystemExit as error:  # help was asked for
         return int(error.code or 0)
+    except BrokenPipeError:  # the reader of our output has had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     sys.stderr.write(f"{prog}: {_console.printable(' '.join(message.split()))}\n")
     return code
