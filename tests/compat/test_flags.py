@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -97,3 +98,13 @@ def test_help_names_every_flag_and_a_mistyped_one_is_told(name: str, old: Old) -
     some = flags_of(name)[0].name
     graph = ("graph",) if name == "evaluate_graph" else ()
     assert f"did you mean --{some}?" in old(name, *graph, f"--{some}x=1", code=2).stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/explanation/five-posts.md"])
+def test_what_pages_show_is_what_there_is(page: str) -> None:
+    shell = "".join(re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL))
+    shown = re.findall(r"^regraft-(\S+)(.*)$", shell.replace("\\\n", ""), re.MULTILINE)
+    assert shown
+    for name, rest in shown:
+        known = {flag.name for flag in flags_of(name.replace("-", "_"))}
+        assert set(re.findall(r"--(\w+)", rest)) <= known, f"{page} shows regraft-{name}{rest}"
