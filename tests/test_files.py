@@ -20,6 +20,13 @@ def test_an_atomic_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["a.txt"]
 
 
+def test_an_atomic_file_may_be_read_by_whoever_may_read_others_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "plain.txt").write_text("text")
+    with _files.atomic_file(tmp_path / "graph.pb") as temporary:
+        temporary.write_text("text")
+    assert (tmp_path / "graph.pb").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
 def test_an_atomic_folder_replaces_only_on_success(tmp_path: Path) -> None:
     target = tmp_path / "run"
     for text in ("old", "new"):
