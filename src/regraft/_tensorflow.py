@@ -1,4 +1,4 @@
-"""One step of training on TensorFlow's CPU: the only code here that is for one backend."""
+"""TensorFlow as it is used here: imported without its talk; one step of training on its CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft import _console
+from regraft._files import set_environment
+
 Step = Callable[[list[NDArray[np.float32]], NDArray[np.float32]], tuple[float, float, float]]
+
+
+def quiet_tensorflow() -> Any:
+    """The module ``tensorflow``, which else logs to stderr when it is imported and when it first computes."""
+    set_environment("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _console.silenced():
+        import tensorflow
+    return tensorflow
 
 
 def tensorflow_has_gpu() -> bool:

@@ -51,8 +51,7 @@ def write_output(
     with tempfile.TemporaryDirectory() as name:
         made = export(str(classifier.path), Path(name) / "export", ExportConfig(kind, quantize))
         if kind == "graph-def" and tensor:
-            with _console.silenced():  # TensorFlow logs as it is imported
-                name_output(made.artifact, tensor)
+            name_output(made.artifact, tensor)
         if kind == "saved-model":
             with atomic_folder(path) as fresh:
                 shutil.copytree(made.artifact, fresh, dirs_exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._tensorflow import quiet_tensorflow
 from regraft.errors import ExportError
 from regraft.exporters import Artifact, Facts
 from regraft.exporters._keras import KerasExporter
@@ -63,8 +64,7 @@ def load(folder):
 
     def load(self, path: Path) -> Artifact:
         """With TensorFlow."""
-        import tensorflow
-
+        tensorflow = quiet_tensorflow()
         definition = tensorflow.compat.v1.GraphDef.FromString(path.read_bytes())
         nodes = {node.name: node for node in definition.node}
         told = nodes[_FACTS].attr["value"].tensor.string_val[0] if _FACTS in nodes else None
@@ -86,8 +86,7 @@ def load(folder):
 
 def name_output(path: Path, name: str) -> None:
     """Give the probabilities of a graph that `GraphDef` wrote another name beside their own."""
-    import tensorflow
-
+    tensorflow = quiet_tensorflow()
     definition = tensorflow.compat.v1.GraphDef.FromString(path.read_bytes())
     node = definition.node.add(name=name, op="Identity", input=["probabilities"])
     node.attr["T"].type = tensorflow.float32.as_datatype_enum

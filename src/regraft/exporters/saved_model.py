@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft._files import write_text
+from regraft._tensorflow import quiet_tensorflow
 from regraft.errors import ExportError
 from regraft.exporters import Artifact, Facts
 from regraft.exporters._keras import KerasExporter, save_model
@@ -50,8 +51,7 @@ def load(folder):
 
     def load(self, path: Path) -> Artifact:
         """With TensorFlow."""
-        import tensorflow
-
+        tensorflow = quiet_tensorflow()
         told, labels = path / "assets" / _FACTS, path / "assets" / "labels.txt"
         facts = Facts.from_json(told.read_text(encoding="utf-8") if told.is_file() else None, path)
         facts.require_labels(labels.read_text(encoding="utf-8") if labels.is_file() else None, path)
