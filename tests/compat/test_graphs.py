@@ -33,12 +33,26 @@ def test_label_image_reads_a_graph_of_somebody_else(tmp_path: Path, old: Old) ->
     labels = [line.partition(" ")[0] for line in lines if "score" in line]
     assert labels[0] == "deep"
     assert sorted(labels) == ["blue", "deep", "green"]
-    assert (
-        "there is no run folder nothing.xml"
-        in old("label_image", "--graph", "nothing.xml", "--image", "x", code=1).stderr
-    )
+    assert "there is no nothing.xml" in old("label_image", "--graph", "nothing.xml", "--image", "x", code=1).stderr
     wrong = old("label_image", *options, "--input_layer", "Mul", code=1)
     assert "there is no input 'Mul'" in wrong.stderr
+
+
+def test_retrained_inception_is_fed_behind_what_decodes(tmp_path: Path, old: Old) -> None:
+    _old_inception(tmp_path / "retrained_graph.pb")
+    (tmp_path / "retrained_labels.txt").write_text("red\ngreen\nblue\n")
+    Image.new("RGB", (90, 60), (30, 90, 200)).save(tmp_path / "sea.png")
+    typed = ("--graph", "retrained_graph.pb", "--image", "sea.png")
+    inside = (*typed, "--input_layer=Mul")
+    size = ("--input_height=299", "--input_width=299")
+    assert re.search(r"s\n\nblue \(score=0\.[5-9]", old("label_image", *inside, *size).stdout)
+    named = old("label_image", *inside, *size, "--output_layer=final_result", "--input_mean=128", "--input_std=128")
+    assert "\nblue (score" in named.stdout
+    assert (
+        "begins with what decodes photos (DecodeJpeg); type --input_layer" in old("label_image", *typed, code=1).stderr
+    )
+    assert "does not take photos of 224 x 224 pixels" in old("label_image", *inside, code=1).stderr
+    assert "there is no input 'Mud'" in old("label_image", *typed, "--input_layer=Mud", code=1).stderr
 
 
 def test_a_graph_is_measured_on_a_folder(graph: Path, tmp_path: Path, old: Old) -> None:
@@ -79,11 +93,13 @@ def test_a_graph_is_made_smaller_from_the_run_behind_it(graph: Path, tmp_path: P
 
 
 def test_what_cannot_be_quantised_is_told(tmp_path: Path, old: Old) -> None:
-    command = ("--input", "a", "--output", "b")
+    command = ("--input", "a", "--output", "b.tflite")
     assert "must set flags --input and --output" in old("quantize_graph", code=2).stderr
     assert (
         "unknown mode 'tiny'; there is round, weights" in old("quantize_graph", *command, "--mode=tiny", code=2).stderr
     )
+    as_it_was = old("quantize_graph", "--input=a.pb", "--output=rounded.pb", "--mode=quantize", code=1).stderr
+    assert "there is .tflite or .xml, and --output is rounded.pb; type --output rounded.tflite" in as_it_was
     assert "bitdepth is 4; there is 8" in old("quantize_graph", *command, "--bitdepth=4", code=2).stderr
 
 
@@ -96,6 +112,39 @@ def _colours(folder: Path) -> None:
     means = opset13.reduce_mean(photo, np.array([1, 2]), keep_dims=False)  # the mean of each channel, in -1..1
     ov.save_model(ov.Model([opset13.softmax(means, 1)], [photo], "colours"), folder / "colours.xml")
     (folder / "colours.txt").write_text("deep red\ngreen\nblue \n")
+
+
+def _old_inception(path: Path) -> None:
+    """A frozen graph with the head and tail of those that retrain.py made of Inception-v3, and nothing between."""
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+    from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_INT32, DT_STRING, DT_UINT8
+
+    graph = GraphDef()
+
+    def node(name: str, op: str, *inputs: str, **types: int) -> None:
+        added = graph.node.add(name=name, op=op, input=inputs)
+        for key, value in types.items():
+            added.attr[key].type = value
+
+    def constant(name: str, values: list[float], kind: int) -> None:
+        node(name, "Const", dtype=kind)
+        tensor = graph.node[-1].attr["value"].tensor
+        tensor.dtype = kind
+        tensor.tensor_shape.dim.add(size=len(values))
+        (tensor.float_val if kind == DT_FLOAT else tensor.int_val).extend(values)
+
+    node("DecodeJpeg/contents", "Placeholder", dtype=DT_STRING)
+    node("DecodeJpeg", "DecodeJpeg", "DecodeJpeg/contents")
+    graph.node[-1].attr["channels"].i = 3
+    node("Cast", "Cast", "DecodeJpeg", SrcT=DT_UINT8, DstT=DT_FLOAT)
+    constant("scale", [1 / 128], DT_FLOAT)
+    node("Mul", "Mul", "Cast", "scale", T=DT_FLOAT)
+    constant("kept", [-1, 299 * 299, 3], DT_INT32)
+    node("pixels", "Reshape", "Mul", "kept", T=DT_FLOAT, Tshape=DT_INT32)
+    constant("axis", [1], DT_INT32)
+    node("pool_3/_reshape", "Mean", "pixels", "axis", T=DT_FLOAT, Tidx=DT_INT32)
+    node("final_result", "Softmax", "pool_3/_reshape", T=DT_FLOAT)
+    path.write_bytes(graph.SerializeToString())
 
 
 def _one_photo(folder: Path) -> Path:

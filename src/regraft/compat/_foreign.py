@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,14 +38,13 @@ def load_graph(path: str, options: Namespace) -> Predictor:
     """An export or run of ours, or any graph that OpenVINO reads, as ``options`` describe it.
 
     Raises:
-        ExportError: it cannot be read, or has not one score for each label.
-        RunError: there is nothing.
+        ExportError: there is nothing, it cannot be read, or has not one score for each label.
     """
+    if not Path(path).expanduser().exists():
+        raise ExportError(f"there is no {path}; wanted a graph that regraft-retrain wrote, or a .pb, .tflite or .onnx")
     try:
         return load_predictor(path)
     except ExportError:
-        if not Path(path).exists():
-            raise
         return Foreign(path, options)
 
 
@@ -64,12 +64,7 @@ class Foreign:
 
         self._graph, self._options = graph, options
         self.classes: tuple[str, ...] = _labels(graph, options)
-        core = openvino.Core()
-        try:
-            model = core.read_model(graph)
-        except RuntimeError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            raise ExportError(f"{graph} cannot be read: {(lines or ['no reason given'])[-1].strip()}") from error
+        model = _read(graph, options)
         self._output = _place(model.outputs, options.output_layer, "output")
         taken = model.inputs[_place(model.inputs, options.input_layer, "input")]
         shape = [None if size.is_dynamic else size.get_length() for size in taken.partial_shape]
@@ -77,8 +72,14 @@ class Foreign:
             raise ExportError(f"{graph} takes {shape}; wanted one RGB photo, (1, height, width, 3)")
         self._size = (options.input_width or shape[2] or 224, options.input_height or shape[1] or 224)
         self._bytes = taken.get_element_type().get_type_name() == "u8"
-        model.reshape({taken: [1, self._size[1], self._size[0], 3]})
-        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        try:
+            model.reshape({taken: [1, self._size[1], self._size[0], 3]})
+            self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        except RuntimeError as error:
+            wide, high = self._size
+            raise ExportError(
+                f"{graph} does not take photos of {wide} x {high} pixels; type --input_width and --input_height"
+            ) from error
 
     def predict_proba(
         self, images: Sequence[Any], on_problem: Callable[[Problem], None] | None = None
@@ -111,6 +112,48 @@ class Foreign:
         return (found / 255 if found.dtype == np.uint8 else found).astype(np.float32)
 
 
+def _read(graph: str, options: Namespace) -> Any:
+    """The graph as OpenVINO has it; a ``.pb`` from ``--input_layer`` on. Raises ExportError."""
+    import openvino
+
+    try:
+        if options.input_layer and Path(graph).suffix == ".pb":
+            return _from_inside(graph, options)
+        return openvino.Core().read_model(graph)
+    except RuntimeError as error:
+        if unknown := re.search(r"No conversion rule found for operations: (.*)", str(error)):
+            raise ExportError(
+                f"{graph} begins with what decodes photos ({unknown[1].strip()}); type --input_layer with the tensor "
+                "that takes pixels: Mul in retrained Inception-v3, whose photos are 299 pixels wide and high"
+            ) from error
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise ExportError(f"{graph} cannot be read: {(lines or ['no reason given'])[-1].strip()}") from error
+
+
+def _from_inside(graph: str, options: Namespace) -> Any:
+    """What lies behind a tensor that need not be the graph's input: retrained Inception-v3 takes a JPEG, or ``Mul``."""
+    from openvino import PartialShape
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("tf")
+    model = frontend.load(graph)
+    begin = _tensor(model, options.input_layer, "input")
+    ends = model.get_outputs()
+    if options.output_layer:
+        ends = [_tensor(model, options.output_layer, "output")]
+    model.extract_subgraph([begin], ends)
+    if model.get_partial_shape(begin).rank.is_dynamic:  # what decodes told it, and is gone
+        model.set_partial_shape(begin, PartialShape([1, -1, -1, 3]))
+    return frontend.convert(model)
+
+
+def _tensor(model: Any, name: str, what: str) -> Any:
+    place = model.get_place_by_tensor_name(name if ":" in name else f"{name}:0")
+    if place is None:
+        raise ExportError(f"there is no {what} {name!r} in the graph")
+    return place
+
+
 def _labels(graph: str, options: Namespace) -> tuple[str, ...]:
     beside = [Path(graph).with_name(name) for name in _LABELS]
     path = Path(options.labels) if options.labels else next((path for path in beside if path.is_file()), beside[0])
@@ -125,6 +168,8 @@ def _place(ports: Sequence[Any], name: str, what: str) -> int:
     known = {alias.partition(":")[0]: i for i, port in enumerate(ports) for alias in port.get_names()}
     if not name and len(ports) == 1:
         return 0
+    if not name:
+        raise ExportError(f"it has several {what}s; type --{what}_layer with one of {', '.join(sorted(known))}")
     if name.partition(":")[0] not in known:
         raise ExportError(f"there is no {what} {name!r}; there is {', '.join(sorted(known)) or 'none'}")
     return known[name.partition(":")[0]]

@@ -12,7 +12,7 @@ from regraft._files import digest_json
 from regraft.classifier import Classifier, read_manifest
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
-from regraft.compat._outputs import write_output
+from regraft.compat._outputs import require_writable, write_output
 from regraft.errors import ExportError
 from regraft.exporters import Artifact, load_predictor
 
@@ -56,7 +56,15 @@ def quantize_graph(tokens: Sequence[str]) -> int:
         raise UsageError(f"unknown mode {options.mode!r}; there is {', '.join(MODES)}")
     if options.bitdepth != 8:
         raise UsageError(f"bitdepth is {options.bitdepth}; there is 8")
-    write_output(_run_behind(options), Path(options.output), quantize=MODES[options.mode])
+    output, bits = Path(options.output), MODES[options.mode]
+    suffixes = (".tflite", ".xml") if bits == "int8" else (".tflite",)
+    if output.suffix.lower() not in suffixes:
+        raise ExportError(
+            f"with --mode {options.mode} there is {' or '.join(suffixes)}, and --output is {output}; type --output "
+            f"{output.with_suffix('.tflite')}"
+        )
+    require_writable(output)
+    write_output(_run_behind(options), output, quantize=bits)
     return 0
 
 
@@ -74,7 +82,14 @@ def _run_behind(options: Namespace) -> Classifier:
     return Classifier.load(folder)
 
 
-main = entry("regraft-quantize-graph", quantize_graph)
+main = entry(
+    "regraft-quantize-graph",
+    quantize_graph,
+    {
+        "another --quantize or --min-agreement": "another --mode",
+        "type --photos FOLDER": "type `regraft export RUN --photos FOLDER`",
+    },
+)
 
 
 if __name__ == "__main__":
