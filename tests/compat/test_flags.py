@@ -51,6 +51,7 @@ OLD = {
 }
 """What each program had; retrain.py is that of TensorFlow Hub and that of TensorFlow for Poets."""
 OURS = {
+    "retrain": "image_size",
     "evaluate_graph": f"image_dir {GRAPH}",
     "quantize_graph": "checkpoint_path",
     "inception_train": "architecture",

@@ -14,7 +14,8 @@ import pytest
 
 from regraft._arguments import UsageError
 from regraft.compat._flags import Flag, parse_flags
-from regraft.compat._names import backbone_of_architecture, backbone_of_module
+from regraft.compat._main import entry
+from regraft.compat._names import backbone_of_architecture, backbone_of_module, weights_in
 from regraft.dataset import Dataset
 from regraft.distortion import VIEWS, Distortion, views_of
 from regraft.errors import BackboneError
@@ -44,6 +45,63 @@ def test_old_names_are_networks_of_today(tmp_path: Path) -> None:
     assert backbone_of_architecture("mobilenet_0.50_224_quantized") == "mobilenet_0.50_224"
     with pytest.raises(BackboneError, match="no network here is known to be"):
         backbone_of_module("https://tfhub.dev/google/bit/m-r50x1/1")
+
+
+def test_quantised_networks_are_in_floats_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    backbone_of_architecture("mobilenet_0.50_224")
+    assert not caplog.text
+    backbone_of_architecture("mobilenet_0.50_224_quantized")
+    assert "regraft-quantize-graph puts what was learned into 8 bits" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras' own, when its weights become arrays
+def test_weights_are_looked_for_in_model_dir(photos: Path, tmp_path: Path, old: Old) -> None:
+    import h5py
+    import keras
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    model = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(128, 128, 3))
+    file = tmp_path / "models" / "mobilenet_2_5_128_tf_no_top.h5"
+    file.parent.mkdir()
+    with h5py.File(file, "w") as h5:  # as Keras' own files are
+        save_weights_to_hdf5_group(h5, model)
+    assert weights_in(str(tmp_path), "mobilenet_0.25_128") == ""
+    assert weights_in(str(file.parent), "mobilenet_0.25_160") == ""
+    command = ("--architecture=mobilenet_0.25_128", "--model_dir=models", "--how_many_training_steps=50")
+    outputs = ("--output_graph=g.xml", "--output_labels=l.txt", "--summaries_dir=logs", "--checkpoint_path=run")
+    assert "Final test accuracy" in old("retrain", "--image_dir", photos, *command, *outputs).stdout
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert Path(manifest["backbone"]["options"]["weights"]).name == file.name
+
+
+def test_a_module_on_disk_is_given_pixels_as_tensorflow_hub_has_them(photos: Path, tmp_path: Path, old: Old) -> None:
+    _feature_vector(tmp_path / "module.xml")
+    command = ("--image_dir", photos, "--tfhub_module=module.xml", "--how_many_training_steps=50")
+    outputs = ("--output_graph=g.xml", "--output_labels=l.txt", "--summaries_dir=logs", "--checkpoint_path=run")
+    failed = old("retrain", *command, *outputs, code=1)
+    assert "takes photos of any size; type --image_size PIXELS" in failed.stderr
+    old("retrain", *command, *outputs, "--image_size=64")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["backbone"]["transform"]["size"] == 64
+    assert manifest["backbone"]["transform"]["std"] == [255.0, 255.0, 255.0]
+
+
+def _feature_vector(path: Path) -> None:
+    """A network that gives the mean and the largest of each channel, of photos of any size."""
+    import openvino as ov
+    from openvino import opset13
+
+    photo = opset13.parameter([-1, -1, -1, 3], np.float32, name="inputs")
+    rows = [reduce(photo, np.array([1, 2]), keep_dims=False) for reduce in (opset13.reduce_mean, opset13.reduce_max)]
+    ov.save_model(ov.Model([opset13.concat(rows, 1)], [photo], "features"), path)
+
+
+def test_errors_name_the_flags_of_the_command_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    def job(_: object) -> int:
+        raise BackboneError("it cannot be downloaded; type --weights FILE")
+
+    assert entry("old", job, {"--weights FILE": "--model_dir"})([]) == 1
+    assert capsys.readouterr().err == "old: it cannot be downloaded; type --model_dir\n"
 
 
 def test_the_old_walk(tmp_path: Path, old: Old) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from regraft import _console
 from regraft._arguments import UsageError
@@ -13,12 +13,18 @@ from regraft.errors import RegraftError
 Job = Callable[[Sequence[str]], int]
 
 
-def entry(prog: str, job: Job) -> Callable[..., int]:
-    """What a script calls. It returns the exit code: 0 done, 1 to be mended, 2 wrong usage, 130 stopped."""
-    return lambda tokens=None: _run(prog, job, tokens)
+def entry(prog: str, job: Job, words: Mapping[str, str] | None = None) -> Callable[..., int]:
+    """What a script calls. It returns the exit code: 0 done, 1 to be mended, 2 wrong usage, 130 stopped.
+
+    Args:
+        prog: its name.
+        job: what it does with the command line.
+        words: what errors advise to type, and what stands for it in this command.
+    """
+    return lambda tokens=None: _run(prog, job, words or {}, tokens)
 
 
-def _run(prog: str, job: Job, tokens: Sequence[str] | None) -> int:
+def _run(prog: str, job: Job, words: Mapping[str, str], tokens: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -31,6 +37,8 @@ def _run(prog: str, job: Job, tokens: Sequence[str] | None) -> int:
         code, message = 2, str(error)
     except RegraftError as error:
         code, message = 1, str(error)
+        for ours, theirs in words.items():
+            message = message.replace(ours, theirs)
     except KeyboardInterrupt:
         code, message = 130, "stopped; what was computed is kept, and the same command goes on from there"
     except SystemExit as error:  # help was asked for

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from regraft import _console
+from regraft.backbones import load_backbone
 from regraft.errors import BackboneError
 
 INCEPTION = "https://tfhub.dev/google/imagenet/inception_v3/feature_vector/3"
@@ -14,11 +16,31 @@ _HUB = re.compile(
     r"https?://(?:www\.)?(?:tfhub\.dev|kaggle\.com/models)/.*?/(?P<name>[a-z0-9_]+)(?:/[a-z_-]+)*(?:/\d+)?/?$"
 )
 _MOBILENET = re.compile(r"mobilenet_v(?P<version>[12])_(?P<width>\d{3})_(?P<size>\d{2,3})$")
+_IN_FLOATS = "its weights are in floats here; regraft-quantize-graph puts what was learned into 8 bits"
+
+
+def pixels_of(backbone: str) -> str:
+    """The range in which a module on disk wants pixels: that of all image modules of TensorFlow Hub."""
+    return "0..1" if backbone.startswith("file:") else ""
+
+
+def weights_in(folder: str, backbone: str) -> str:
+    """The file in ``folder`` that Keras would fetch, for the networks that ``--architecture`` had; empty for none."""
+    found = load_backbone(backbone)
+    file = f"{found.name.removeprefix('keras:')}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    if mobilenet := re.fullmatch(r"keras:mobilenet(?:_(0\.\d\d))?", found.name):
+        share = {"0.75": "7_5", "0.50": "5_0", "0.25": "2_5"}.get(mobilenet[1], "1_0")
+        file = f"mobilenet_{share}_{found.transform.size}_tf_no_top.h5"
+    path = Path(folder).expanduser() / file
+    return str(path) if path.is_file() else ""
 
 
 def backbone_of_architecture(name: str) -> str:
     """What `--architecture` named: ``inception_v3``, ``mobilenet_0.50_224`` with or without ``_quantized``, or ours."""
-    return re.sub(r"^(mobilenet_[\d.]+_\d+)_quantized$", r"\1", name)
+    plain = re.sub(r"^(mobilenet_[\d.]+_\d+)_quantized$", r"\1", name)
+    if plain != name:
+        _console.say(f"{name}: {_IN_FLOATS}")
+    return plain
 
 
 def backbone_of_module(module: str) -> str:
@@ -30,6 +52,8 @@ def backbone_of_module(module: str) -> str:
     if "://" not in module:
         return f"file:{module}" if Path(module).expanduser().exists() else module
     found = _HUB.match(module)
+    if "/quantops/" in module:
+        _console.say(f"{module}: {_IN_FLOATS}")
     parts = [part for part in module.split("/") if re.match(r"(inception|mobilenet|resnet|nasnet|efficientnet)", part)]
     name = parts[0] if parts else found["name"] if found else module
     if mobilenet := _MOBILENET.match(name):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import datetime
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import backbone_of_architecture
 from regraft.config import FinetuneConfig, TrainConfig
-from regraft.errors import RunError, TrainingError
+from regraft.errors import RunError
 from regraft.finetuning import finetune
 from regraft.optimisation import Course
 from regraft.training import train, whole_spec
@@ -74,25 +73,15 @@ def inception_train(tokens: Sequence[str]) -> int:
     passing = max(1, before.metrics["counts"]["train"] // options.batch_size)
     curves = EventFile(folder)
     course = Course(options.max_steps, min(_SAVED, passing), _Rate(options, passing), _Told(options, curves))
-    with _in_old_words(curves):
+    try:
         after = finetune(folder / _FROZEN, folder / MODEL, config, existing="resume", course=course)
+    finally:
+        curves.close()
     val = after.metrics["val"]
     if val["n"]:
         sys.stdout.write(f"Validation accuracy = {val['accuracy']:.1%} (N={val['n']})\n")
     sys.stdout.write(f"run: {after.path}\n")
     return 0
-
-
-@contextmanager
-def _in_old_words(curves: EventFile) -> Iterator[None]:
-    """Tell what goes wrong by this command's flags; close the curves."""
-    try:
-        yield
-    except (TrainingError, RunError) as error:
-        told = str(error).replace("--learning-rate", "--initial_learning_rate")
-        raise type(error)(told.replace("type --overwrite to begin anew", "type another --train_dir")) from error
-    finally:
-        curves.close()
 
 
 def _before(options: Namespace, folder: Path) -> Classifier:
@@ -163,7 +152,17 @@ class _Told:
             self._curves.scalars(step, {"total_loss": loss, "learning_rate": rate})
 
 
-main = entry("regraft-inception-train", inception_train)
+main = entry(
+    "regraft-inception-train",
+    inception_train,
+    {
+        "--learning-rate": "--initial_learning_rate",
+        "--weights": "--pretrained_model_checkpoint_path",
+        "--resolution": "--image_size",
+        "type --overwrite to begin anew": "type another --train_dir",
+        "; type --photos FOLDER": ": they were --data_dir",
+    },
+)
 
 
 if __name__ == "__main__":

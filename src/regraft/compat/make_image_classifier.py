@@ -18,7 +18,7 @@ from regraft._files import write_text
 from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
-from regraft.compat._names import backbone_of_module
+from regraft.compat._names import backbone_of_module, pixels_of
 from regraft.compat._outputs import require_writable, write_output
 from regraft.compat._photos import prepared_photos, training_features
 from regraft.config import FinetuneConfig, TrainConfig
@@ -95,8 +95,9 @@ def make_image_classifier(tokens: Sequence[str]) -> int:
 
 def _frozen(options: Namespace, folder: Path) -> Classifier:
     clock, half = Clock(), options.validation_split / 2
+    backbone = backbone_of_module(options.tfhub_module)
     config = TrainConfig(
-        backbone=backbone_of_module(options.tfhub_module), resolution=options.image_size or None, val=half, test=half
+        backbone=backbone, pixels=pixels_of(backbone), resolution=options.image_size or None, val=half, test=half
     )
     prepared = prepared_photos(options.image_dir, config, clock)
     folder.mkdir()
@@ -143,7 +144,11 @@ def _write(classifier: Classifier, options: Namespace) -> None:
         write_output(classifier, Path(options.tflite_output_file))
 
 
-main = entry("regraft-make-image-classifier", make_image_classifier)
+main = entry(
+    "regraft-make-image-classifier",
+    make_image_classifier,
+    {", or type --weights FILE": "", "--resolution": "--image_size", "--learning-rate": "--learning_rate"},
+)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from regraft._tensorboard import EventFile
 from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
-from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module
+from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module, pixels_of, weights_in
 from regraft.compat._outputs import require_writable, write_output
 from regraft.compat._photos import prepared_photos, training_features
 from regraft.config import TrainConfig
@@ -74,10 +74,11 @@ FLAGS = (
     Flag("saved_model_dir", "", "folder for a SavedModel"),
     Flag("logging_verbosity", "INFO", "DEBUG, INFO, WARN, ERROR or FATAL: from WARN on only the end is printed"),
     Flag("checkpoint_path", "/tmp/_retrain_checkpoint", "the run folder", "it becomes a run folder of regraft"),
-    Flag("model_dir", "/tmp/imagenet", "nothing", "weights are kept where Keras keeps them"),
+    Flag("model_dir", "/tmp/imagenet", "where Keras' file of weights may lie; else Keras fetches it to ~/.keras"),
     Flag("architecture", "", "inception_v3, mobilenet_0.50_224, or any backbone of regraft; wins over --tfhub_module"),
+    Flag("image_size", 0, "pixels; by default the network's own"),
 )
-"""Those of both programs, with their defaults."""
+"""Those of both programs, with their defaults; the size of photos they had in the architecture's name alone."""
 
 _MARK = "written-by-regraft.txt"
 
@@ -113,8 +114,12 @@ def _config(options: Namespace) -> TrainConfig:
             f"unknown logging verbosity {options.logging_verbosity!r}; there is DEBUG, INFO, WARN, ERROR, FATAL"
         )
     named = backbone_of_architecture(options.architecture) if options.architecture else ""
+    backbone = named or backbone_of_module(options.tfhub_module)
     return TrainConfig(
-        backbone=named or backbone_of_module(options.tfhub_module),
+        backbone=backbone,
+        weights=weights_in(options.model_dir, backbone),
+        pixels=pixels_of(backbone),
+        resolution=options.image_size or None,
         head="sgd",
         learning_rate=options.learning_rate,
         steps=options.how_many_training_steps,
@@ -210,7 +215,11 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-main = entry("regraft-retrain", retrain)
+main = entry(
+    "regraft-retrain",
+    retrain,
+    {"type --weights FILE": "put it into --model_dir", "--resolution": "--image_size"},
+)
 
 
 if __name__ == "__main__":
