@@ -189,12 +189,9 @@ def evaluate_photos(
 ) -> tuple[Evaluation, tuple[Problem, ...]]:
     """`evaluate` on what a spec names. Where the photos have sides of their own, on test, or else val.
 
-    ``trained`` holds the digests of photos that the predictor was trained on; a warning tells how many are met again.
+    ``trained`` is as in `open_side`.
     """
-    dataset = open_side(photos)
-    known = sum(record.digest in trained for record in dataset.records)
-    if known:
-        _console.warn(f"{known} of the {len(dataset.records)} photos were trained on, so the figures flatter")
+    dataset = open_side(photos, trained)
     evaluation, problems = evaluate(predictor, dataset)
     problems = (*dataset.problems, *problems)
     for problem in problems:
@@ -202,14 +199,21 @@ def evaluate_photos(
     return evaluation, problems
 
 
-def open_side(photos: str) -> Dataset:
-    """What a spec names: test, where the photos have sides of their own, or else val; said aloud."""
+def open_side(photos: str, trained: frozenset[str] = frozenset()) -> Dataset:
+    """What a spec names: test, where the photos have sides of their own, or else val; said aloud.
+
+    ``trained`` holds the digests of photos that were trained on; a warning tells how many are met again.
+    """
     dataset = Dataset.open(photos)
     for side in ("test", "val"):
         chosen = tuple(r for r in dataset.records if r.split == side)
         if chosen:
             _console.note(f"measured on the {side}/ side of {photos}")
-            return replace(dataset, records=chosen)
+            dataset = replace(dataset, records=chosen)
+            break
+    known = sum(record.digest in trained for record in dataset.records)
+    if known:
+        _console.warn(f"{known} of the {len(dataset.records)} photos were trained on, so the figures flatter")
     return dataset
 
 

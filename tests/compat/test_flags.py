@@ -52,7 +52,7 @@ OLD = {
 """What each program had; retrain.py is that of TensorFlow Hub and that of TensorFlow for Poets."""
 OURS = {
     "retrain": "image_size",
-    "evaluate_graph": f"image_dir {GRAPH}",
+    "evaluate_graph": f"image_dir checkpoint_path {GRAPH}",
     "quantize_graph": "checkpoint_path",
     "inception_train": "architecture",
 }

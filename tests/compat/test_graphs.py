@@ -55,7 +55,7 @@ def test_retrained_inception_is_fed_behind_what_decodes(tmp_path: Path, old: Old
     assert "there is no input 'Mud'" in old("label_image", *typed, "--input_layer=Mud", code=1).stderr
 
 
-def test_a_graph_is_measured_on_a_folder(graph: Path, tmp_path: Path, old: Old) -> None:
+def test_a_graph_is_measured_on_a_folder(graph: Path, photos: Path, tmp_path: Path, old: Old) -> None:
     others = draw_folder(tmp_path / "others", dict.fromkeys(SHAPES, 8), seed=700)
     (others / "circle" / "note.txt").write_text("no photo")
     done = old("evaluate_graph", graph, "--image_dir", others)
@@ -64,6 +64,8 @@ def test_a_graph_is_measured_on_a_folder(graph: Path, tmp_path: Path, old: Old) 
     assert float(accuracy[1]) > 0.8
     assert re.search(r"Cross Entropy: 0\.\d+", done.stdout)
     assert "note.txt" in done.stderr
+    met = old("evaluate_graph", graph, "--image_dir", photos, "--checkpoint_path=run").stderr
+    assert re.search(r"warning: 4\d of the 60 photos were trained on, so the figures flatter", met)
     (others / "circle").rename(others / "triangle")
     assert "does not know: triangle" in old("evaluate_graph", graph, "--image_dir", others, code=1).stderr
 

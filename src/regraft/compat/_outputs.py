@@ -1,4 +1,4 @@
-"""Exports at the paths that old commands name: the format goes by the suffix."""
+"""Exports at the paths that old commands name, their format by the suffix; and the runs behind them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 
 from regraft import _console
-from regraft._files import atomic_file, atomic_folder
-from regraft.classifier import Classifier
+from regraft._files import atomic_file, atomic_folder, digest_json
+from regraft.classifier import Classifier, read_manifest
 from regraft.config import ExportConfig
 from regraft.errors import ExportError
-from regraft.exporters import find_exporter
+from regraft.evaluation import Predictor
+from regraft.exporters import Artifact, find_exporter
 from regraft.exporters.graph_def import name_output
 from regraft.exporting import export
 
@@ -29,6 +30,16 @@ def require_writable(path: Path, saved_model: bool = False) -> str:
         raise ExportError(f"{path} is a folder and no SavedModel, so it is not replaced")
     find_exporter(kind)
     return kind
+
+
+def run_behind(predictor: Predictor, folder: str) -> Classifier | None:
+    """The run in ``folder`` from which a graph was written, or a run itself; None where it was written from another."""
+    if isinstance(predictor, Classifier):
+        return predictor
+    if not isinstance(predictor, Artifact) or not (Path(folder) / "manifest.json").is_file():
+        return None
+    known = digest_json(read_manifest(Path(folder)))[:16]
+    return Classifier.load(folder) if known == predictor.facts.run else None
 
 
 def write_output(

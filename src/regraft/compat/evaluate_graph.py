@@ -11,12 +11,14 @@ from regraft import _console
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._foreign import GRAPH_FLAGS, load_graph
 from regraft.compat._main import entry
+from regraft.compat._outputs import run_behind
 from regraft.dataset import Dataset
 from regraft.errors import DataError
 from regraft.evaluation import evaluate, open_side
 
 FLAGS = (
     Flag("image_dir", "tf_files/flower_photos", "folder of class folders, or any other source of photos"),
+    Flag("checkpoint_path", "/tmp/_retrain_checkpoint", "the run behind the graph, which knows what it was trained on"),
     *GRAPH_FLAGS,
 )
 
@@ -25,7 +27,9 @@ def evaluate_graph(tokens: Sequence[str]) -> int:
     """Print both figures, the accuracy with its interval. Raises RegraftError."""
     options = parse_flags("regraft-evaluate-graph", "Measure a graph on a folder.", FLAGS, tokens, "graph")
     predictor = load_graph(options.graph, options)
-    dataset = _as_retrain_wrote_them(open_side(options.image_dir), predictor.classes)
+    run = run_behind(predictor, options.checkpoint_path)
+    trained = run.trained_digests() if run else frozenset()
+    dataset = _as_retrain_wrote_them(open_side(options.image_dir, trained), predictor.classes)
     found, problems = evaluate(predictor, dataset)
     for problem in (*dataset.problems, *problems):
         _console.warn(f"left out {problem.path}: {problem.reason}")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from regraft._arguments import UsageError
-from regraft._files import digest_json
-from regraft.classifier import Classifier, read_manifest
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
-from regraft.compat._outputs import require_writable, write_output
+from regraft.compat._outputs import require_writable, run_behind, write_output
 from regraft.errors import ExportError
-from regraft.exporters import Artifact, load_predictor
+from regraft.exporters import load_predictor
 
 MODES = {
     "round": "int8-weights",
@@ -64,22 +61,15 @@ def quantize_graph(tokens: Sequence[str]) -> int:
             f"{output.with_suffix('.tflite')}"
         )
     require_writable(output)
-    write_output(_run_behind(options), output, quantize=bits)
-    return 0
-
-
-def _run_behind(options: Namespace) -> Classifier:
-    """Rounding needs the weights as they were learned, and photos: a graph has neither."""
-    predictor = load_predictor(options.input)
-    if isinstance(predictor, Classifier):
-        return predictor
-    folder = Path(options.checkpoint_path)
-    known = (folder / "manifest.json").is_file() and digest_json(read_manifest(folder))[:16]
-    if not isinstance(predictor, Artifact) or known != predictor.facts.run:
+    # Rounding needs the weights as they were learned, and photos: a graph has neither.
+    run = run_behind(load_predictor(options.input), options.checkpoint_path)
+    if run is None:
         raise ExportError(
-            f"{options.input} was not written from a run in {folder}; type --checkpoint_path, or --input, with its run"
+            f"{options.input} was not written from a run in {options.checkpoint_path}; type --checkpoint_path, or "
+            "--input, with its run"
         )
-    return Classifier.load(folder)
+    write_output(run, output, quantize=bits)
+    return 0
 
 
 main = entry(
