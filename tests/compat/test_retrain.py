@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regraft import TrainConfig, train
 from regraft._arguments import UsageError
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
@@ -176,6 +177,15 @@ def test_twenty_photos_a_class_leave_no_side_empty(tmp_path: Path) -> None:
         sides = split(dataset, (0.1, 0.1), str(salt), ())
         for side in (sides.train, sides.val, sides.test):
             assert {dataset.records[i].label for i in side} == set(SHAPES)
+
+
+def test_nobody_elses_run_is_replaced(photos: Path, tmp_path: Path, cache: Path, old: Old) -> None:
+    train(photos, tmp_path / "mine", TrainConfig(effort="quick"))
+    (tmp_path / "notes").mkdir()
+    for folder in ("mine", "notes"):
+        command = ("--image_dir", photos, "--architecture=efficientnet_lite0", "--output_graph=g.xml")
+        failed = old("retrain", *command, f"--checkpoint_path={folder}", code=1)
+        assert f"{folder} is there and was not written by regraft-retrain" in failed.stderr
 
 
 def test_a_reader_that_has_had_enough_is_no_error(photos: Path, tmp_path: Path, cache: Path) -> None:

@@ -21,7 +21,7 @@ from regraft import _console
 from regraft._arguments import UsageError
 from regraft._files import atomic_folder, write_text
 from regraft._tensorboard import EventFile
-from regraft.classifier import Classifier
+from regraft.classifier import Classifier, read_manifest
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module, pixels_of, weights_in
@@ -88,8 +88,8 @@ def retrain(tokens: Sequence[str]) -> int:
     options = parse_flags("regraft-retrain", "Retrain the top of a network on your photos.", FLAGS, tokens)
     config = _config(options)
     folder, clock = Path(options.checkpoint_path), Clock()
-    if folder.exists() and not (folder / "manifest.json").is_file():
-        raise RunError(f"{folder} is there and is no run of regraft; type another --checkpoint_path")
+    if folder.exists() and not _is_ours(folder):
+        raise RunError(f"{folder} is there and was not written by regraft-retrain; type another --checkpoint_path")
     require_writable(Path(options.output_graph))
     if options.saved_model_dir:
         require_writable(Path(options.saved_model_dir), saved_model=True)
@@ -104,6 +104,11 @@ def retrain(tokens: Sequence[str]) -> int:
     _tell(classifier, options)
     _write(classifier, prepared, stored, options)
     return 0
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is a run that this command may replace: one whose head took steps, as `regraft train`'s does not."""
+    return (folder / "manifest.json").is_file() and read_manifest(folder)["head"] == "sgd"
 
 
 def _config(options: Namespace) -> TrainConfig:
