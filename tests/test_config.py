@@ -28,6 +28,9 @@ def test_toml_and_back(tmp_path: Path) -> None:
         ({"class_weight": "rare"}, "there is none, balanced"),
         ({"steps": 10}, "steps 10 works with the head 'sgd', not 'logistic'"),
         ({"head": "sgd", "learning_rate": 0.0}, "wanted more than 0"),
+        ({"head": "sgd", "learning_rate": float("nan")}, "wanted more than 0"),
+        ({"head": "sgd", "learning_rate": float("inf")}, "wanted more than 0"),
+        ({"val": float("nan")}, "leave something to train on"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_mend(values: dict[str, object], message: str) -> None:

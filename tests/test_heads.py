@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from regraft.errors import TrainingError
 from regraft.features import Features
 from regraft.heads import Scaling, Step, cross_entropy, softmax
 from regraft.heads.logistic import LogisticRegression
@@ -120,3 +121,8 @@ def test_balanced_steps_give_a_rare_class_its_part() -> None:
     answers = [head.logits(test.x).argmax(axis=1) for head in fitted]
     shares = [float((answer == 2).mean()) for answer in answers]
     assert shares[0] < 0.2 < shares[1]
+
+
+def test_steps_that_are_too_long_are_told() -> None:
+    with pytest.raises(TrainingError, match="diverged; type a smaller --learning-rate than 1e\\+38"):
+        GradientDescent(1e38, steps=20, batch_size=1).fit(blobs(), blobs(seed=1))

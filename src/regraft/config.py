@@ -7,6 +7,7 @@ Surprise: an option's help text is the string under its field; there is no other
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -136,7 +137,7 @@ class TrainConfig(FeatureConfig):
     def __post_init__(self) -> None:
         """Check what no type can say."""
         FeatureConfig.__post_init__(self)  # with slots, super() would not find its class
-        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+        if not (min(self.val, self.test) >= 0 and self.val + self.test < 1):  # so that NaN is refused too
             raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
         if not 0 <= self.reject < 0.5:
             raise ConfigError(f"reject {self.reject:g} is not between 0 and 0.5")
@@ -146,7 +147,7 @@ class TrainConfig(FeatureConfig):
             value = getattr(self, name)
             if value != type(self).__dataclass_fields__[name].default and self.head != head:
                 raise ConfigError(f"{name} {value!r} works with the head {head!r}, not {self.head!r}")
-        if self.learning_rate <= 0 or self.steps < 1 or self.batch_size < 0:
+        if not 0 < self.learning_rate < math.inf or self.steps < 1 or self.batch_size < 0:
             raise ConfigError(
                 f"learning_rate {self.learning_rate:g}, steps {self.steps} and batch_size {self.batch_size}: wanted "
                 "more than 0, at least 1, and at least 0"
@@ -259,8 +260,8 @@ class FinetuneConfig:
 _Range = tuple[Callable[[float], bool], str]
 _SHARE: _Range = (lambda value: 0 <= value < 1, "0 to 1")
 _COUNT: _Range = (lambda value: value >= 1, "at least 1")
-_NOT_LESS: _Range = (lambda value: value >= 0, "at least 0")
-_MORE: _Range = (lambda value: value > 0, "more than 0")
+_NOT_LESS: _Range = (lambda value: 0 <= value < math.inf, "at least 0")
+_MORE: _Range = (lambda value: 0 < value < math.inf, "more than 0")
 _FINETUNE_RANGES = {
     **dict.fromkeys(("epochs", "batch_size", "patience", "views"), _COUNT),
     **dict.fromkeys(("warmup", "label_smoothing", "dropout"), _SHARE),

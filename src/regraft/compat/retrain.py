@@ -223,7 +223,11 @@ def _made(folder: Path) -> Path:
 main = entry(
     "regraft-retrain",
     retrain,
-    {"type --weights FILE": "put it into --model_dir", "--resolution": "--image_size"},
+    {
+        "type --weights FILE": "put it into --model_dir",
+        "--resolution": "--image_size",
+        "--learning-rate": "--learning_rate",
+    },
 )
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.errors import TrainingError
 from regraft.features import Features
 from regraft.heads import Linear, Matrix, OnStep, Scaling, Step, accuracy, cross_entropy, require_two_classes, softmax
 
@@ -42,8 +43,13 @@ class GradientDescent(Linear):
         self.balanced = balanced
         self.report_every = report_every or max(1, steps // _REPORTS)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what diverges is told in words
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
-        """Take all steps, from nothing learned; the same photos in the same order each time."""
+        """Take all steps, from nothing learned; the same photos in the same order each time.
+
+        Raises:
+            TrainingError: the steps are so long that the weights are no numbers any more.
+        """
         require_two_classes(train)
         scaling, dice = Scaling.of(train.x), np.random.default_rng(0)
         x: Matrix = (train.x - scaling.mean) / scaling.spread
@@ -54,15 +60,20 @@ class GradientDescent(Linear):
             batch = x[rows]
             logits: Matrix = batch @ weight + bias
             if on_step and (number == 1 or number % self.report_every == 0 or number == self.steps):
-                self.weight_, self.bias_ = scaling.fold(weight, bias)
+                self._keep(scaling, weight, bias)
                 found, y = self.logits(val.x), train.y[rows]
                 loss, right = cross_entropy(logits, y), accuracy(logits, y)
                 on_step(Step(number, loss, right, cross_entropy(found, val.y), accuracy(found, val.y)))
             error = (softmax(logits) - targets[rows]) * np.float32(self.learning_rate / len(rows))
             weight -= batch.T @ error
             bias -= error.sum(axis=0)
-        self.weight_, self.bias_ = scaling.fold(weight, bias)
+        self._keep(scaling, weight, bias)
         return self
+
+    def _keep(self, scaling: Scaling, weight: Matrix, bias: Matrix) -> None:
+        if not np.isfinite(weight).all():
+            raise TrainingError(f"the head diverged; type a smaller --learning-rate than {self.learning_rate:g}")
+        self.weight_, self.bias_ = scaling.fold(weight, bias)
 
 
 def _draws(y: NDArray[np.int64], size: int, balanced: bool, dice: np.random.Generator) -> Iterator[NDArray[np.int64]]:
