@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regraft import _console
 from regraft._files import digest_file, digest_json
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import Described
@@ -178,7 +179,8 @@ def _read(path: Path) -> Any:
     import openvino
 
     try:
-        return openvino.Core().read_model(str(path))
+        with _console.silenced():  # what is no network is told in one line
+            return openvino.Core().read_model(str(path))
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise BackboneError(f"{path} cannot be read: {(lines or ['no reason given'])[-1].strip()}") from error

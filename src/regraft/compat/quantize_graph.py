@@ -8,10 +8,10 @@ from pathlib import Path
 
 from regraft._arguments import UsageError
 from regraft.compat._flags import Flag, parse_flags
+from regraft.compat._foreign import load_ours
 from regraft.compat._main import entry
 from regraft.compat._outputs import require_writable, run_behind, write_output
 from regraft.errors import ExportError
-from regraft.exporters import load_predictor
 
 MODES = {
     "round": "int8-weights",
@@ -62,7 +62,7 @@ def quantize_graph(tokens: Sequence[str]) -> int:
         )
     require_writable(output)
     # Rounding needs the weights as they were learned, and photos: a graph has neither.
-    run = run_behind(load_predictor(options.input), options.checkpoint_path)
+    run = run_behind(load_ours(options.input), options.checkpoint_path)
     if run is None:
         raise ExportError(
             f"{options.input} was not written from a run in {options.checkpoint_path}; type --checkpoint_path, or "

@@ -66,12 +66,8 @@ def load(folder):
         """With TensorFlow."""
         tensorflow = quiet_tensorflow()
         definition = tensorflow.compat.v1.GraphDef.FromString(path.read_bytes())
-        nodes = {node.name: node for node in definition.node}
-        told = nodes[_FACTS].attr["value"].tensor.string_val[0] if _FACTS in nodes else None
-        facts = Facts.from_json(told, path)
-        names = [f"{name}:0" for name in ("probabilities", "novelty") if name in nodes]
-        if names[:1] != ["probabilities:0"] or "image" not in nodes:
-            raise ExportError(f"{path} has no image or gives no probabilities; export it again")
+        facts, outputs = contents(definition, path)
+        names = [f"{name}:0" for name in outputs]
         graph = tensorflow.Graph()
         with graph.as_default():
             tensorflow.import_graph_def(definition, name="")
@@ -82,6 +78,17 @@ def load(folder):
             return found[0], found[1] if len(found) > 1 else None
 
         return Artifact(facts, run)
+
+
+def contents(definition: Any, path: Path) -> tuple[Facts, list[str]]:
+    """What a graph (a ``GraphDef``) knows of itself, and its outputs. Raises ExportError where it is none of ours."""
+    nodes = {node.name: node for node in definition.node}
+    told = nodes[_FACTS].attr["value"].tensor.string_val[0] if _FACTS in nodes else None
+    facts = Facts.from_json(told, path)
+    outputs = [name for name in ("probabilities", "novelty") if name in nodes]
+    if outputs[:1] != ["probabilities"] or "image" not in nodes:
+        raise ExportError(f"{path} has no image or gives no probabilities; export it again")
+    return facts, outputs
 
 
 def name_output(path: Path, name: str) -> None:
