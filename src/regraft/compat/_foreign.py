@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,13 @@ def load_graph(path: str, options: Namespace) -> Predictor:
         ExportError: there is nothing, it cannot be read, or has not one score for each label.
         RunError: it is a folder of something else.
     """
+    file = Path(path).expanduser()
     try:
         return load_ours(path)
     except (ExportError, RunError):
-        if not Path(path).expanduser().is_file() and not (Path(path) / "saved_model.pb").is_file():
+        if not file.is_file() and not (file / "saved_model.pb").is_file():
             raise
-        return Foreign(path, options)
+        return Foreign(str(file), options)
 
 
 def load_ours(path: str) -> Predictor:
@@ -56,7 +58,10 @@ def load_ours(path: str) -> Predictor:
     file = Path(path).expanduser()
     if not file.exists():
         raise ExportError(f"there is no {path}; wanted a graph that regraft-retrain wrote, or a .pb, .tflite or .onnx")
-    return _frozen(file) if file.suffix == ".pb" and file.is_file() else load_predictor(file)
+    if file.suffix == ".pb" and file.is_file():
+        with suppress(RuntimeError):  # OpenVINO's, of an operation it does not know: TensorFlow knows it
+            return _frozen(file)
+    return load_predictor(file)
 
 
 def _frozen(path: Path) -> Artifact:
