@@ -67,6 +67,7 @@ def test_weights_are_looked_for_in_model_dir(photos: Path, tmp_path: Path, old: 
     with h5py.File(file, "w") as h5:  # as Keras' own files are
         save_weights_to_hdf5_group(h5, model)
     assert weights_in(str(tmp_path), "mobilenet_0.25_128") == ""
+    assert weights_in(str(tmp_path), "auto") == ""
     assert weights_in(str(file.parent), "mobilenet_0.25_160") == ""
     command = ("--architecture=mobilenet_0.25_128", "--model_dir=models", "--how_many_training_steps=50")
     outputs = ("--output_graph=g.xml", "--output_labels=l.txt", "--summaries_dir=logs", "--checkpoint_path=run")

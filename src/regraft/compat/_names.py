@@ -8,6 +8,7 @@ from pathlib import Path
 from regraft import _console
 from regraft.backbones import load_backbone
 from regraft.errors import BackboneError
+from regraft.selection import AUTO
 
 INCEPTION = "https://tfhub.dev/google/imagenet/inception_v3/feature_vector/3"
 """The module that `retrain.py` took by default."""
@@ -26,6 +27,8 @@ def pixels_of(backbone: str) -> str:
 
 def weights_in(folder: str, backbone: str) -> str:
     """The file in ``folder`` that Keras would fetch, for the networks that ``--architecture`` had; empty for none."""
+    if backbone == AUTO:
+        return ""
     found = load_backbone(backbone)
     file = f"{found.name.removeprefix('keras:')}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     if mobilenet := re.fullmatch(r"keras:mobilenet(?:_(0\.\d\d))?", found.name):
