@@ -18,6 +18,15 @@ os.environ["KERAS_BACKEND"] = "openvino"  # for the tests that build networks in
 Shape = Callable[[ImageDraw.ImageDraw, random.Random], None]
 
 
+def pytest_configure() -> None:
+    """Tests load OpenVINO in their own process in any order: what this processor cannot run is found out before."""
+    from regraft._files import scratch_cache
+    from regraft.probe import limit_tensorflow
+
+    with scratch_cache():
+        limit_tensorflow()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run what is marked slow")
     parser.addoption("--bench-data", type=Path, help="folder with photos/ and reference/, for the tests that use them")
@@ -44,15 +53,16 @@ def bench_data(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder that holds Lite0's graphs, built once a session."""
+    """A cache folder that holds Lite0's graphs and what this processor computes them in, found once a session."""
     folder = tmp_path_factory.mktemp("cache")
     before = os.environ.get("REGRAFT_CACHE")
     os.environ["REGRAFT_CACHE"] = str(folder)
     try:
         from regraft.backbones import load_backbone
-        from regraft.backbones._graphs import graph_path
+        from regraft.engine import Engine
 
-        graph_path(load_backbone("efficientnet_lite0"))
+        for size in (224, 288):
+            assert Engine(load_backbone("efficientnet_lite0", size)).choice.precision in ("bf16", "f32")
     finally:
         if before is None:
             del os.environ["REGRAFT_CACHE"]

@@ -3,12 +3,10 @@
 Names are imported on first use, so that ``import regraft`` loads no framework.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # imported from typing, it would be the first module that ``python -m regraft`` looks for
 if TYPE_CHECKING:
+    from typing import Any
+
     from regraft.audit import Audit, check
     from regraft.backbones import Backbone, load_backbone
     from regraft.classifier import Classifier
@@ -124,13 +122,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "__version__":
         from importlib.metadata import version
 
         return version("regraft")
     if name not in _HOMES:
         raise AttributeError(f"module 'regraft' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f"regraft.{_HOMES[name]}"), name)
 
 

@@ -64,6 +64,11 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def environment_variable(name: str) -> str:
+    """The value of an environment variable; empty where it is not set."""
+    return os.environ.get(name, "")
+
+
 def set_environment(name: str, value: str) -> None:
     """Set a variable for this process: Keras reads its backend from one when it is imported."""
     os.environ[name] = value

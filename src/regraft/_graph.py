@@ -1,4 +1,4 @@
-"""Write a backbone's OpenVINO graph. Run as a process of its own: ``python -m regraft._graph SPEC OPTIONS OUT``.
+"""Write a backbone's OpenVINO graph, in a process of its own.
 
 A process has one Keras backend for life. Building here, with ``KERAS_BACKEND=openvino``, leaves the user's
 process free to train with TensorFlow or JAX later, and free of Keras' start-up on all later runs.
@@ -7,7 +7,6 @@ process free to train with TensorFlow or JAX later, and free of Keras' start-up 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +17,7 @@ from regraft.errors import BackboneError
 from regraft.images import Transform
 
 
-def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
+def write_graph(spec: str, options: dict[str, Any], path: str) -> None:
     """Write ``path`` (.xml, with its .bin and .json beside it): input uint8 RGB ``(1, S, S, 3)``, output ``(1, D)``."""
     import keras
     import openvino
@@ -26,7 +25,8 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
     _graphs.building_here = True
     keras.config.set_image_data_format("channels_last")  # whatever the user's own configuration says
     backbone = load_backbone(spec, **options)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    out = Path(path)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         network = backbone.keras_model()
         if network is not None:
             widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
@@ -36,8 +36,8 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
         else:
             raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
         model = _with_transform(model, backbone.transform)
-        openvino.save_model(model, path, compress_to_fp16=False)
-        path.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
+        openvino.save_model(model, out, compress_to_fp16=False)
+        out.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
         del model
 
 
@@ -79,7 +79,3 @@ def _with_transform(model: Any, transform: Transform) -> Any:
         preprocess.reverse_channels()
     preprocess.mean(list(transform.mean)).scale(list(transform.std))
     return steps.build()
-
-
-if __name__ == "__main__":
-    write_graph(sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3]))

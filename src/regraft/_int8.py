@@ -1,8 +1,6 @@
-"""Quantise a graph: ``python -m regraft._int8 GRAPH PHOTOS OUT``, a process of its own: NNCF is slow to import."""
+"""Quantise a graph, in a process of its own, since NNCF is slow to import."""
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 
@@ -18,7 +16,3 @@ def quantise(graph: str, photos: str, out: str) -> None:
     # Asymmetric where values have a sign: projections of mobile networks have no activation after them.
     done = nncf.quantize(model, data, subset_size=len(rows), preset=nncf.QuantizationPreset.MIXED)
     openvino.save_model(done, out, compress_to_fp16=False)
-
-
-if __name__ == "__main__":
-    quantise(*sys.argv[1:])

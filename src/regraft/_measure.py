@@ -1,13 +1,11 @@
-"""How fast one backbone is on this machine, and what memory it takes: ``python -m regraft._measure SPEC``.
+"""How fast one backbone is on this machine, and what memory it takes.
 
-A process of its own, so that its peak of memory is the backbone's alone. Prints one JSON document. Weights play no part
-in speed, so the networks that would have to be downloaded are measured with random ones.
+This runs in a process of its own, so that its peak of memory is the backbone's alone. Weights play no part in speed, so
+that networks whose weights would have to be downloaded are measured with random ones.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
@@ -33,7 +31,3 @@ def measure(spec: str) -> dict[str, Any]:
         while (seconds := perf_counter() - start) < _SECONDS:
             done += len(list(pool.map(engine.run, [photo] * engine.workers)))
     return {"photos_per_s": round(done / seconds, 1), "MiB": peak_memory(), "features": backbone.num_features}
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure(sys.argv[1])))

@@ -1,12 +1,10 @@
-"""What KerasHub knows of a preset: ``python -m regraft._preset PRESET`` prints it as one JSON document.
+"""What KerasHub knows of a preset, asked in a process of its own.
 
-A process of its own, since KerasHub takes ten seconds to import and brings TensorFlow with it. No weights are loaded.
+That is so since KerasHub takes ten seconds to import and brings TensorFlow with it. No weights are loaded.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 from regraft.backbones.keras_hub import photo_tower
@@ -55,7 +53,3 @@ def _triple(value: Any, default: float) -> list[float]:
     if isinstance(value, list | tuple):
         return [float(v) for v in value]
     return [default if value is None else float(value)] * 3
-
-
-if __name__ == "__main__":
-    sys.stdout.write("\n" + json.dumps(preset_facts(sys.argv[1])))

@@ -1,13 +1,7 @@
-"""Ask an export about photos, in a process in which nothing else runs: ``python -m regraft._trial JOB OUT``.
-
-JOB is a JSON file: the artifact, and the photos as [path, [file, offset, length] or null]. OUT (.npz) gets the answers,
-those to photos that were scaled as most apps do it, milliseconds a photo, and the process's peak of memory.
-"""
+"""Ask an export about photos, in a process in which nothing else runs."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -28,24 +22,31 @@ PLAIN = 400
 _TIMED = 30
 
 
-def try_out(job: dict[str, Any], out: Path) -> None:
-    """Write ``out``."""
-    artifact = load_predictor(job["artifact"])
-    if not isinstance(artifact, Artifact):
-        raise TypeError(f"{job['artifact']} is no export")
-    photos = [
-        Entry(Path(path), "", part=Part(Path(part[0]), *part[1:]) if part else None) for path, part in job["photos"]
-    ]
-    answers = artifact.answers(photos, on_problem=lambda _: None)
-    size = artifact.facts.transform.size
+def try_out(artifact: str, photos: list[Any], out: str) -> None:
+    """Write to ``out`` (.npz) what an export answers.
+
+    These are the answers to all photos, those to photos that were scaled as most apps do it, the milliseconds that a
+    photo takes, and this process's peak of memory.
+
+    Args:
+        artifact: the exported file or folder.
+        photos: each as ``[path, [file, offset, length]]``, with None in place of the list for a file of its own.
+        out: the file to write.
+    """
+    predictor = load_predictor(artifact)
+    if not isinstance(predictor, Artifact):
+        raise TypeError(f"{artifact} is no export")
+    entries = [Entry(Path(path), "", part=Part(Path(part[0]), *part[1:]) if part else None) for path, part in photos]
+    answers = predictor.answers(entries, on_problem=lambda _: None)
+    size = predictor.facts.transform.size
     photo = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     np.savez(
         out,
-        classes=np.array(artifact.classes),
+        classes=np.array(predictor.classes),
         probabilities=answers.probabilities,
         novelty=answers.novelty,
-        plain=_plainly(artifact, photos),
-        ms=median(_milliseconds(artifact, photo) for _ in range(_TIMED)),
+        plain=_plainly(predictor, entries),
+        ms=median(_milliseconds(predictor, photo) for _ in range(_TIMED)),
         MiB=peak_memory(),
     )
 
@@ -73,7 +74,3 @@ def plain_pixels(image: Image.Image, transform: Transform) -> Pixels:
     size = (transform.size, transform.size)
     box = transform.box(*image.size)
     return np.asarray(image.transform(size, Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))
-
-
-if __name__ == "__main__":
-    try_out(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))

@@ -20,9 +20,10 @@ from regraft import _console
 from regraft._files import digest_json, set_environment
 from regraft.backbones import Backbone
 from regraft.config import FeatureConfig
-from regraft.engine import PRECISIONS, Engine, Precision
+from regraft.engine import PRECISIONS, Engine
 from regraft.errors import BackboneError
 from regraft.images import DECODING_VERSION, Pixels
+from regraft.probe import Precision
 
 BATCH = 64
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "libtpu")
@@ -101,7 +102,9 @@ AnyEngine: TypeAlias = Engine | JaxEngine
 """What computes features."""
 
 
-def load_engine(backbone: Backbone, config: FeatureConfig, many: bool = True, int8: Path | None = None) -> AnyEngine:
+def load_engine(
+    backbone: Backbone, config: FeatureConfig, many: bool = True, int8: Path | None = None, trained: str = ""
+) -> AnyEngine:
     """The engine that ``config`` asks for; ``auto`` is JAX where it sees an accelerator, said aloud.
 
     Args:
@@ -109,6 +112,7 @@ def load_engine(backbone: Backbone, config: FeatureConfig, many: bool = True, in
         config: engine and precision.
         many: tune for many photos at once.
         int8: the quantised graph, for precision int8.
+        trained: what a run that is asked again was computed in; empty for a new run.
 
     Raises:
         BackboneError: JAX is asked for and not installed, or the backbone has no Keras model.
@@ -117,7 +121,7 @@ def load_engine(backbone: Backbone, config: FeatureConfig, many: bool = True, in
     if config.precision == "int8":
         if int8 is None:
             raise BackboneError("int8 is calibrated by `regraft train`; leave --precision int8 out")
-        return Engine(backbone, None, many, int8)
+        return Engine(backbone, None, many, int8, trained)
     if config.engine == "jax":
         if find_spec("jax") is None:
             raise BackboneError("--engine jax needs JAX; type pip install 'regraft[jax]'")
@@ -127,7 +131,7 @@ def load_engine(backbone: Backbone, config: FeatureConfig, many: bool = True, in
     if config.engine == "auto" and has_keras and (device := _accelerator()):
         _console.note(f"engine jax: there is {device}; --engine openvino uses the CPU")
         return JaxEngine(backbone, PRECISIONS[config.precision])
-    return Engine(backbone, PRECISIONS[config.precision], many)
+    return Engine(backbone, PRECISIONS[config.precision], many, trained=trained)
 
 
 def _accelerator() -> str | None:

@@ -30,6 +30,7 @@ from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
+from regraft.engine import Engine
 from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head
@@ -67,6 +68,8 @@ class Classifier:
         int8: the backbone's quantised graph, where it is computed in int8.
         source: the photos it was trained on: a whole path, or whatever else `Dataset.open` takes.
         calibration: what stands between the head's logits and answers.
+        precision: what its training photos were computed in, so that others are too: ``bf16`` or ``f32``; empty for
+            the fastest of this processor.
     """
 
     backbone: Backbone
@@ -78,6 +81,7 @@ class Classifier:
     int8: Path | None = None
     source: str = ""
     calibration: Calibration = field(default_factory=Calibration)
+    precision: str = ""
 
     @property
     def temperature(self) -> float:
@@ -91,7 +95,7 @@ class Classifier:
 
     @cached_property
     def _engines(self) -> tuple[AnyEngine, AnyEngine]:
-        few, many = (load_engine(self.backbone, self.config, many, self.int8) for many in (False, True))
+        few, many = (load_engine(self.backbone, self.config, many, self.int8, self.precision) for many in (False, True))
         return few, many
 
     def predict_proba(
@@ -199,7 +203,7 @@ class Classifier:
                 "regraft": version("regraft"),
                 "python": platform.python_version(),
                 "platform": f"{sys.platform}-{platform.machine()}",
-                "precision": self._engines[1].precision,
+                **_computed_in(self._engines[1]),
                 **{package: version(package) for package in ("numpy", "openvino", "pillow")},
             },
         }
@@ -250,7 +254,20 @@ class Classifier:
             int8,
             manifest["data"].get("source", ""),
             calibration,
+            _trained_in(manifest),
         )
+
+
+def _computed_in(engine: AnyEngine) -> dict[str, str]:
+    """The precision of an engine, and the limit of the processor's instructions where it needs one."""
+    isa = engine.choice.isa if isinstance(engine, Engine) and engine.choice.precision == "bf16" else ""
+    return {"precision": engine.precision, **({"onednn_isa": isa} if isa else {})}
+
+
+def _trained_in(manifest: Mapping[str, Any]) -> str:
+    """The precision that a run's manifest tells, ``bf16`` or ``f32``; empty for any other, and where it tells none."""
+    told = manifest.get("made_by", {}).get("precision", "")
+    return told if told in ("bf16", "f32") else ""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -269,7 +269,10 @@ def _emit(document: Any, as_json: bool, show: Any = None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 done, 1 the user must mend something, 2 wrong usage, 130 stopped."""
+    """Run one command. Returns the exit code: 0 done, 1 the user must mend something, 2 wrong usage.
+
+    130 and 143 tell that Ctrl-C or SIGTERM stopped it.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be UTF-8, nor terminals
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -281,6 +284,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         about = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
         verb, found = parse("regraft", about, _version, VERBS, sys.argv[1:] if arguments is None else arguments)
+        if arguments is None:
+            from regraft._processes import stop_on_signals
+
+            stop_on_signals()
         code = verb.run(found)
         sys.stdout.flush()
     except UsageError as error:
@@ -289,10 +296,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     except SystemExit as error:  # help was asked for
         return int(error.code or 0)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         tuning = list(arguments or sys.argv[1:])[:1] == ["finetune"]
         how = ", with --resume after the last whole epoch" if tuning else ""
-        return _fail(f"stopped; what was computed is kept, and the same command goes on from there{how}", 130)
+        code = 143 if type(error).__name__ == "Terminated" else 130
+        return _fail(f"stopped; what was computed is kept, and the same command goes on from there{how}", code)
     except BrokenPipeError:  # the reader of our output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

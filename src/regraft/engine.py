@@ -8,12 +8,12 @@ Surprise: nothing is compiled, nor OpenVINO imported, before the first photo tha
 from __future__ import annotations
 
 import os
-import platform
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ from regraft._files import cache_folder, digest_file, digest_json
 from regraft.backbones import Backbone
 from regraft.backbones._graphs import build_graph, graph_path
 from regraft.images import DECODING_VERSION, Pixels
+from regraft.probe import Choice, Precision, choose, choose_bf16, limit_for_int8, limit_openvino
 
-Precision = Literal["bf16", "f32"]
 PRECISIONS: dict[str, Precision | None] = {"auto": None, "fp32": "f32", "bf16": "bf16", "int8": None}
 """What users type, and what OpenVINO calls it."""
 
@@ -34,17 +34,25 @@ class Engine:
 
     Args:
         backbone: what to compute.
-        precision: ``bf16`` or ``f32``; None takes bf16 where the processor multiplies it in hardware.
+        precision: ``bf16`` or ``f32``; None takes the one that is fastest on this processor (`regraft.probe`).
         many: tune for many photos at once, or (False) for the fewest milliseconds on one.
         int8: the backbone's quantised graph; what is not quantised in it runs in ``precision``.
+        trained: what a run that is asked again was computed in, ``bf16`` or ``f32``. It is used where ``precision`` is
+            None and this processor can, so that the run answers as it did. Empty for a new run.
     """
 
     def __init__(
-        self, backbone: Backbone, precision: Precision | None = None, many: bool = True, int8: Path | None = None
+        self,
+        backbone: Backbone,
+        precision: Precision | None = None,
+        many: bool = True,
+        int8: Path | None = None,
+        trained: str = "",
     ) -> None:
         self.backbone = backbone
         self.int8 = int8
         self._wanted = precision
+        self._trained = trained
         self._many = many
         self._lock = Lock()
         self._requests: SimpleQueue[Any] | None = None
@@ -55,19 +63,37 @@ class Engine:
         return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 2
 
     @cached_property
-    def _floats(self) -> Precision:
-        return self._wanted or native_precision()
+    def choice(self) -> Choice:
+        """In what the backbone is computed here, and why. Builds and times its graph where that is not known yet."""
+        backbone = self.backbone
+        if "f32" in (self._wanted, self._trained if self._wanted is None else "") and not self.int8:
+            return Choice("f32")
+        if self._wanted == "bf16":
+            return _usable(choose_bf16(backbone.name, backbone.fingerprint, graph_path(backbone)))
+        if self._wanted is None and self._trained == "bf16":
+            found = _usable(choose(backbone.name, backbone.fingerprint, None, bool(self.int8)))
+            if found.precision != "bf16":
+                _console.warn("the run was trained in bf16, which this processor does not run: it is asked in f32")
+            return found
+        graph = None if self.int8 else graph_path(backbone)
+        found = _usable(choose(backbone.name, backbone.fingerprint, graph, bool(self.int8)))
+        return replace(found, precision="f32") if self._wanted == "f32" else found
 
     @property
     def precision(self) -> str:
         """What the numbers are computed in on this machine."""
-        return "int8" if self.int8 else self._floats
+        return "int8" if self.int8 else self.choice.precision
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of backbone, precision and decoding: the second half of every feature's key."""
+        """Digest of backbone, precision and decoding: the second half of every feature's key.
+
+        bf16 without some of the processor's instructions has a key of its own: it may round otherwise.
+        """
         graph = [digest_file(self.int8), digest_file(self.int8.with_suffix(".bin"))] if self.int8 else []
-        return digest_json([self.backbone.fingerprint, "openvino", self._floats, DECODING_VERSION, *graph])
+        isa = [self.choice.isa] if self.choice.isa and self.choice.precision == "bf16" else []
+        facts = [self.backbone.fingerprint, "openvino", self.choice.precision, DECODING_VERSION, *graph, *isa]
+        return digest_json(facts)
 
     def run(self, pixels: Pixels) -> NDArray[np.float32]:
         """Features (D,) of one transformed photo; threads may call it at once. Raises BackboneError."""
@@ -109,11 +135,13 @@ class Engine:
         return self._requests
 
     def _compile(self) -> Any:
+        choice = self.choice
+        limit_openvino(choice.isa)
         import openvino
 
         core = openvino.Core()
         options = {
-            "INFERENCE_PRECISION_HINT": self._floats,
+            "INFERENCE_PRECISION_HINT": choice.precision,
             "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
             # OpenVINO's own cache of the compiled graph halves the start of `predict`.
             "CACHE_DIR": str(cache_folder() / "openvino"),
@@ -121,6 +149,8 @@ class Engine:
         if self.int8:
             return core.compile_model(str(self.int8), "CPU", options)
         path = graph_path(self.backbone)
+        if not choice.photos_per_s and b"FakeQuantize" in path.read_bytes():
+            limit_for_int8()
         try:
             return core.compile_model(str(path), "CPU", options)
         except RuntimeError:
@@ -128,30 +158,9 @@ class Engine:
             return core.compile_model(str(build_graph(self.backbone, path)), "CPU", options)
 
 
-def native_precision() -> Precision:
-    """Ask OpenVINO what this processor has, once: the answer is kept, since asking means importing OpenVINO."""
-    memo = cache_folder() / "openvino" / f"precision-{_processor()[:32]}.txt"
-    try:
-        known = memo.read_text(encoding="ascii")
-    except OSError:
-        known = ""
-    if known == "bf16":
-        return "bf16"
-    if known == "f32":
-        return "f32"
-    import openvino
-
-    native: Precision = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    memo.write_text(native, encoding="ascii")
-    return native
-
-
-def _processor() -> str:
-    """Digest of the processor's kind: a cache folder may be shared by machines."""
-    facts = [platform.machine(), platform.processor()]
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        first = cpuinfo.read_text(errors="replace").partition("\n\n")[0]
-        facts += [line for line in first.splitlines() if line.startswith(("model name", "flags", "Features"))]
-    return digest_json(facts)
+def _usable(choice: Choice) -> Choice:
+    """``choice``, or f32 where this process can no longer keep oneDNN from the instructions that ``choice`` avoids."""
+    if not limit_openvino(choice.isa):
+        _console.note("OpenVINO was loaded before regraft in this process, so that f32 is used in place of bf16")
+        return Choice("f32", failed=choice.failed)
+    return choice

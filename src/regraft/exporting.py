@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft import _console
 from regraft._files import atomic_folder, folder_size, write_json, write_text
-from regraft.backbones._graphs import child, graph_path
+from regraft._processes import call
+from regraft.backbones._graphs import graph_path
 from regraft.calibration import is_novel
 from regraft.card import model_card, preprocessing
 from regraft.classifier import Classifier, open_photos, read_manifest, sides_of
@@ -30,6 +30,7 @@ from regraft.errors import ConfigError, DataError, ExportError, RunError
 from regraft.evaluation import wilson_interval
 from regraft.exporters import REPORT, Exporter, Facts, find_exporter
 from regraft.exporters._example import example
+from regraft.probe import limit_tensorflow
 from regraft.quantisation import CALIBRATION, pixels_of
 
 COMPARED = 1000
@@ -126,6 +127,7 @@ def export(
     if config.quantize and config.quantize not in exporter.quantizations:
         known = ", ".join(exporter.quantizations) or "none"
         raise ConfigError(f"the format {config.format} has no quantization {config.quantize!r}; there is {known}")
+    limit_tensorflow()
     classifier = Classifier.load(run)
     name = "-".join(filter(None, (config.format, config.quantize)))
     folder = Path(out).expanduser() if out else Path(run).expanduser() / "exports" / name
@@ -253,10 +255,9 @@ def _asked(artifact: Path, records: Sequence[ImageRecord]) -> dict[str, NDArray[
     """What a process in which nothing else runs is answered by the artifact."""
     photos = [[str(r.path), [str(r.part.file), r.part.offset, r.part.length] if r.part else None] for r in records]
     with tempfile.TemporaryDirectory() as name:
-        job, out = Path(name) / "job.json", Path(name) / "answers.npz"
-        write_json(job, {"artifact": str(artifact), "photos": photos})
-        with _console.progress("comparing", 0):
-            child("regraft._trial", str(job), str(out), what=artifact.name, keras="tensorflow")
+        out = Path(name) / "answers.npz"
+        job = {"artifact": str(artifact), "photos": photos, "out": str(out)}
+        call("regraft._trial:try_out", job, f"{artifact.name} cannot be compared", "tensorflow", ExportError)
         with np.load(out) as found:
             return {key: found[key] for key in found.files}
 

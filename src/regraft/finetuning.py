@@ -85,7 +85,8 @@ def finetune(
     asked, config = config, _within_budget(config, folder, before, head, len(sides.train), existing)
     thawed = Thawed(before.backbone, head, config)
     with clock("activations"):
-        thawed.load(Photos(dataset.records, features, sides.train, sides.val), in_floats(before), config)
+        seen = Photos(dataset.records, features, sides.train, sides.val)
+        thawed.load(seen, in_floats(before), config, before.precision)
     _begin(folder, Path(run), before, asked, config.thaw, existing)
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course)
@@ -168,7 +169,7 @@ def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
 def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[Dataset, Split, Features]:
     """The run's photos, on the sides that they had, and their features."""
     dataset = open_photos(before, photos)
-    extraction = extract(dataset.records, load_engine(before.backbone, in_floats(before)))
+    extraction = extract(dataset.records, load_engine(before.backbone, in_floats(before), trained=before.precision))
     dataset, features, _ = readable(dataset, extraction, before.backbone)
     if dataset.classes != before.classes:
         raise DataError(
@@ -294,7 +295,7 @@ def _measured(
     config = replace(in_floats(before), head="logistic")
     sample = sides.train[:: -(-len(sides.train) // _SAMPLE)]
     wanted = sorted({*sample, *(i for side in measured for i in getattr(sides, side))})
-    extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config))
+    extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config, trained=before.precision))
     x = np.full((len(dataset.records), extraction.x.shape[1]), np.nan, np.float32)
     x[wanted] = extraction.x
     y = np.array([dataset.classes.index(r.label) for r in dataset.records], np.int64)
@@ -310,5 +311,13 @@ def _measured(
     evaluations = {side: evaluation.to_dict() for side, evaluation in found.items()}
     metrics = {**kept, "counts": counts, **evaluations, "features": computed}
     return Classifier(
-        backbone, head, dataset.classes, config, metrics, folder, source=before.source, calibration=calibration
+        backbone,
+        head,
+        dataset.classes,
+        config,
+        metrics,
+        folder,
+        source=before.source,
+        calibration=calibration,
+        precision=before.precision,
     )

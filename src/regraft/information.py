@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from regraft import _console
+from regraft import _console, probe
 from regraft._files import cache_folder, folder_size
+from regraft._processes import call
 from regraft.backbones import list_backbones, load_backbone
 from regraft.classifier import read_manifest
-from regraft.errors import BackboneError, ConfigError
+from regraft.errors import BackboneError, ConfigError, RegraftError
 from regraft.exporters import REPORT
 
 _CACHES = ("features", "graphs", "activations", "openvino", "duplicates", "downloads", "unpacked")
@@ -43,6 +42,7 @@ def describe(what: str | None, clear: bool = False, measure: bool = False) -> di
             **{package: version(package) for package in packages},
             "python": platform.python_version(),
             "cache": str(cache_folder()),
+            "precision": probe.findings() or "not tried on this processor yet; the first training does it",
         }
     if what == "backbones":
         names = list_backbones()
@@ -68,10 +68,10 @@ def _backbone(name: str, measure: bool, advance: _console.Advance) -> dict[str, 
         facts["missing"] = str(error)
         return facts
     if measure:
-        command = [sys.executable, "-m", "regraft._measure", name]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        facts |= json.loads(done.stdout) if done.returncode == 0 else {"missing": last}
+        try:
+            facts |= call("regraft._measure:measure", {"spec": name}, "it cannot be measured")
+        except RegraftError as error:
+            facts["missing"] = str(error)
         advance()
     return facts
 

@@ -26,6 +26,7 @@ from regraft._files import atomic_file, set_environment, write_json
 from regraft._tensorflow import tensorflow_has_gpu, tensorflow_step
 from regraft.config import FinetuneConfig
 from regraft.errors import BackboneError, TrainingError
+from regraft.probe import limit_tensorflow
 
 Inputs = list[NDArray[np.float32]]
 Validation = tuple[float, float, float]
@@ -111,6 +112,7 @@ def trainable_keras(backend: str) -> Any:
         set_environment("KERAS_BACKEND", ready[0])
         set_environment("TF_CPP_MIN_LOG_LEVEL", "3")
         _keep_memory()
+        limit_tensorflow()
         with _console.silenced():
             import keras
     import keras

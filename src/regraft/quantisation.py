@@ -16,8 +16,9 @@ import numpy as np
 
 from regraft import _console
 from regraft._files import atomic_folder, cache_folder, digest_json
+from regraft._processes import call
 from regraft.backbones import Backbone
-from regraft.backbones._graphs import child, graph_path
+from regraft.backbones._graphs import graph_path
 from regraft.dataset import ImageRecord
 from regraft.errors import BackboneError, DataError, ImageError
 from regraft.images import Pixels
@@ -64,7 +65,8 @@ def quantise(graph: Path, photos: Pixels, out: Path) -> Path:
     _require_nncf()
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "photos.npy", photos)
-        child("regraft._int8", str(graph), str(Path(folder) / "photos.npy"), str(out), what="the int8 graph")
+        job = {"graph": str(graph), "photos": str(Path(folder) / "photos.npy"), "out": str(out)}
+        call("regraft._int8:quantise", job, "the int8 graph cannot be built")
     return out
 
 

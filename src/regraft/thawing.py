@@ -22,12 +22,12 @@ from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._blocks import Upper, blocks, pooled_maps, upper
 from regraft.config import FeatureConfig, FinetuneConfig, seconds_of
 from regraft.dataset import ImageRecord
-from regraft.engine import native_precision
 from regraft.errors import BackboneError, ConfigError
 from regraft.features import Features
 from regraft.heads import cross_entropy
 from regraft.images import Transform
 from regraft.optimisation import Inputs, Trainer, devices
+from regraft.probe import runs_bf16
 
 _LARGER = 10 / 9
 """Training sees photos this much larger than the backbone does, so that a crop of them has room to move."""
@@ -71,7 +71,7 @@ class Thawed:
         self.whole = whole
         self.blocks = _count(whole, backbone, config.thaw)
         cut = blocks(whole)[-self.blocks] if self.blocks else whole.inputs[0]
-        bf16 = keras.backend.backend() == "tensorflow" and native_precision() == "bf16"
+        bf16 = keras.backend.backend() == "tensorflow" and runs_bf16()
         self.upper: Upper = upper(whole, cut, config.batch_norm, bf16)
         self.side = int(cut.shape[1])
         weight, bias = head
@@ -86,9 +86,19 @@ class Thawed:
         self.model = keras.Model(inputs, self.dense(rows))
         self.dense.set_weights([weight, bias])
 
-    def load(self, photos: Photos, features: FeatureConfig, config: FinetuneConfig) -> None:
-        """Compute what is not cached of the maps: of train in larger sizes. Raises ConfigError beyond ``disk`` GB."""
-        self.photos = photos
+    def load(self, photos: Photos, features: FeatureConfig, config: FinetuneConfig, trained: str = "") -> None:
+        """Compute what is not cached of the maps: of train in larger sizes.
+
+        Args:
+            photos: the photos of the run.
+            features: the options of the engine.
+            config: the options of the training.
+            trained: what the run was computed in, ``bf16`` or ``f32``.
+
+        Raises:
+            ConfigError: the maps take more than ``config.disk`` gigabytes.
+        """
+        self.photos, self._trained = photos, trained
         size = self.backbone.transform.size
         larger = [max(size + 32, round(size * _LARGER * _STEP**i / 32) * 32) for i in range(config.views)]
         train = [photos.records[i] for i in photos.train]
@@ -102,7 +112,7 @@ class Thawed:
         if not self.blocks:
             return extract_pixels(records, replace(self.backbone.transform, size=size), disk)
         trunk = load_backbone(self.backbone.name, size, thawed=self.blocks, **wanted)
-        return extract_maps(records, load_engine(trunk, features), disk)
+        return extract_maps(records, load_engine(trunk, features, trained=self._trained), disk)
 
     def inputs(self, maps: NDArray[Any], rows: NDArray[np.int64]) -> Inputs:
         """What the model takes for maps (B, h, w, C) of the photos at ``rows``."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from regraft._files import atomic_folder, cache_folder, child_environment
+from regraft._files import atomic_folder, cache_folder
+from regraft._processes import call
 from regraft.backbones import Backbone
 from regraft.errors import BackboneError
 
@@ -63,32 +61,6 @@ def build_graph(backbone: Backbone, path: Path) -> Path:
         raise BackboneError(f"{backbone.name} asks for its own graph while that is being built")
     options = {**asdict(backbone.options), "size": backbone.transform.size}
     with atomic_folder(path.parent) as folder:
-        child("regraft._graph", backbone.name, json.dumps(options), str(folder / path.name), what=backbone.name)
+        job = {"spec": backbone.name, "options": options, "path": str(folder / path.name)}
+        call("regraft._graph:write_graph", job, f"{backbone.name} cannot be built")
     return path
-
-
-def child(module: str, *arguments: str, what: str, keras: str = "openvino") -> str:
-    """Run one of our modules as a process of its own, with Keras on that backend; what it prints.
-
-    Raises:
-        BackboneError: it failed; ``what`` could not be built.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        env=child_environment(KERAS_BACKEND=keras, PYTHONPATH=_python_path(), TF_CPP_MIN_LOG_LEVEL="3"),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        # The child's own errors already read "regraft.errors.BackboneError: what to do".
-        raise BackboneError(f"{what} cannot be built: {last.partition('Error: ')[2] or last}")
-    return done.stdout
-
-
-def _python_path() -> str:
-    """What this process can import, its child can too."""
-    return os.pathsep.join(p for p in sys.path if p)

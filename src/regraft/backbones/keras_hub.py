@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from regraft import _console
 from regraft._files import atomic_file, cache_folder, digest_file, digest_json, write_json
+from regraft._processes import call
 from regraft.backbones import RANGES, Backbone, BackboneOptions
-from regraft.backbones._graphs import Described, child
+from regraft.backbones._graphs import Described
 from regraft.backbones._stages import DRAWN, draw_weights, pooled, stage_outputs
 from regraft.errors import BackboneError
 from regraft.images import Transform
@@ -89,9 +90,9 @@ class HubBackbone(Described):
         known = cache_folder() / "graphs" / f"preset-{digest_json([self._content, _CODE_VERSION])[:32]}.json"
         if not known.is_file():
             _console.note(f"asking KerasHub about {self.preset}")
-            told = child("regraft._preset", self.preset, what=self.name)
+            told = call("regraft._preset:preset_facts", {"preset": self.preset}, f"{self.name} cannot be built")
             with atomic_file(known) as path:
-                write_json(path, json.loads(told.strip().splitlines()[-1]))
+                write_json(path, told)
         facts: dict[str, Any] = json.loads(known.read_text(encoding="utf-8"))
         return facts
 

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from regraft import _console
 from regraft._arguments import UsageError
+from regraft._processes import Terminated, stop_on_signals
 from regraft.errors import RegraftError
 
 Job = Callable[[Sequence[str]], int]
 
 
 def entry(prog: str, job: Job, words: Mapping[str, str] | None = None) -> Callable[..., int]:
-    """What a script calls. It returns the exit code: 0 done, 1 to be mended, 2 wrong usage, 130 stopped.
+    """What a script calls. It returns the exit code.
+
+    0 is done, 1 something that the user must mend, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.
 
     Args:
         prog: its name.
@@ -29,6 +32,8 @@ def _run(prog: str, job: Job, words: Mapping[str, str], tokens: Sequence[str] | 
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     _console.turn_on()
+    if tokens is None:
+        stop_on_signals()
     try:
         code = job(sys.argv[1:] if tokens is None else tokens)
         sys.stdout.flush()
@@ -39,8 +44,9 @@ def _run(prog: str, job: Job, words: Mapping[str, str], tokens: Sequence[str] | 
         code, message = 1, str(error)
         for ours, theirs in words.items():
             message = message.replace(ours, theirs)
-    except KeyboardInterrupt:
-        code, message = 130, "stopped; what was computed is kept, and the same command goes on from there"
+    except KeyboardInterrupt as error:
+        code = 143 if isinstance(error, Terminated) else 130
+        message = "stopped; what was computed is kept, and the same command goes on from there"
     except SystemExit as error:  # help was asked for
         return int(error.code or 0)
     except BrokenPipeError:  # the reader of our output has had enough, as `head` does

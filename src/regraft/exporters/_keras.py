@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft._files import write_text
-from regraft.backbones._graphs import child
+from regraft._processes import call
 from regraft.classifier import Classifier
 from regraft.errors import ExportError
 from regraft.exporters import Facts
@@ -104,8 +104,9 @@ class KerasExporter(ABC):
         with tempfile.TemporaryDirectory() as folder:
             np.save(Path(folder) / "photos.npy", photos)
             write_text(Path(folder) / "facts.json", facts.to_json())
-            arguments = [self.name, str(classifier.path), str(path), quantize, folder]
-            child("regraft._export", *arguments, what=f"the {self.name} export", keras="tensorflow")
+            job = {"name": self.name, "run": str(classifier.path), "path": str(path)}
+            job |= {"quantize": quantize, "folder": folder}
+            call("regraft._export:write_export", job, f"the {self.name} export cannot be built", "tensorflow")
 
     @abstractmethod
     def build(self, network: Any, facts: Facts, path: Path, quantize: str, photos: Pixels) -> None:
@@ -114,17 +115,5 @@ class KerasExporter(ABC):
 
 def tail_of(classifier: Classifier, path: Path) -> None:
     """`write_tail` in a process of its own, in which Keras runs on OpenVINO. Raises BackboneError."""
-    child("regraft._export", "tail", str(classifier.path), str(path), what="the head's graph")
-
-
-def build(arguments: list[str], exporter: Any) -> None:
-    """What the process does: ``arguments`` as the two functions above pass them on."""
-    name, run, path, *rest = arguments
-    classifier = Classifier.load(run)
-    if name == "tail":
-        write_tail(classifier, Path(path))
-        return
-    quantize, folder = rest
-    photos = np.load(Path(folder) / "photos.npy", mmap_mode="r")
-    facts = Facts.from_json((Path(folder) / "facts.json").read_text(encoding="utf-8"), Path(path))
-    exporter.build(whole_network(classifier, quantize == "int8-weights"), facts, Path(path), quantize, photos)
+    job = {"run": str(classifier.path), "path": str(path)}
+    call("regraft._export:write_head_graph", job, "the head's graph cannot be built")

@@ -1,0 +1,375 @@
+"""What this processor can run, and in which precision it runs a backbone fastest: tried, not believed.
+
+In: a backbone's graph, and what was asked for. Out: a `Choice` of precision and instruction set, kept in the cache.
+Why: some hypervisors announce instructions that end the process, and bf16 that works may still be slower than f32.
+Surprise: everything is tried in a process of its own, since the only sign of a forbidden instruction is its death.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any, Literal
+
+import numpy as np
+
+from regraft import _console
+from regraft._files import atomic_file, cache_folder, digest_json, environment_variable, set_environment, write_json
+from regraft._processes import run
+from regraft.errors import BackboneError
+
+Precision = Literal["bf16", "f32"]
+
+ISA = "ONEDNN_MAX_CPU_ISA"
+"""The environment variable by which oneDNN, inside OpenVINO and TensorFlow, is kept from newer instructions."""
+
+LOWERED = ("AVX512_CORE_FP16", "AVX512_CORE_BF16")
+"""Values of `ISA` to try where bf16 does not work without one: all below AMX, from the newest down."""
+
+TOLERANCE = {"bf16": 0.05, "int8": 0.25}
+"""The largest error of the small network, as a share of its largest output, with which a precision counts as right.
+
+On a processor that works, bf16 is off by 0.004 and int8, whose values have steps of a 255th, by 0.11."""
+
+FASTER = 1.2
+"""f32 is used in place of a working bf16 only if it is so many times as fast in the median of all repeats, and faster
+in each of them. Noise must not make equal machines choose differently."""
+
+REPEATS = 5
+_SECONDS = 1.2  # for all repeats together; the first is always finished
+_SLICE = 0.03  # of processor time, for each core and repeat
+_PATIENCE = 60.0  # seconds after which a process that tries something counts as dead
+
+THIS_PROCESSOR = "any network"
+
+_began_with_openvino = "openvino" in sys.modules
+_began_with_isa = environment_variable(ISA)
+_in_use = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """In what a backbone is computed on this processor.
+
+    Attributes:
+        precision: ``bf16`` or ``f32``.
+        isa: the value of `ISA` that it needs; empty for no limit.
+        photos_per_s: the speeds that were measured on the backbone's own graph, by precision; empty if none were.
+        failed: what was tried before and does not work here, each as ``"bf16: SIGILL"``.
+    """
+
+    precision: Precision
+    isa: str = ""
+    photos_per_s: Mapping[str, float] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why it was chosen, in words for the user."""
+        speeds = ", ".join(f"{name} {speed:g}" for name, speed in self.photos_per_s.items())
+        found = f"{speeds} photos/s were measured" if speeds else "the fastest that the processor has"
+        return "; ".join([found, *(f"this processor does not run {failure}" for failure in self.failed)])
+
+
+def choose(name: str, fingerprint: str, graph: Path | None, int8: bool = False) -> Choice:
+    """The fastest precision that works here. What was found once is kept in the cache, for each processor.
+
+    Args:
+        name: the backbone's, for messages.
+        fingerprint: the backbone's.
+        graph: its graph (.xml), on which speeds are measured; None asks only what works at all.
+        int8: whether the network also has layers in int8, which then must work as well.
+    """
+    memo, general = _Memo(fingerprint if graph else "", int8), _Memo("", int8)
+    known = memo.read()
+    if known is None:
+        works, known = _try_all(graph, int8, general.read())
+        general.write(THIS_PROCESSOR, works)
+        if graph:
+            memo.write(name, known)
+        _tell(name, known)
+    return known
+
+
+def choose_bf16(name: str, fingerprint: str, graph: Path) -> Choice:
+    """How bf16 that the user insists on can be computed here. Raises BackboneError where it cannot."""
+    found = choose(name, fingerprint, None)
+    if found.precision == "bf16":
+        return found
+    ending = run("regraft.probe:measure_graph", {"graph": str(graph), "precisions": ["bf16"]}, {}, _PATIENCE)
+    if ending.result is None:
+        raise BackboneError(
+            f"this processor cannot compute {name} in bf16 ({ending.signal or ending.failure}); leave --precision out"
+        )
+    return Choice("bf16", failed=found.failed)
+
+
+def limit_openvino(isa: str) -> bool:
+    """Keep the oneDNN of this process's OpenVINO to ``isa``; empty for no limit. To be called before each compilation.
+
+    Returns:
+        Whether the limit holds. It must stand in the environment before OpenVINO first computes: in a process that
+        loaded OpenVINO before this package, or has computed without the limit, it has no effect any more.
+    """
+    global _in_use
+    if isa and environment_variable(ISA) != isa:
+        if _in_use or _began_with_openvino:
+            return False
+        set_environment(ISA, isa)
+    _in_use = True
+    return True
+
+
+def limit_for_int8() -> None:
+    """Keep OpenVINO from instructions that this processor announces for int8 and does not run.
+
+    To be called before a quantised network is compiled. Raises BackboneError where it is too late in this process.
+    """
+    isa = choose(THIS_PROCESSOR, "", None, int8=True).isa
+    if not limit_openvino(isa):
+        raise BackboneError(
+            f"this processor needs {ISA}={isa} for a network in int8, and OpenVINO was loaded without it; "
+            "set it before Python starts, or import regraft before openvino"
+        )
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether an ``openvino.Model`` has layers that OpenVINO computes in int8."""
+    return any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+
+
+def limit_tensorflow() -> None:
+    """Keep TensorFlow, here and in child processes, from instructions that this processor announces and does not run.
+
+    To be called before TensorFlow is loaded: its oneDNN reads the same variable as OpenVINO's.
+    """
+    isa = choose(THIS_PROCESSOR, "", None).isa
+    if isa and not environment_variable(ISA):
+        set_environment(ISA, isa)
+
+
+def runs_bf16() -> bool:
+    """Whether this processor computes bf16 correctly with all the instructions that it announces."""
+    found = choose(THIS_PROCESSOR, "", None)
+    return found.precision == "bf16" and not found.isa
+
+
+def findings() -> list[dict[str, Any]]:
+    """All that was found on this processor so far, as JSON values."""
+    found = []
+    for file in sorted((cache_folder() / "probes").glob(f"{_processor()[:16]}-*.json")):
+        with suppress(OSError, ValueError):
+            found.append(json.loads(file.read_text(encoding="utf-8")))
+    return [_row(one) for one in found if isinstance(one, dict) and one.get("backbone")]
+
+
+def _row(told: Mapping[str, Any]) -> dict[str, Any]:
+    speeds = {f"{name}_photos_per_s": speed for name, speed in dict(told.get("photos_per_s") or {}).items()}
+    names = ("backbone", "precision", "isa", "processor", "openvino")
+    return {name: told.get(name, "") for name in names} | speeds | {"failed": ", ".join(told.get("failed") or ())}
+
+
+class _Memo:
+    """Where a `Choice` is kept: a file for each processor, version of OpenVINO, backbone and kind of network."""
+
+    _here: dict[str, Choice] = {}  # noqa: RUF012  (for a cache that cannot be written)
+
+    def __init__(self, fingerprint: str, int8: bool) -> None:
+        key = digest_json([fingerprint, int8, _openvino_version(), _began_with_isa])
+        self._path = cache_folder() / "probes" / f"{_processor()[:16]}-{key[:16]}.json"
+
+    def read(self) -> Choice | None:
+        """What was found; None where nothing was, or the file is damaged."""
+        if str(self._path) in self._here:
+            return self._here[str(self._path)]
+        try:
+            known = json.loads(self._path.read_text(encoding="utf-8"))
+            precision, isa, speeds, failed = (known[key] for key in ("precision", "isa", "photos_per_s", "failed"))
+            if precision not in ("bf16", "f32") or isa not in ("", *LOWERED):
+                return None
+            return Choice(precision, isa, {str(k): float(v) for k, v in speeds.items()}, tuple(map(str, failed)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, name: str, choice: Choice) -> None:
+        """Keep ``choice``; without a cache that can be written, for this process alone."""
+        self._here[str(self._path)] = choice
+        facts = {"backbone": name, **asdict(choice), "processor": _processor_name(), "openvino": _openvino_version()}
+        with suppress(OSError), atomic_file(self._path) as path:
+            write_json(path, facts)
+
+
+def _try_all(graph: Path | None, int8: bool, known: Choice | None) -> tuple[Choice, Choice]:
+    """Try bf16 as it is, then with older instructions alone, and f32 where none of these works.
+
+    Returns:
+        What works at all, and what is fastest on ``graph``. What ``known`` tells of this processor is not tried again.
+    """
+    failed: list[str] = list(known.failed) if known else []
+    job = {"graph": str(graph) if graph else "", "int8": int8}
+    for isa in ("", *LOWERED) if known is None else (known.isa,) if known.precision == "bf16" else ():
+        ending = run("regraft.probe:try_here", job, {ISA: isa} if isa else {}, _PATIENCE)
+        if ending.result is None:
+            failed.append(f"bf16{f' with {isa}' if isa else ''}: {ending.signal or ending.failure}")
+            continue
+        wrong = [f"{kind}: off by {off:.0%}" for kind, off in ending.result["errors"].items() if off > TOLERANCE[kind]]
+        if wrong:
+            failed += wrong
+            continue
+        works = Choice("bf16" if "bf16" in ending.result["errors"] else "f32", isa, failed=tuple(failed))
+        return works, _fastest(works, ending.result["speeds"])
+    neither = Choice("f32", failed=tuple(failed))
+    return neither, neither
+
+
+def _fastest(works: Choice, speeds: Mapping[str, Sequence[float]]) -> Choice:
+    """What to use, by the speeds of alternating repeats: bf16 where it works, unless f32 is clearly faster."""
+    told = {name: round(median(found), 1) for name, found in speeds.items()}
+    pairs = list(zip(speeds.get("f32", ()), speeds.get("bf16", ()), strict=True))
+    ratios = [exact / rough for exact, rough in pairs]
+    slower = bool(ratios) and median(ratios) >= FASTER and min(ratios) > 1
+    return replace(works, precision="f32" if slower else works.precision, photos_per_s=told)
+
+
+def _tell(name: str, choice: Choice) -> None:
+    text = f"precision {choice.precision} for {name}: {choice.reason}"
+    if choice.failed:
+        _console.warn(f"{text}; this was found out without harm, and is not tried again")
+    elif choice.photos_per_s:
+        _console.note(text)
+
+
+def try_here(graph: str, int8: bool) -> dict[str, Any]:
+    """Try the precisions of this processor. Runs in a process of its own, which may die of it.
+
+    Returns:
+        ``errors``, by precision, of a small network beside f32, as shares of its largest output; and ``speeds``, by
+        precision, in photos a second of ``graph``, one for each of at most `REPEATS` alternating repeats.
+    """
+    core = _core()
+    kinds = ["bf16"] if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else []
+    photo = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    exact = core.compile_model(_small_network(False), "CPU", {_HINT: "f32"})({0: photo})[0]
+    errors = {}
+    for kind in [*kinds, *(["int8"] if int8 else [])]:
+        network = _small_network(kind == "int8")
+        found = core.compile_model(network, "CPU", {_HINT: "bf16" if kind == "bf16" else "f32"})({0: photo})[0]
+        errors[kind] = float(np.abs(found - exact).max() / np.abs(exact).max())
+    speeds = measure_graph(graph, ["f32", *kinds]) if graph and kinds else {}
+    return {"errors": errors, "speeds": speeds}
+
+
+def measure_graph(graph: str, precisions: Sequence[str]) -> dict[str, list[float]]:
+    """Photos a second of a backbone's graph (.xml) by precision, one figure for each of several alternating repeats."""
+    core = _core()
+    compiled = {name: core.compile_model(graph, "CPU", _options(name)) for name in precisions}
+    shape = list(next(iter(compiled.values())).inputs[0].shape)
+    photo = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    speeds: dict[str, list[float]] = {name: [] for name in precisions}
+    with ThreadPoolExecutor() as pool:
+        requests = {name: [one.create_infer_request() for _ in range(_cores())] for name, one in compiled.items()}
+        for waiting in requests.values():  # the first inference of each allocates its memory
+            list(pool.map(lambda request: request.infer({0: photo}), waiting))
+        start = perf_counter()
+        while len(speeds[precisions[0]]) < REPEATS and (
+            not speeds[precisions[-1]] or perf_counter() - start < _SECONDS
+        ):
+            for name, waiting in requests.items():
+                speeds[name].append(_rate(pool, waiting, photo))
+    return speeds
+
+
+def _rate(pool: ThreadPoolExecutor, requests: Sequence[Any], photo: Any) -> float:
+    """Photos a second, if all cores were free: from the processor time taken, which other programs do not change."""
+    start, done = process_time(), 0
+    while (seconds := process_time() - start) < _SLICE * len(requests):
+        done += len(list(pool.map(lambda request: request.infer({0: photo}), requests)))
+    return done / seconds * len(requests)
+
+
+def _cores() -> int:
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
+
+
+_HINT = "INFERENCE_PRECISION_HINT"
+
+
+def _options(precision: str) -> dict[str, str]:
+    return {_HINT: precision, "PERFORMANCE_HINT": "THROUGHPUT", "CACHE_DIR": str(cache_folder() / "openvino")}
+
+
+def _core() -> Any:
+    sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]  # a slow import that is not needed
+    import openvino
+
+    return openvino.Core()
+
+
+def _small_network(int8: bool) -> Any:
+    """Convolutions, dense and depthwise, and a product of matrices, large enough for the processor's widest units."""
+    import openvino
+    from openvino import opset8 as ops
+
+    dice = np.random.default_rng(0)
+
+    def weights(*shape: int) -> Any:
+        values = dice.normal(0, np.sqrt(2 / np.prod(shape[-3:])), shape).astype(np.float32)
+        return (
+            _rounded(ops.constant(values), float(np.abs(values).max()), signed=True) if int8 else ops.constant(values)
+        )
+
+    def seen(x: Any) -> Any:
+        return _rounded(x, 6.0, signed=False) if int8 else x
+
+    photo = ops.parameter([1, 64, 64, 3], np.uint8, name="photo")
+    x = ops.transpose(ops.divide(ops.convert(photo, "f32"), np.float32(64)), np.array([0, 3, 1, 2]))
+    same = ([1, 1], [1, 1], [1, 1], [1, 1])
+    x = ops.relu(ops.convolution(seen(x), weights(64, 3, 3, 3), [2, 2], [1, 1], [1, 1], [1, 1]))
+    x = ops.relu(ops.convolution(seen(x), weights(128, 64, 3, 3), *same))
+    x = ops.relu(ops.group_convolution(seen(x), weights(128, 1, 1, 3, 3), *same))
+    x = ops.relu(ops.convolution(seen(x), weights(64, 128, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1]))
+    pooled = ops.reduce_mean(x, np.array([2, 3]))
+    return openvino.Model([ops.matmul(seen(pooled), weights(64, 32), False, False)], [photo], "probe")
+
+
+def _rounded(x: Any, limit: float, signed: bool) -> Any:
+    """``x`` in steps of eight bits."""
+    from openvino import opset8 as ops
+
+    low = np.float32(-limit if signed else 0)
+    high = np.float32(limit)
+    return ops.fake_quantize(x, low, high, low, high, 255 if signed else 256)
+
+
+def _openvino_version() -> str:
+    from importlib.metadata import version
+
+    return version("openvino")
+
+
+def _processor() -> str:
+    """Digest of the processor's kind: a cache folder may be shared by machines."""
+    return digest_json([platform.machine(), platform.processor(), *_cpuinfo("model name", "flags", "Features")])
+
+
+def _processor_name() -> str:
+    found = _cpuinfo("model name")
+    return found[0].partition(":")[2].strip() if found else platform.processor()
+
+
+def _cpuinfo(*keys: str) -> list[str]:
+    """Lines of /proc/cpuinfo, if there is one, about the first processor that begin with one of ``keys``."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return []
+    first = cpuinfo.read_text(errors="replace").partition("\n\n")[0]
+    return [line for line in first.splitlines() if line.startswith(keys)]

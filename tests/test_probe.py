@@ -1,0 +1,180 @@
+"""The choice of a precision, on processors whose defects are simulated with real illegal instructions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regraft import probe
+from regraft._processes import run as run_function
+from regraft.backbones import load_backbone
+from regraft.backbones._graphs import graph_path
+from regraft.engine import Engine
+from tests.conftest import Command
+
+FOLDER = Path(__file__).parent / "processor"
+LITE = load_backbone("efficientnet_lite0")
+
+Defect = Callable[[str], None]
+
+
+@pytest.fixture
+def defect(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Defect:
+    """Give the processes that the test starts a processor with a defect, of which nothing is known yet."""
+
+    def give(name: str) -> None:
+        for memo in (cache / "probes").glob("*"):
+            memo.unlink()
+        monkeypatch.setenv("DEFECT", name)
+        monkeypatch.setenv("PYTHONPATH", str(FOLDER))
+        monkeypatch.delenv(probe.ISA, raising=False)
+
+    return give
+
+
+def made_by(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())["made_by"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "isa", "says"),
+    [
+        ("amx", "bf16", "AVX512_CORE_FP16", "bf16: SIGILL"),
+        ("bf16", "f32", "", "bf16 with AVX512_CORE_BF16: SIGILL"),
+        ("wrong", "f32", "", "bf16: off by"),
+        ("slow", "f32", "", ""),
+    ],
+)
+def test_training_survives_and_says_why(
+    name: str, precision: str, isa: str, says: str, defect: Defect, photos: Path, regraft: Command, tmp_path: Path
+) -> None:
+    defect(name)
+    done = regraft("train", photos, "--effort", "quick", "--out", "run")
+    assert made_by(tmp_path / "run")["precision"] == precision
+    assert made_by(tmp_path / "run").get("onednn_isa", "") == isa
+    assert says in done.stderr
+    rows = json.loads(regraft("info", "--json").stdout)["precision"]
+    lite = next(row for row in rows if row["backbone"] == "embedded:efficientnet_lite0")
+    assert (lite["precision"], lite["isa"]) == (precision, isa)
+    if name in ("amx", "slow"):
+        assert lite["f32_photos_per_s"] > 0
+        assert lite["bf16_photos_per_s"] > 0
+    photo = photos / "circle" / "000.jpg"
+    again = regraft("predict", "run", photo)
+    assert again.stderr == ""  # nothing is tried twice
+    assert "circle" in again.stdout
+
+
+def test_a_run_keeps_its_precision_where_the_processor_has_it(
+    defect: Defect, photos: Path, regraft: Command, tmp_path: Path
+) -> None:
+    """On the first machine bf16 is fastest, on the second f32 is; the run answers in bf16 on both."""
+    defect("amx")
+    regraft("train", photos, "--effort", "quick", "--out", "run")
+    photo = photos / "circle" / "000.jpg"
+    first = regraft("predict", "run", photo, "--json").stdout
+    defect("slow")
+    assert regraft("predict", "run", photo, "--json").stdout == first
+    defect("bf16")
+    done = regraft("predict", "run", photo, "--json")
+    assert "trained in bf16" in done.stderr
+    assert json.loads(done.stdout)[0]["top"][0]["label"] == "circle"
+
+
+def test_bf16_that_is_asked_for_and_cannot_be_is_an_error(defect: Defect, photos: Path, regraft: Command) -> None:
+    defect("bf16")
+    done = regraft("train", photos, "--effort", "quick", "--precision", "bf16", "--out", "run", code=1)
+    assert "cannot compute embedded:efficientnet_lite0 in bf16 (SIGILL); leave --precision out" in done.stderr
+    regraft("train", photos, "--effort", "quick", "--precision", "fp32", "--out", "run")
+
+
+def test_a_process_that_loaded_openvino_before_computes_in_f32(defect: Defect, photos: Path, tmp_path: Path) -> None:
+    defect("amx")
+    script = (
+        "import sys, openvino; openvino.Core(); import regraft;"
+        f"regraft.train({str(photos)!r}, 'run', regraft.TrainConfig(effort='quick'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert made_by(tmp_path / "run")["precision"] == "f32"
+
+
+def test_int8_that_dies_is_limited_before_a_network_is_compiled(defect: Defect, tmp_path: Path) -> None:
+    defect("int8")
+    script = (
+        "from regraft import probe; import os\n"
+        "model = probe._small_network(True); assert probe.is_quantised(model); probe.limit_for_int8()\n"
+        "import openvino, numpy; print(os.environ['ONEDNN_MAX_CPU_ISA'])\n"
+        "openvino.Core().compile_model(model, 'CPU')({0: numpy.zeros((1, 64, 64, 3), 'uint8')})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, probe.LOWERED[0]), done.stderr
+
+
+def test_tensorflow_and_child_processes_get_the_limit(defect: Defect, tmp_path: Path) -> None:
+    defect("amx")
+    script = (
+        "from regraft import probe; from regraft._processes import call\n"
+        "probe.limit_tensorflow(); print(call('regraft._files:environment_variable', {'name': probe.ISA}, ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == probe.LOWERED[0], done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"precision": "bf17"}', '{"precision": 1, "isa": "/"}'])
+def test_a_damaged_memo_is_found_out_again(content: str, cache: Path) -> None:
+    before = Engine(LITE).choice
+    for memo in (cache / "probes").glob("*"):
+        memo.write_text(content)
+    probe._Memo._here.clear()
+    assert Engine(LITE).choice.precision == before.precision
+    probe._Memo._here.clear()
+    assert probe._Memo(LITE.fingerprint, int8=False).read() == Engine(LITE).choice
+
+
+def test_noise_does_not_change_the_choice() -> None:
+    works = probe.Choice("bf16")
+
+    def chosen(f32: list[float], bf16: list[float]) -> str:
+        return probe._fastest(works, {"f32": f32, "bf16": bf16}).precision
+
+    assert chosen([119] * 5, [100] * 5) == "bf16"
+    assert chosen([121] * 5, [100] * 5) == "f32"
+    assert chosen([150, 150, 150, 150, 90], [100] * 5) == "bf16"  # not faster in each repeat
+    assert chosen([900, 110, 110, 110, 110], [100] * 5) == "bf16"  # one outlier
+    assert probe._fastest(works, {}).precision == "bf16"
+    assert probe._fastest(probe.Choice("f32"), {}).precision == "f32"
+
+
+def test_the_graph_itself_is_measured_in_alternating_repeats(cache: Path) -> None:
+    ending = run_function("regraft.probe:try_here", {"graph": str(graph_path(LITE)), "int8": True}, {})
+    assert ending.result is not None, ending
+    assert ending.result["errors"]["int8"] < probe.TOLERANCE["int8"]
+    if "bf16" in ending.result["errors"]:
+        assert ending.result["errors"]["bf16"] < probe.TOLERANCE["bf16"]
+        assert {len(found) for found in ending.result["speeds"].values()} <= set(range(1, probe.REPEATS + 1))
+
+
+def test_a_limit_has_a_key_of_its_own_and_f32_has_none(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    def key(choice: probe.Choice) -> str:
+        engine = Engine(LITE)
+        engine.__dict__["choice"] = choice
+        return engine.fingerprint
+
+    assert key(probe.Choice("bf16", "AVX512_CORE_FP16")) != key(probe.Choice("bf16"))
+    assert key(probe.Choice("f32", "AVX512_CORE_FP16")) == key(probe.Choice("f32"))
+    assert key(probe.Choice("f32")) == Engine(LITE, "f32").fingerprint
+
+
+def test_this_process_has_the_limit_that_it_needs() -> None:
+    """On a processor with the defect, this says that the tests themselves keep to older instructions."""
+    limit = os.environ.get(probe.ISA, "")
+    assert limit in ("", *probe.LOWERED)
