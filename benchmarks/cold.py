@@ -2,7 +2,8 @@
 
 In one run, on the same photos: decoding alone (one thread's processor seconds), the backbone alone (its requests kept
 full, seconds times cores), and `regraft train` on an empty cache as a process.
-floor = (decode core-seconds + forward core-seconds) / cores.
+floor = (decode core-seconds + forward core-seconds) / cores. What it costs to find out which precision works and is
+fastest, once for each processor, backbone and version of OpenVINO, is part of the extraction and shown apart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from _common import regraft, report
 
+from regraft.backbones._graphs import graph_path
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset
 from regraft.engine import Engine
@@ -34,6 +36,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["REGRAFT_CACHE"] = f"{folder}/floor"
         engine = Engine(choose_backbone(TrainConfig(), []))
+        graph_path(engine.backbone)
+        start = time.perf_counter()
+        choice = engine.choice
+        probe = round(time.perf_counter() - start, 2)
         transform = engine.backbone.transform
         paths = [record.path for record in Dataset.open(options.photos).records]
         for number in range(options.repeats):
@@ -66,7 +72,8 @@ def main() -> None:
                 }
             )
     rows.sort(key=lambda row: float(row["ratio"]))
-    report(photos=len(paths), precision=engine.precision, median=rows[len(rows) // 2], runs=rows)
+    found = {"precision": choice.precision, "probe_s": probe, "probed_photos_per_s": choice.photos_per_s}
+    report(photos=len(paths), **found, median=rows[len(rows) // 2], runs=rows)
 
 
 if __name__ == "__main__":

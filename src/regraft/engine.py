@@ -23,7 +23,7 @@ from regraft._files import cache_folder, digest_file, digest_json
 from regraft.backbones import Backbone
 from regraft.backbones._graphs import build_graph, graph_path
 from regraft.images import DECODING_VERSION, Pixels
-from regraft.probe import Choice, Precision, choose, choose_bf16, limit_for_int8, limit_openvino
+from regraft.probe import Choice, Precision, choose, choose_bf16, is_known, limit_for_int8, limit_openvino
 
 PRECISIONS: dict[str, Precision | None] = {"auto": None, "fp32": "f32", "bf16": "bf16", "int8": None}
 """What users type, and what OpenVINO calls it."""
@@ -78,6 +78,11 @@ class Engine:
         graph = None if self.int8 else graph_path(backbone)
         found = _usable(choose(backbone.name, backbone.fingerprint, graph, bool(self.int8)))
         return replace(found, precision="f32") if self._wanted == "f32" else found
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its graph must first be timed on this processor, which takes seconds."""
+        return not (self._wanted or self._trained or self.int8 or is_known(self.backbone.fingerprint))
 
     @property
     def precision(self) -> str:

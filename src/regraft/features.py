@@ -7,6 +7,7 @@ Surprise: a photo that cannot be decoded is found only here; it comes back as a 
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import uuid
@@ -29,7 +30,7 @@ from regraft.accelerator import BATCH, AnyEngine, JaxEngine
 from regraft.dataset import ImageRecord
 from regraft.engine import Engine
 from regraft.errors import ImageError
-from regraft.images import THUMBNAIL, Pixels, Problem, Transform
+from regraft.images import THUMBNAIL, Look, Pixels, Problem, Transform
 
 Loader = Callable[[], Pixels]
 
@@ -98,10 +99,11 @@ def extract(records: Sequence[ImageRecord], engine: AnyEngine) -> Extraction:
     Raises:
         BackboneError: the backbone cannot be built. A bad photo never raises.
     """
-    cache = FeatureCache(engine.fingerprint, engine.backbone.num_features)
     rows: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
         rows[record.digest].append(index)
+    decoded = _decoded_while_waiting([records[found[0]] for found in rows.values()], engine)
+    cache = FeatureCache(engine.fingerprint, engine.backbone.num_features)
     x = np.full((len(records), engine.backbone.num_features), np.nan, np.float32)
     looks = np.zeros(len(records), LOOK)
     known: set[str] = set()
@@ -111,7 +113,12 @@ def extract(records: Sequence[ImageRecord], engine: AnyEngine) -> Extraction:
     todo = [indices[0] for digest, indices in rows.items() if digest not in known]
     problems: list[Problem] = []
     with cache.writer() as write, _console.progress("extracting features", len(todo)) as advance:
-        loaders = [partial(_load_unchanged, records[i], engine.backbone.transform, looks[i : i + 1]) for i in todo]
+        loaders = [
+            partial(
+                decoded.pop(records[i].digest, _load_unchanged), records[i], engine.backbone.transform, looks[i : i + 1]
+            )
+            for i in todo
+        ]
         for number, result in compute(loaders, engine):
             index = todo[number]
             same = rows[records[index].digest]
@@ -246,11 +253,53 @@ class _Workers:
             self.results.put((index, self._engine.run(pixels)))
 
 
+Load = Callable[[ImageRecord, Transform, NDArray[np.void]], Pixels]
+"""Returns a record's pixels, and writes the rest of what is kept of it into the third argument, (1,) of `LOOK`."""
+
+
 def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:
-    """The record's pixels; ``look`` (1,) gets the rest."""
-    seen = record.look(transform)
+    return _keep(record.look(transform), look)
+
+
+def _keep(seen: Look, look: NDArray[np.void]) -> Pixels:
     look[0] = (seen.thumbnail, seen.width, seen.height)
     return seen.pixels
+
+
+def _hand_over(seen: Look, _record: ImageRecord, _transform: Transform, look: NDArray[np.void]) -> Pixels:
+    return _keep(seen, look)
+
+
+def _decoded_while_waiting(records: Sequence[ImageRecord], engine: AnyEngine) -> dict[str, Load]:
+    """Decode photos on all other cores while a new engine is built and timed; then nothing is in the cache for it.
+
+    Returns:
+        For the photos that were decoded meanwhile, by their digest, what gives their pixels.
+    """
+    done: dict[str, Load] = {}
+    if isinstance(engine, JaxEngine) or not engine.is_new:
+        return done
+    size, ready = engine.backbone.transform.size, threading.Event()
+    waiting = iter(records[: AHEAD_BYTES // (size * size * 3)])
+
+    def work() -> None:
+        for record in waiting:
+            if ready.is_set():
+                return
+            with suppress(ImageError):  # it is met again, and told, when its turn comes
+                seen = record.look(engine.backbone.transform)
+                done[record.digest] = partial(_hand_over, seen)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, (os.cpu_count() or 1) - 1))]
+    for thread in threads:
+        thread.start()
+    try:
+        engine.fingerprint  # noqa: B018  (asking for it is what takes the time)
+    finally:
+        ready.set()
+        for thread in threads:
+            thread.join()
+    return done
 
 
 class FeatureCache:

@@ -100,6 +100,11 @@ def choose(name: str, fingerprint: str, graph: Path | None, int8: bool = False) 
     return known
 
 
+def is_known(fingerprint: str) -> bool:
+    """Whether `choose` would answer at once for the backbone with this fingerprint."""
+    return _Memo(fingerprint, False).read() is not None
+
+
 def choose_bf16(name: str, fingerprint: str, graph: Path) -> Choice:
     """How bf16 that the user insists on can be computed here. Raises BackboneError where it cannot."""
     found = choose(name, fingerprint, None)
