@@ -15,8 +15,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only what stands above it. The README's tree has the same order.
 CELLAR = [
     "errors",
-    "_files",
     "_console",
+    "_files",
+    "_cache",
     "_registry",
     "_fetch",
     "_unpack",
@@ -34,6 +35,7 @@ WALK = [
     "dataset",
     "splitting",
     "backbones",
+    "_compiled",
     "engine",
     "accelerator",
     "features",

@@ -45,7 +45,7 @@ def test_a_damaged_graph_is_built_again(cache: Path, caplog: pytest.LogCaptureFi
     graph_path(backbone).write_text("<not xml")
     features = Engine(backbone, "f32").features(noise(1))
     assert np.isfinite(features).all()
-    assert "it is built again" in caplog.text
+    assert "graph.xml has not the checksum" in caplog.text
 
 
 def test_a_graph_that_cannot_be_built_says_why(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

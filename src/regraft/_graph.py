@@ -7,8 +7,8 @@ process free to train with TensorFlow or JAX later, and free of Keras' start-up 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,19 +26,21 @@ def write_graph(spec: str, options: dict[str, Any], path: Path) -> None:
     _graphs.building_here = True
     keras.config.set_image_data_format("channels_last")  # whatever the user's own configuration says
     backbone = load_backbone(spec, **options)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        network = backbone.keras_model()
-        if network is not None:
-            widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
-            model = _from_keras(_fastest(network), Path(folder) / "bare.xml")
-        elif hasattr(type(backbone), "openvino_model"):
-            model, widths = cast("GraphBackbone", backbone).openvino_model()
-        else:
-            raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
-        model = _with_transform(model, backbone.transform)
-        openvino.save_model(model, path, compress_to_fp16=False)
-        path.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
-        del model
+    bare = path.parent / "bare"
+    bare.mkdir()
+    network = backbone.keras_model()
+    if network is not None:
+        widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
+        model = _from_keras(_fastest(network), bare / "bare.xml")
+    elif hasattr(type(backbone), "openvino_model"):
+        model, widths = cast("GraphBackbone", backbone).openvino_model()
+    else:
+        raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
+    model = _with_transform(model, backbone.transform)
+    openvino.save_model(model, path, compress_to_fp16=False)
+    path.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
+    del model
+    shutil.rmtree(bare)  # after a failure it stays, and fills the disk as it did when that was full: see `kept_folder`
 
 
 def _from_keras(network: Any, bare: Path) -> Any:

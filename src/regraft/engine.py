@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -18,10 +18,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft import _console
+from regraft._compiled import compile_graph
 from regraft._files import cache_folder, digest_file, digest_json
 from regraft.backbones import Backbone
-from regraft.backbones._graphs import build_graph, graph_path
+from regraft.backbones._graphs import checked_graph, graph_path, graph_place
 from regraft.images import DECODING_VERSION, Pixels
 
 Precision = Literal["bf16", "f32"]
@@ -109,23 +109,13 @@ class Engine:
         return self._requests
 
     def _compile(self) -> Any:
-        import openvino
-
-        core = openvino.Core()
         options = {
             "INFERENCE_PRECISION_HINT": self._floats,
             "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
-            # OpenVINO's own cache of the compiled graph halves the start of `predict`.
-            "CACHE_DIR": str(cache_folder() / "openvino"),
         }
         if self.int8:
-            return core.compile_model(str(self.int8), "CPU", options)
-        path = graph_path(self.backbone)
-        try:
-            return core.compile_model(str(path), "CPU", options)
-        except RuntimeError:
-            _console.warn(f"the cached graph {path.parent} cannot be read: it is built again")
-            return core.compile_model(str(build_graph(self.backbone, path)), "CPU", options)
+            return compile_graph(self.int8, options, partial(checked_graph, self.int8))
+        return compile_graph(graph_place(self.backbone), options, partial(graph_path, self.backbone))
 
 
 def native_precision() -> Precision:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_file, digest_json, write_json
+from regraft._cache import read_value, write_value
+from regraft._files import cache_folder, digest_file, digest_json
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import Described, child
 from regraft.backbones._stages import DRAWN, draw_weights, pooled, stage_outputs
@@ -86,13 +87,14 @@ class HubBackbone(Described):
     @cached_property
     def _facts(self) -> dict[str, Any]:
         """What KerasHub says of it, asked once: ``size, mean, std, resample, parameters, shape``."""
-        known = cache_folder() / "graphs" / f"preset-{digest_json([self._content, _CODE_VERSION])[:32]}.json"
-        if not known.is_file():
+        key = digest_json([self._content, _CODE_VERSION, "checked"])
+        known = cache_folder("graphs") / f"preset-{key[:32]}.json"
+        facts: dict[str, Any] | None = read_value(known)
+        if facts is None:
             _console.note(f"asking KerasHub about {self.preset}")
             told = child("regraft._preset", self.preset, what=self.name)
-            with atomic_file(known) as path:
-                write_json(path, json.loads(told.strip().splitlines()[-1]))
-        facts: dict[str, Any] = json.loads(known.read_text(encoding="utf-8"))
+            facts = dict(json.loads(told.strip().splitlines()[-1]))
+            write_value(known, facts)
         return facts
 
     @property
