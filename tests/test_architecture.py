@@ -38,6 +38,7 @@ WALK = [
     "_compiled",
     "engine",
     "accelerator",
+    "_feature_parts",
     "features",
     "distortion",
     "selection",

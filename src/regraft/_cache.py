@@ -8,9 +8,11 @@ What is damaged is set aside with a warning, and whoever asked for it computes i
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import shutil
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -51,6 +53,12 @@ def set_aside(path: Path, reason: str) -> None:
     _console.warn(f"a damaged cache file is {done}, and computed again: {path} ({reason})")
 
 
+def require_regular(path: Path) -> None:
+    """Raise OSError where ``path`` is a folder, a pipe or a device: reading those would fail oddly or never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
 @contextmanager
 def saving() -> Iterator[None]:
     """Within it something is added to the cache. Where that cannot be written, the work goes on, with one warning."""
@@ -75,6 +83,7 @@ def write_value(path: Path, value: Any) -> None:
 def read_value(path: Path) -> Any:
     """What `write_value` wrote; None where the file is not there, or was damaged and is now set aside."""
     try:
+        require_regular(path)
         found = json.loads(path.read_bytes())
         if found["crc32"] == crc32(_canonical(found["value"])):
             return found["value"]
@@ -105,6 +114,7 @@ def map_sealed(path: Path) -> memoryview | None:
     place, so that what was checked stays as it is.
     """
     try:
+        require_regular(path)
         with path.open("rb") as file:
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from regraft._cache import crc32, kept_folder
+from regraft._cache import crc32, kept_folder, require_regular
 from regraft._files import cache_folder, child_environment, write_json
 from regraft.backbones import Backbone
 from regraft.errors import BackboneError
@@ -110,6 +110,8 @@ def _sums(path: Path, suffixes: Sequence[str]) -> dict[str, list[Any]]:
     """Bytes and checksum of each file of a graph that is there; not each has a .json. Raises OSError."""
     files = {suffix: path.with_suffix(suffix) for suffix in suffixes}
     files = {suffix: file for suffix, file in files.items() if suffix != ".json" or file.exists()}
+    for file in files.values():
+        require_regular(file)
     return {suffix: [file.stat().st_size, crc32(file.read_bytes())] for suffix, file in files.items()}
 
 
