@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft._files import digest_bytes, write_json
+from regraft._files import digest_bytes
 from regraft.activations import Activations
 from regraft.augmentation import _RANDAUGMENT, Augmented
 from regraft.config import FinetuneConfig
@@ -21,8 +21,7 @@ def made(tmp_path: Path) -> tuple[Activations, Features]:
     digests = [digest_bytes(bytes([i])) for i in range(COUNT)]
     maps = np.stack([np.full((SIDE + 2, SIDE + 2, 3), i, np.uint8) for i in range(COUNT)])
     maps[:, :, 0] += 100
-    np.save(tmp_path / "part-a.npy", maps)
-    write_json(tmp_path / "part-a.json", digests)
+    Activations(tmp_path).write(digests, list(maps))
     y = np.array([0, 0, 0] + [1] * (COUNT - 3))
     x = np.arange(COUNT, dtype=np.float32)[:, np.newaxis]
     return Activations(tmp_path), Features(x, y, ("a", "b"), tuple(digests), "drawn")
@@ -58,11 +57,10 @@ def test_crops_move_and_are_mirrored(made: tuple[Activations, Features]) -> None
 
 def test_one_of_the_views_is_drawn_each_time(made: tuple[Activations, Features], tmp_path: Path) -> None:
     maps, features = made
-    (tmp_path / "larger").mkdir()
-    np.save(tmp_path / "larger" / "part-a.npy", np.full((COUNT, SIDE + 6, SIDE + 6, 3), 200, np.uint8))
-    write_json(tmp_path / "larger" / "part-a.json", list(features.digests))
+    larger = Activations(tmp_path / "larger")
+    larger.write(features.digests, list(np.full((COUNT, SIDE + 6, SIDE + 6, 3), 200, np.uint8)))
     config = FinetuneConfig(mixup=0.0)
-    both = [maps, Activations(tmp_path / "larger")]
+    both = [maps, larger]
     views = Augmented(both, features, tuple(range(COUNT)), SIDE, lambda x, _: [x], config).batch(0, 0)[0][0]
     assert views.shape == (COUNT, 9, 9, 3)
     assert 0 < (views[:, 4, 4, 0] == 200).sum() < COUNT

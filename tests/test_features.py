@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regraft._feature_parts import LOOK
 from regraft.backbones import load_backbone
 from regraft.dataset import Dataset
 from regraft.engine import Engine
-from regraft.features import LOOK, FeatureCache, extract
+from regraft.features import FeatureCache, extract
 
 
 def engine() -> Engine:

@@ -111,7 +111,7 @@ def test_int8_that_dies_is_limited_before_a_network_is_compiled(defect: Defect, 
     defect("int8")
     script = (
         "from regraft import probe; import os\n"
-        "model = probe._small_network(True); assert probe.is_quantised(model); probe.limit_for_int8()\n"
+        "model = probe._small_network(True); assert probe.has_int8_layers(model); probe.limit_for_int8()\n"
         "import openvino, numpy; print(os.environ['ONEDNN_MAX_CPU_ISA'])\n"
         "openvino.Core().compile_model(model, 'CPU')({0: numpy.zeros((1, 64, 64, 3), 'uint8')})"
     )

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from regraft import _console
+
+if sys.platform != "win32":
+    import fcntl
+
+CacheKind = Literal["features", "graphs", "probes", "activations", "openvino", "duplicates", "downloads", "unpacked"]
+"""What is kept in the cache folder: each kind in a folder of that name."""
+
+STALE_SECONDS = 86_400.0
+"""The age from which a temporary file, that nothing has written to since, is what a killed process left behind."""
+
+_LEFT_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
+_LEFT_FOLDER = re.compile(r"\.tmp-[a-z0-9_]{8}")
 
 
 def digest_bytes(data: bytes) -> str:
@@ -30,13 +50,60 @@ def digest_json(value: Any) -> str:
     return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode())
 
 
-def cache_folder() -> Path:
-    """Where regraft keeps what it can compute again: ``$REGRAFT_CACHE``, or the platform's user cache."""
-    if chosen := os.environ.get("REGRAFT_CACHE"):
-        return Path(chosen).expanduser()
+def cache_folder(kind: CacheKind | None = None) -> Path:
+    """Where regraft keeps what it can compute again: ``$REGRAFT_CACHE``, or the platform's user cache.
+
+    Where that can be no folder, since it is a file, belongs to no user, or lies where nothing can be made, a warning
+    says so once and a temporary folder takes its place, for this process and its children, until this process ends.
+
+    Args:
+        kind: of what, for the folder of one kind; None for the folder of all kinds.
+    """
+    folder = _usable_folder(os.environ.get("REGRAFT_CACHE") or "")
+    return folder / kind if kind else folder
+
+
+@lru_cache
+def _usable_folder(chosen: str) -> Path:
+    folder, reason = Path(chosen or _user_cache()), ""
+    try:
+        folder = folder.expanduser()
+        reason = _why_unusable(folder)
+    except RuntimeError:  # there is no such user, or no home
+        reason = "there is no such home folder"
+    except OSError as error:  # a name that is too long
+        reason = (error.strerror or str(error)).lower()
+    if not reason:
+        return folder
+    _console.warn(f"nothing is cached: {folder} cannot be the cache folder ({reason})")
+    os.environ["REGRAFT_CACHE"] = str(scratch_folder())
+    return scratch_folder()
+
+
+def _user_cache() -> str:
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("regraft", appauthor=False))
+    return platformdirs.user_cache_dir("regraft", appauthor=False)
+
+
+def _why_unusable(folder: Path) -> str:
+    """Why ``folder`` neither is a folder that can be read nor can be made; empty where it can. Raises OSError."""
+    if folder.is_dir():
+        return "" if os.access(folder, os.R_OK | os.X_OK) else "permission denied"
+    above = folder
+    while not (above.exists() or above.is_symlink()) and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        return f"{above} is no folder"
+    return "" if os.access(above, os.W_OK | os.X_OK) else f"nothing can be made in {above}"
+
+
+@lru_cache
+def scratch_folder() -> Path:
+    """A temporary folder of this process, deleted when it ends: for what must be in a file and cannot be cached."""
+    folder = tempfile.mkdtemp(prefix="regraft-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @contextmanager
@@ -84,8 +151,79 @@ def peak_memory() -> int:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes in all files under ``folder``; 0 where there is none."""
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    """Bytes in all files under ``folder``; 0 where there is none. What a link leads to does not count."""
+    return sum(size for _, size, _ in _files_under(folder))
+
+
+def _files_under(folder: Path) -> Iterator[tuple[Path, int, float]]:
+    """Path, bytes and time of the last change of each regular file under ``folder``; no link is followed."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            with suppress(OSError):  # another process deleted it just now
+                facts = path.lstat()
+                if stat.S_ISREG(facts.st_mode):
+                    yield path, facts.st_size, facts.st_mtime
+
+
+@lru_cache
+def tidy(folder: Path) -> None:
+    """Delete what killed processes left behind in ``folder``; once a process, since it means listing the folder.
+
+    Only names that `atomic_file` and `atomic_folder` give, and only where nothing was written for a day. A shelter that
+    holds an older folder of the user's, moved aside when its process was killed, stays.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFT_FILE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                    Path(entry.path).unlink(missing_ok=True)
+            elif _LEFT_FOLDER.fullmatch(entry.name) and _is_left_shelter(Path(entry.path)):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_left_shelter(shelter: Path) -> bool:
+    if shelter.is_symlink() or not {path.name for path in shelter.iterdir()} <= {"new"}:
+        return False
+    newest = max([shelter.lstat().st_mtime, *(changed for _, _, changed in _files_under(shelter))])
+    return time.time() - newest > STALE_SECONDS and not _is_locked(shelter)
+
+
+@contextmanager
+def shelter_in(folder: Path) -> Iterator[Path]:
+    """Yield a new temporary folder in ``folder``, deleted at the end. What is finished is moved out of it.
+
+    It is locked while in use, where the system has such locks: so `tidy` leaves the one of a process that sleeps alone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tidy(folder)
+    shelter = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
+    lock = -1
+    try:
+        if sys.platform != "win32":
+            lock = os.open(shelter, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks: there age alone decides
+                fcntl.flock(lock, fcntl.LOCK_SH)
+        yield shelter
+    finally:
+        if lock >= 0:
+            os.close(lock)
+        shutil.rmtree(shelter, ignore_errors=True)
+
+
+def _is_locked(shelter: Path) -> bool:
+    if sys.platform == "win32":
+        return False
+    lock = os.open(shelter, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return False
 
 
 @contextmanager
@@ -95,6 +233,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     A reader sees the old file, the new file or none, never half of one, even after a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    tidy(path.parent)
     temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")  # mkstemp's would be for its owner alone
     temporary.touch(exist_ok=False)
     try:
@@ -113,18 +252,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     An existing folder of that name is moved aside first and deleted last, so that a failure
     between the two leaves either the old or the new one whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Made inside a folder of mode 0700, so that the result itself has the user's ordinary mode.
-    shelter = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-    fresh = shelter / "new"
-    fresh.mkdir()
-    try:
+    with shelter_in(path.parent) as shelter:
+        fresh = shelter / "new"
+        fresh.mkdir()
         yield fresh
         if path.exists():
             path.replace(shelter / "old")
         fresh.replace(path)
-    finally:
-        shutil.rmtree(shelter, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ process free to train with TensorFlow or JAX later, and free of Keras' start-up 
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,28 +17,30 @@ from regraft.errors import BackboneError
 from regraft.images import Transform
 
 
-def write_graph(spec: str, options: dict[str, Any], path: str) -> None:
-    """Write ``path`` (.xml, with its .bin and .json beside it): input uint8 RGB ``(1, S, S, 3)``, output ``(1, D)``."""
+def write_graph(spec: str, options: dict[str, Any], out: str) -> None:
+    """Write ``out`` (.xml, with its .bin and .json beside it): input uint8 RGB ``(1, S, S, 3)``, output ``(1, D)``."""
     import keras
     import openvino
 
     _graphs.building_here = True
     keras.config.set_image_data_format("channels_last")  # whatever the user's own configuration says
     backbone = load_backbone(spec, **options)
-    out = Path(path)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        network = backbone.keras_model()
-        if network is not None:
-            widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
-            model = _from_keras(_fastest(network), Path(folder) / "bare.xml")
-        elif hasattr(type(backbone), "openvino_model"):
-            model, widths = cast("GraphBackbone", backbone).openvino_model()
-        else:
-            raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
-        model = _with_transform(model, backbone.transform)
-        openvino.save_model(model, out, compress_to_fp16=False)
-        out.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
-        del model
+    path = Path(out)
+    bare = path.parent / "bare"
+    bare.mkdir()
+    network = backbone.keras_model()
+    if network is not None:
+        widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
+        model = _from_keras(_fastest(network), bare / "bare.xml")
+    elif hasattr(type(backbone), "openvino_model"):
+        model, widths = cast("GraphBackbone", backbone).openvino_model()
+    else:
+        raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
+    model = _with_transform(model, backbone.transform)
+    openvino.save_model(model, path, compress_to_fp16=False)
+    path.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
+    del model
+    shutil.rmtree(bare)  # after a failure it stays, and fills the disk as it did when that was full: see `kept_folder`
 
 
 def _from_keras(network: Any, bare: Path) -> Any:

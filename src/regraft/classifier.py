@@ -26,6 +26,7 @@ from regraft import _console, heads
 from regraft._files import write_json, write_text
 from regraft.accelerator import AnyEngine, load_engine
 from regraft.backbones import Backbone, load_backbone
+from regraft.backbones._graphs import SEAL
 from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
 from regraft.config import TrainConfig
@@ -170,8 +171,8 @@ class Classifier:
         if learned := self.calibration.state():
             save_file({name: np.ascontiguousarray(array) for name, array in learned.items()}, folder / _CALIBRATION)
         if self.int8:
-            for suffix in (".xml", ".bin"):
-                shutil.copyfile(self.int8.with_suffix(suffix), (folder / _INT8).with_suffix(suffix))
+            for file in (f for f in map(self.int8.with_suffix, (".xml", ".bin", SEAL)) if f.exists()):
+                shutil.copyfile(file, (folder / _INT8).with_suffix(file.suffix))
         write_text(folder / "config.toml", self.config.to_toml())
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.classes))
         sides = {side: [dataset.records[i].digest for i in indices] for side, indices in split.items()}

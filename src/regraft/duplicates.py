@@ -7,7 +7,6 @@ Surprise: how alike is alike depends on the photos: solar cells that differ are 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import atomic_file, cache_folder, digest_json, write_json
+from regraft._cache import read_value, write_value
+from regraft._files import cache_folder, digest_json
 from regraft.images import THUMBNAIL, Pixels
 
 Matrix = NDArray[np.float32]
 Pairs = NDArray[np.int64]
 
-VERSION = 1
-"""Part of the cache's key: to be raised when the same photos would give other pairs."""
+VERSION = 2
+"""Part of the cache's key: to be raised when the same photos would give other pairs, or are written otherwise."""
 
 SAME_LOOK = 0.995
 """Correlation of thumbnails from which two photos are one resized, recompressed or mirrored: those had 0.998 and more
@@ -69,8 +69,7 @@ def duplicate_groups(
         firsts = np.array([rows[digest][0] for digest in distinct], np.int64)
         near = [(distinct[i], distinct[j]) for i, j in near_duplicates(x, thumbnails, firsts).tolist()]
         if fingerprint:
-            with atomic_file(_cache_file(key)) as file:
-                write_json(file, near)
+            write_value(_cache_file(key), near)
     parent = list(range(len(digests)))
 
     def find(i: int) -> int:
@@ -89,14 +88,12 @@ def duplicate_groups(
 
 
 def _cache_file(key: str) -> Path:
-    return cache_folder() / "duplicates" / f"{key[:32]}.json"
+    return cache_folder("duplicates") / f"{key[:32]}.json"
 
 
 def _cached_pairs(key: str) -> list[tuple[str, str]] | None:
-    try:
-        return [(a, b) for a, b in json.loads(_cache_file(key).read_text(encoding="utf-8"))]
-    except (OSError, ValueError):  # not there, or damaged: computed again
-        return None
+    pairs = read_value(_cache_file(key))
+    return None if pairs is None else [(a, b) for a, b in pairs]
 
 
 def near_duplicates(x: Matrix, thumbnails: Pixels, rows: Pairs | None = None) -> Pairs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import cache_folder, digest_file, digest_json
+from regraft._compiled import compile_graph
+from regraft._files import digest_file, digest_json
 from regraft.backbones import Backbone
-from regraft.backbones._graphs import build_graph, graph_path
+from regraft.backbones._graphs import checked_graph, graph_path, graph_place, is_quantised
 from regraft.images import DECODING_VERSION, Pixels
 from regraft.probe import Choice, Precision, choose, choose_bf16, is_known, limit_for_int8, limit_openvino
 
@@ -65,18 +66,17 @@ class Engine:
     @cached_property
     def choice(self) -> Choice:
         """In what the backbone is computed here, and why. Builds and times its graph where that is not known yet."""
-        backbone = self.backbone
+        backbone, graph = self.backbone, partial(graph_path, self.backbone)
         if "f32" in (self._wanted, self._trained if self._wanted is None else "") and not self.int8:
             return Choice("f32")
         if self._wanted == "bf16":
-            return _usable(choose_bf16(backbone.name, backbone.fingerprint, graph_path(backbone)))
+            return _usable(choose_bf16(backbone.name, backbone.fingerprint, graph))
         if self._wanted is None and self._trained == "bf16":
             found = _usable(choose(backbone.name, backbone.fingerprint, None, bool(self.int8)))
             if found.precision != "bf16":
                 _console.warn("the run was trained in bf16, which this processor does not run: it is asked in f32")
             return found
-        graph = None if self.int8 else graph_path(backbone)
-        found = _usable(choose(backbone.name, backbone.fingerprint, graph, bool(self.int8)))
+        found = _usable(choose(backbone.name, backbone.fingerprint, None if self.int8 else graph, bool(self.int8)))
         return replace(found, precision="f32") if self._wanted == "f32" else found
 
     @property
@@ -142,25 +142,16 @@ class Engine:
     def _compile(self) -> Any:
         choice = self.choice
         limit_openvino(choice.isa)
-        import openvino
-
-        core = openvino.Core()
         options = {
             "INFERENCE_PRECISION_HINT": choice.precision,
             "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
-            # OpenVINO's own cache of the compiled graph halves the start of `predict`.
-            "CACHE_DIR": str(cache_folder() / "openvino"),
         }
         if self.int8:
-            return core.compile_model(str(self.int8), "CPU", options)
-        path = graph_path(self.backbone)
-        if not choice.photos_per_s and b"FakeQuantize" in path.read_bytes():
+            return compile_graph(self.int8, options, partial(checked_graph, self.int8))
+        place = graph_place(self.backbone)
+        if not choice.photos_per_s and is_quantised(place if place.is_file() else graph_path(self.backbone)):
             limit_for_int8()
-        try:
-            return core.compile_model(str(path), "CPU", options)
-        except RuntimeError:
-            _console.warn(f"the cached graph {path.parent} cannot be read: it is built again")
-            return core.compile_model(str(build_graph(self.backbone, path)), "CPU", options)
+        return compile_graph(place, options, partial(graph_path, self.backbone))
 
 
 def _usable(choice: Choice) -> Choice:

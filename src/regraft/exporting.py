@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from regraft._files import atomic_folder, folder_size, write_json, write_text
 from regraft._processes import call
-from regraft.backbones._graphs import graph_path
+from regraft.backbones._graphs import graph_path, is_quantised
 from regraft.calibration import is_novel
 from regraft.card import model_card, preprocessing
 from regraft.classifier import Classifier, open_photos, read_manifest, sides_of
@@ -198,7 +198,7 @@ def _apart(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 
 def _rounds(classifier: Classifier) -> bool:
     """Whether the backbone itself computes in eight bits: what is nearly equal is then not rounded alike everywhere."""
-    return "FakeQuantize" in graph_path(classifier.backbone).read_text(encoding="utf-8")
+    return is_quantised(graph_path(classifier.backbone))
 
 
 def _require_equal(found: Comparison, config: ExportConfig, quantised: bool) -> None:

@@ -25,20 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder
+from regraft._cache import set_aside
+from regraft._feature_parts import LOOK, DamagedPartError, Part, Row, read_part, write_part
+from regraft._files import cache_folder
 from regraft.accelerator import BATCH, AnyEngine, JaxEngine
 from regraft.dataset import ImageRecord
 from regraft.engine import Engine
 from regraft.errors import ImageError
-from regraft.images import THUMBNAIL, Look, Pixels, Problem, Transform
+from regraft.images import Look, Pixels, Problem, Transform
 
 Loader = Callable[[], Pixels]
-
-LOOK = np.dtype([("thumbnail", "u1", (THUMBNAIL, THUMBNAIL)), ("width", "<i4"), ("height", "<i4")])
-"""What is kept of a photo beside its features: see `Look`. 0 wide where it cannot be read."""
-
-Row = tuple[NDArray[np.float32], np.void]
-"""A photo's features (D,) and its `LOOK`."""
 
 PART_ROWS = 256
 AHEAD_BYTES = 192 * 2**20  # what may be decoded before the engine is ready
@@ -109,7 +105,8 @@ def extract(records: Sequence[ImageRecord], engine: AnyEngine) -> Extraction:
     known: set[str] = set()
     for digest, (values, look) in cache.read(rows):
         known.add(digest)
-        x[rows[digest]], looks[rows[digest]] = values, look
+        for row in rows[digest]:
+            x[row], looks[row] = values, look
     todo = [indices[0] for digest, indices in rows.items() if digest not in known]
     problems: list[Problem] = []
     with cache.writer() as write, _console.progress("extracting features", len(todo)) as advance:
@@ -125,7 +122,8 @@ def extract(records: Sequence[ImageRecord], engine: AnyEngine) -> Extraction:
             if isinstance(result, str):
                 problems += [Problem(records[i].path, result) for i in same]
             else:
-                x[same], looks[same] = result, looks[index]
+                for row in same:
+                    x[row], looks[row] = result, looks[index]
                 write(records[index].digest, (result, looks[index]))
             advance()
     failed = {problem.path for problem in problems}
@@ -306,8 +304,8 @@ class FeatureCache:
     """Parquet part files of one engine's features, keyed by content digest.
 
     Each part is written under a temporary name and renamed, so a reader never meets half of one; a part that is
-    damaged all the same fails its checksum, is set aside with a warning, and its photos are computed again. Two
-    processes may share the folder: they add parts, and never change one.
+    damaged all the same is set aside with a warning, and its photos are computed again. Processes may share the folder:
+    they add parts, and never change one.
 
     Args:
         fingerprint: the engine's; rows of another never mix in.
@@ -315,47 +313,35 @@ class FeatureCache:
     """
 
     def __init__(self, fingerprint: str, num_features: int) -> None:
-        self.folder = cache_folder() / "features" / fingerprint[:32]
+        self.folder = cache_folder("features") / fingerprint[:32]
         self._fingerprint = fingerprint
         self._num_features = num_features
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, Row]]:
         """Yield (digest, row) for those of ``wanted`` that are known, each once."""
         missing = set(wanted)
-        for part in sorted(self.folder.glob("part-*.parquet")):
+        for path in sorted(self.folder.glob("part-*.parquet")):
             if not missing:
                 return
-            yield from self._read_part(part, missing)
+            part = self._read_part(path, missing)
+            if part is not None:
+                for i, digest in enumerate(part.digests):
+                    if digest in missing:
+                        missing.discard(digest)
+                        yield digest, (part.x[i], part.looks[i])
 
     def known(self, wanted: Iterable[str]) -> set[str]:
         """Those of ``wanted`` that `read` would find."""
         return {digest for digest, _ in self.read(wanted)}
 
-    def _read_part(self, part: Path, missing: set[str]) -> Iterator[tuple[str, Row]]:
-        import pyarrow as pa
-        from pyarrow import parquet
-
+    def _read_part(self, path: Path, missing: set[str]) -> Part | None:
         try:
-            file = parquet.ParquetFile(part, page_checksum_verification=True)
-            digests = file.read(columns=["digest"]).column("digest").to_pylist()
-            hits = [i for i, digest in enumerate(digests) if digest in missing]
-            if not hits:
-                return
-            table = file.read(columns=["features", "look"]).combine_chunks()
-            values = np.frombuffer(table["features"].chunk(0).buffers()[1], np.float32).reshape(-1, self._num_features)
-            looks = np.frombuffer(table["look"].chunk(0).buffers()[1], LOOK)
+            return read_part(path, self._fingerprint, self._num_features, missing)
         except FileNotFoundError:  # another process cleared the cache
-            return
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            aside = part.with_suffix(".damaged")
-            with suppress(OSError):  # another process may have moved it first, or the folder is read-only
-                part.replace(aside)
-            _console.warn(f"a damaged cache file is set aside and computed again: {aside} ({error})")
-            return
-        for i in hits:
-            if digests[i] in missing:
-                missing.discard(digests[i])
-                yield digests[i], (values[i], looks[i])
+            return None
+        except DamagedPartError as error:
+            set_aside(path, str(error))
+            return None
 
     def writer(self) -> _Writer:
         """A context whose value is a function ``write(digest, row)``."""
@@ -363,24 +349,7 @@ class FeatureCache:
 
     def write_part(self, digests: list[str], rows: list[Row]) -> None:
         """Write one part file: ``digests`` and their ``rows``."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        # Rows as bytes of fixed length: read back without decoding, three times as fast as lists of floats.
-        columns = {
-            "features": np.ascontiguousarray([values for values, _ in rows], dtype="<f4"),
-            "look": np.array([look for _, look in rows], LOOK),
-        }
-        arrays = {"digest": pa.array(digests)}
-        for name, column in columns.items():
-            kind = pa.binary(column.nbytes // len(rows))
-            arrays[name] = pa.FixedSizeBinaryArray.from_buffers(kind, len(rows), [None, pa.py_buffer(column)])
-        facts = {"regraft.schema": "2", "regraft.fingerprint": self._fingerprint, "regraft.dtype": "<f4"}
-        table = pa.table(arrays).replace_schema_metadata(facts)
-        with atomic_file(self.folder / f"part-{uuid.uuid4().hex}.parquet") as path:
-            parquet.write_table(
-                table, path, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False
-            )
+        write_part(self.folder / f"part-{uuid.uuid4().hex}.parquet", self._fingerprint, digests, rows)
 
 
 class _Writer:

@@ -7,24 +7,24 @@ Surprise: everything is tried in a process of its own, since the only sign of a 
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_json, environment_variable, set_environment, write_json
+from regraft._cache import read_value, write_value
+from regraft._compiled import compile_graph
+from regraft._files import cache_folder, digest_json, environment_variable, set_environment
 from regraft._processes import run
+from regraft._processor import processor_digest, processor_name
 from regraft.errors import BackboneError
 
 Precision = Literal["bf16", "f32"]
@@ -80,19 +80,19 @@ class Choice:
         return "; ".join([found, *(f"this processor does not run {failure}" for failure in self.failed)])
 
 
-def choose(name: str, fingerprint: str, graph: Path | None, int8: bool = False) -> Choice:
+def choose(name: str, fingerprint: str, graph: Callable[[], Path] | None, int8: bool = False) -> Choice:
     """The fastest precision that works here. What was found once is kept in the cache, for each processor.
 
     Args:
         name: the backbone's, for messages.
         fingerprint: the backbone's.
-        graph: its graph (.xml), on which speeds are measured; None asks only what works at all.
+        graph: returns its graph (.xml), on which speeds are measured; None asks only what works at all.
         int8: whether the network also has layers in int8, which then must work as well.
     """
     memo, general = _Memo(fingerprint if graph else "", int8), _Memo("", int8)
     known = memo.read()
     if known is None:
-        works, known = _try_all(graph, int8, general.read())
+        works, known = _try_all(graph and graph(), int8, general.read())
         general.write(THIS_PROCESSOR, works)
         if graph:
             memo.write(name, known)
@@ -105,12 +105,12 @@ def is_known(fingerprint: str) -> bool:
     return _Memo(fingerprint, False).read() is not None
 
 
-def choose_bf16(name: str, fingerprint: str, graph: Path) -> Choice:
+def choose_bf16(name: str, fingerprint: str, graph: Callable[[], Path]) -> Choice:
     """How bf16 that the user insists on can be computed here. Raises BackboneError where it cannot."""
     found = choose(name, fingerprint, None)
     if found.precision == "bf16":
         return found
-    ending = run("regraft.probe:measure_graph", {"graph": str(graph), "precisions": ["bf16"]}, {}, _PATIENCE)
+    ending = run("regraft.probe:measure_graph", {"graph": str(graph()), "precisions": ["bf16"]}, {}, _PATIENCE)
     if ending.result is None:
         raise BackboneError(
             f"this processor cannot compute {name} in bf16 ({ending.signal or ending.failure}); leave --precision out"
@@ -147,7 +147,7 @@ def limit_for_int8() -> None:
         )
 
 
-def is_quantised(model: Any) -> bool:
+def has_int8_layers(model: Any) -> bool:
     """Whether an ``openvino.Model`` has layers that OpenVINO computes in int8."""
     return any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
 
@@ -171,10 +171,10 @@ def runs_bf16() -> bool:
 def findings() -> list[dict[str, Any]]:
     """All that was found on this processor so far, as JSON values."""
     found = []
-    for file in sorted((cache_folder() / "probes").glob(f"{_processor()[:16]}-*.json")):
-        with suppress(OSError, ValueError):
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-    return [_row(one) for one in found if isinstance(one, dict) and one.get("backbone")]
+    for file in sorted(cache_folder("probes").glob(f"{processor_digest()[:16]}-*.json")):
+        if told := read_value(file):
+            found.append(_row(told))
+    return found
 
 
 def _row(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,31 +186,28 @@ def _row(told: Mapping[str, Any]) -> dict[str, Any]:
 class _Memo:
     """Where a `Choice` is kept: a file for each processor, version of OpenVINO, backbone and kind of network."""
 
-    _here: dict[str, Choice] = {}  # noqa: RUF012  (for a cache that cannot be written)
+    _here: ClassVar[dict[Path, Choice]] = {}
+    """What this process has read or found, also where the cache cannot be written."""
 
     def __init__(self, fingerprint: str, int8: bool) -> None:
         key = digest_json([fingerprint, int8, _openvino_version(), _began_with_isa])
-        self._path = cache_folder() / "probes" / f"{_processor()[:16]}-{key[:16]}.json"
+        self._path = cache_folder("probes") / f"{processor_digest()[:16]}-{key[:16]}.json"
 
     def read(self) -> Choice | None:
         """What was found; None where nothing was, or the file is damaged."""
-        if str(self._path) in self._here:
-            return self._here[str(self._path)]
-        try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
-            precision, isa, speeds, failed = (known[key] for key in ("precision", "isa", "photos_per_s", "failed"))
-            if precision not in ("bf16", "f32") or isa not in ("", *LOWERED):
+        if self._path not in self._here:
+            told = read_value(self._path)
+            if told is None:
                 return None
-            return Choice(precision, isa, {str(k): float(v) for k, v in speeds.items()}, tuple(map(str, failed)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+            values = {name: told[name] for name in ("precision", "isa", "photos_per_s")}
+            self._here[self._path] = Choice(**values, failed=tuple(told["failed"]))
+        return self._here[self._path]
 
     def write(self, name: str, choice: Choice) -> None:
         """Keep ``choice``; without a cache that can be written, for this process alone."""
-        self._here[str(self._path)] = choice
-        facts = {"backbone": name, **asdict(choice), "processor": _processor_name(), "openvino": _openvino_version()}
-        with suppress(OSError), atomic_file(self._path) as path:
-            write_json(path, facts)
+        self._here[self._path] = choice
+        facts = {"backbone": name, **asdict(choice), "processor": processor_name(), "openvino": _openvino_version()}
+        write_value(self._path, facts)
 
 
 def _try_all(graph: Path | None, int8: bool, known: Choice | None) -> tuple[Choice, Choice]:
@@ -275,8 +272,7 @@ def try_here(graph: str, int8: bool) -> dict[str, Any]:
 
 def measure_graph(graph: str, precisions: Sequence[str]) -> dict[str, list[float]]:
     """Photos a second of a backbone's graph (.xml) by precision, one figure for each of several alternating repeats."""
-    core = _core()
-    compiled = {name: core.compile_model(graph, "CPU", _options(name)) for name in precisions}
+    compiled = {name: compile_graph(Path(graph), _options(name), lambda: Path(graph)) for name in precisions}
     shape = list(next(iter(compiled.values())).inputs[0].shape)
     photo = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     speeds: dict[str, list[float]] = {name: [] for name in precisions}
@@ -309,7 +305,8 @@ _HINT = "INFERENCE_PRECISION_HINT"
 
 
 def _options(precision: str) -> dict[str, str]:
-    return {_HINT: precision, "PERFORMANCE_HINT": "THROUGHPUT", "CACHE_DIR": str(cache_folder() / "openvino")}
+    """The engine's own properties for many photos: what is compiled here, need not be compiled again."""
+    return {_HINT: precision, "PERFORMANCE_HINT": "THROUGHPUT"}
 
 
 def _core() -> Any:
@@ -359,22 +356,3 @@ def _openvino_version() -> str:
     from importlib.metadata import version
 
     return version("openvino")
-
-
-def _processor() -> str:
-    """Digest of the processor's kind: a cache folder may be shared by machines."""
-    return digest_json([platform.machine(), platform.processor(), *_cpuinfo("model name", "flags", "Features")])
-
-
-def _processor_name() -> str:
-    found = _cpuinfo("model name")
-    return found[0].partition(":")[2].strip() if found else platform.processor()
-
-
-def _cpuinfo(*keys: str) -> list[str]:
-    """Lines of /proc/cpuinfo, if there is one, about the first processor that begin with one of ``keys``."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return []
-    first = cpuinfo.read_text(errors="replace").partition("\n\n")[0]
-    return [line for line in first.splitlines() if line.startswith(keys)]

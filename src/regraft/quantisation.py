@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from regraft import _console
-from regraft._files import atomic_folder, cache_folder, digest_json
+from regraft._files import digest_json
 from regraft._processes import call
 from regraft.backbones import Backbone
-from regraft.backbones._graphs import graph_path
+from regraft.backbones._graphs import graph_path, kept_graph
 from regraft.dataset import ImageRecord
 from regraft.errors import BackboneError, DataError, ImageError
 from regraft.images import Pixels
@@ -37,14 +37,12 @@ def quantised_graph(backbone: Backbone, records: Sequence[ImageRecord]) -> Path:
     _require_nncf()
     chosen = sorted({record.digest: record for record in records}.values(), key=lambda r: r.digest)[:CALIBRATION]
     key = digest_json([backbone.fingerprint, [record.digest for record in chosen]])
-    path = cache_folder() / "graphs" / f"int8-{key[:32]}" / "graph.xml"
-    if path.is_file():
-        return path
-    _console.note(f"calibrating int8 on {len(chosen)} photos")
-    photos = pixels_of(backbone, chosen)
-    with atomic_folder(path.parent) as folder:
-        quantise(graph_path(backbone), photos, folder / path.name)
-    return path
+
+    def build(path: Path) -> None:
+        _console.note(f"calibrating int8 on {len(chosen)} photos")
+        quantise(graph_path(backbone), pixels_of(backbone, chosen), path)
+
+    return kept_graph(f"int8-{key[:32]}", build)
 
 
 def pixels_of(backbone: Backbone, records: Sequence[ImageRecord]) -> Pixels:

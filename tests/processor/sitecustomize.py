@@ -65,7 +65,7 @@ class OddRequest:
 def patch(module: Any) -> None:
     """Change ``openvino.Core``."""
     core = module.Core
-    compile_model, get_property = core.compile_model, core.get_property
+    compile_model, import_model, get_property = core.compile_model, core.import_model, core.get_property
 
     def compiled(self: Any, model: Any, device: str = "CPU", config: Any = None, **more: Any) -> Any:
         config = dict(config or {})
@@ -81,11 +81,18 @@ def patch(module: Any) -> None:
         found = compile_model(self, model, device, config, **more)
         return Odd(found) if rough and DEFECT in ("wrong", "slow") else found
 
+    def imported(self: Any, blob: Any, device: str, config: Any) -> Any:
+        rough = config.get("INFERENCE_PRECISION_HINT") == "bf16"
+        if rough and (DEFECT == "bf16" or (DEFECT in ("amx", "int8") and not os.environ.get("ONEDNN_MAX_CPU_ISA"))):
+            die()
+        found = import_model(self, blob, device, {**config, "INFERENCE_PRECISION_HINT": "f32"} if rough else config)
+        return Odd(found) if rough and DEFECT in ("wrong", "slow") else found
+
     def told(self: Any, device: str, name: str) -> Any:
         found = get_property(self, device, name)
         return [*found, "BF16"] if name == "OPTIMIZATION_CAPABILITIES" else found
 
-    core.compile_model, core.get_property = compiled, told
+    core.compile_model, core.import_model, core.get_property = compiled, imported, told
 
 
 class Finder:

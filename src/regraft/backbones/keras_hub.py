@@ -7,7 +7,6 @@ has, what the one for photos gives.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_file, digest_json, write_json
+from regraft._cache import read_value, write_value
+from regraft._files import cache_folder, digest_file, digest_json
 from regraft._processes import call
 from regraft.backbones import RANGES, Backbone, BackboneOptions
 from regraft.backbones._graphs import Described
@@ -87,13 +87,13 @@ class HubBackbone(Described):
     @cached_property
     def _facts(self) -> dict[str, Any]:
         """What KerasHub says of it, asked once: ``size, mean, std, resample, parameters, shape``."""
-        known = cache_folder() / "graphs" / f"preset-{digest_json([self._content, _CODE_VERSION])[:32]}.json"
-        if not known.is_file():
+        key = digest_json([self._content, _CODE_VERSION, "checked"])
+        known = cache_folder("graphs") / f"preset-{key[:32]}.json"
+        facts: dict[str, Any] | None = read_value(known)
+        if facts is None:
             _console.note(f"asking KerasHub about {self.preset}")
-            told = call("regraft._preset:preset_facts", {"preset": self.preset}, f"{self.name} cannot be built")
-            with atomic_file(known) as path:
-                write_json(path, told)
-        facts: dict[str, Any] = json.loads(known.read_text(encoding="utf-8"))
+            facts = dict(call("regraft._preset:preset_facts", {"preset": self.preset}, f"{self.name} cannot be built"))
+            write_value(known, facts)
         return facts
 
     @property

@@ -22,7 +22,7 @@ from regraft.evaluation import Predictor
 from regraft.exporters import Artifact, load_predictor
 from regraft.exporters.graph_def import contents
 from regraft.images import Pixels, Problem, decode, read
-from regraft.probe import is_quantised, limit_for_int8
+from regraft.probe import has_int8_layers, limit_for_int8
 
 _LABELS = ("labels.txt", "retrained_labels.txt", "output_labels.txt")
 
@@ -114,7 +114,7 @@ class Foreign:
         self._bytes = taken.get_element_type().get_type_name() == "u8"
         try:
             model.reshape({taken: [1, self._size[1], self._size[0], 3]})
-            if is_quantised(model):
+            if has_int8_layers(model):
                 limit_for_int8()
             self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:

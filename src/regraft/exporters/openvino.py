@@ -15,7 +15,7 @@ from regraft.errors import ExportError
 from regraft.exporters import Artifact, Facts
 from regraft.exporters._keras import tail_of
 from regraft.images import Pixels
-from regraft.probe import is_quantised, limit_for_int8
+from regraft.probe import has_int8_layers, limit_for_int8
 from regraft.quantisation import quantise
 
 _KEY = "regraft"
@@ -92,7 +92,7 @@ def load(folder):
         known = model.has_rt_info([_KEY, "facts"])
         facts = Facts.from_json(model.get_rt_info([_KEY, "facts"]).astype(str) if known else None, path)
         _check(model, facts, path)
-        if is_quantised(model):
+        if has_int8_layers(model):
             limit_for_int8()
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
