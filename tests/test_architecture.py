@@ -32,6 +32,7 @@ WALK = [
     "images",
     "sources",
     "dataset",
+    "quotas",
     "splitting",
     "backbones",
     "engine",

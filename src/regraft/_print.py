@@ -20,6 +20,8 @@ def training(document: Mapping[str, Any]) -> None:
     counts, seconds, features = document["counts"], document["seconds"], document["features"]
     total = sum(counts.values())
     print(f"{total} photos of {len(document['classes'])} classes: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
+    if groups := document.get("groups"):
+        print(f"{sum(groups.values())} groups stay whole: " + ", ".join(f"{n} {s}" for s, n in groups.items()))
     if document["problems"]:
         print(f"{len(document['problems'])} files left out (listed in metrics.json)")
     print(f"features: {features['computed']} computed, {features['cached']} cached")

@@ -34,6 +34,7 @@ class ImageRecord:
         split: the side its owner gave it, or None.
         group: what its owner grouped it by, or None.
         part: where its bytes lie, of a photo within a file of many.
+        origin: digest of the photo that these bytes were made from, or None: shards may encode a photo anew.
     """
 
     path: Path
@@ -42,6 +43,12 @@ class ImageRecord:
     split: Side | None = None
     group: str | None = None
     part: Part | None = None
+    origin: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What decides its side of a split: the digest of the photo it was made from, or else its own."""
+        return self.origin or self.digest
 
     def read(self) -> bytes:
         """The photo's bytes. Raises ImageError."""
@@ -136,7 +143,7 @@ def _read(entry: Entry) -> ImageRecord | Problem:
             raise ImageError("not an image" if data else "empty file (0 bytes)")
     except ImageError as error:
         return Problem(entry.path, str(error))
-    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split, entry.group, entry.part)
+    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split, entry.group, entry.part, entry.origin)
 
 
 def looks_like_an_image(data: bytes) -> bool:

@@ -211,7 +211,7 @@ def open_side(photos: str, trained: frozenset[str] = frozenset()) -> Dataset:
             _console.note(f"measured on the {side}/ side of {photos}")
             dataset = replace(dataset, records=chosen)
             break
-    known = sum(record.digest in trained for record in dataset.records)
+    known = sum(record.identity in trained or record.digest in trained for record in dataset.records)
     if known:
         _console.warn(f"{known} of the {len(dataset.records)} photos were trained on, so the figures flatter")
     return dataset

@@ -44,7 +44,8 @@ def shard(
     A JPEG that is upright and in sRGB, and a plain PNG, keep their bytes; other photos are turned, converted and
     encoded as JPEG of quality 95, since readers of shards know neither EXIF nor profiles nor the rarer formats.
     Photos are in the order of their digests, which is as good as shuffled. Where they have sides of their own, each
-    side has its shards.
+    side has its shards. Each record names its group and the digest of the photo that it was made from, so that a
+    training on the shards splits them as one on the photos does.
 
     Args:
         photos: any spec that `Dataset.open` takes, or what it gives.
@@ -162,6 +163,8 @@ class _TFRecordShard:
             "image/filename": _name(record),
             "image/class/label": label,
             "image/class/text": record.label,
+            "image/regraft/digest": record.identity,
+            **({"image/regraft/group": _text(record.group)} if record.group else {}),
         }
         return frame(example(values))
 
@@ -177,7 +180,7 @@ class _TFRecordShard:
 
 
 class _WebDatasetShard:
-    """One tar: ``00000012.jpg``, its class number in ``.cls``, and label, file name and size in ``.json``."""
+    """One tar: ``00000012.jpg``, its class number in ``.cls``, and the rest in ``.json``."""
 
     def __init__(self, path: Path) -> None:
         self.count = 0
@@ -187,7 +190,13 @@ class _WebDatasetShard:
     @staticmethod
     def encode(record: ImageRecord, label: int, photo: Portable) -> dict[str, bytes]:
         """The members by their endings."""
-        facts = {"label": record.label, "filename": _name(record), "width": photo.width, "height": photo.height}
+        facts: dict[str, Any] = {
+            "label": record.label,
+            "filename": _name(record),
+            "width": photo.width,
+            "height": photo.height,
+        }
+        facts["regraft"] = {"digest": record.identity, **({"group": _text(record.group)} if record.group else {})}
         return {
             "jpg" if photo.format == "JPEG" else "png": photo.data,
             "cls": str(label).encode(),
@@ -235,7 +244,11 @@ def _write_side(
 
 
 def _name(record: ImageRecord) -> str:
-    return record.path.name.encode("utf-8", "replace").decode("utf-8")
+    return _text(record.path.name)
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _flush(file: io.BufferedWriter) -> None:

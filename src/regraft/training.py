@@ -38,7 +38,7 @@ from regraft.heads.logistic import LogisticRegression
 from regraft.images import Problem
 from regraft.quantisation import quantised_graph
 from regraft.selection import AUTO, choose_backbone, require_backbone
-from regraft.splitting import Split, split
+from regraft.splitting import Split, group_counts, split
 
 _NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
@@ -115,6 +115,7 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, source: str) ->
     metrics = {
         "classes": list(dataset.classes),
         "counts": {"train": len(sides.train), "val": len(sides.val), "test": len(sides.test)},
+        "groups": group_counts(dataset, sides),
         "problems": [{"path": str(p.path), "reason": p.reason} for p in dataset.problems],
         "duplicate_groups": {"groups": len(together), "photos": sum(map(len, together))},
         "features": {"computed": extraction.computed, "cached": extraction.cached},
@@ -269,8 +270,15 @@ def check_trainable(dataset: Dataset, sides: Split) -> None:
     single = [label for label, count in dataset.counts().items() if count == 1]
     if single:
         _console.warn(f"classes of one photo are trained on and cannot be measured: {', '.join(single)}")
+    if not sides.test and not sides.val:
+        _console.warn("there is neither a val nor a test photo: nothing tells how good the classifier is")
+        return
     if not sides.test:
         _console.warn("there is no test photo: the val figures also chose the head, and so flatter a little")
+    measured = {dataset.records[i].label for i in (*sides.val, *sides.test)}
+    whole = [label for label in dataset.classes if label not in measured and label not in single]
+    if whole:
+        _console.warn(f"classes that stay together in train and cannot be measured: {', '.join(whole)}")
 
 
 def report_problems(problems: Sequence[Problem], shown: int = 10) -> None:

@@ -7,6 +7,7 @@ Surprise: a source opens no photo. It lists; `Dataset.open` reads.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from regraft.images import Part, Problem
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _SIDE_NAMES: dict[str, Side] = {
     "train": "train",
     "training": "train",
@@ -41,6 +43,7 @@ class Entry:
         split: the side it was given by its owner, or None where regraft is to choose.
         group: photos of one group stay on one side: a patient, a camera, a burst. None stands alone.
         part: where it lies, of a photo within a file.
+        origin: digest of the photo that its bytes were made from, where the source says so; 64 hexadecimal digits.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Entry:
     split: Side | None = None
     group: str | None = None
     part: Part | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,11 @@ def side_of(name: str) -> Side | None:
 def label_of(text: str) -> str:
     """``text`` as a label: Unicode NFC, without white space around it."""
     return unicodedata.normalize("NFC", text).strip()
+
+
+def origin_of(text: str) -> str | None:
+    """``text`` as the digest of a photo; None where it is none."""
+    return text if _DIGEST.fullmatch(text) else None
 
 
 def read_labels(folder: Path) -> list[str]:
