@@ -66,6 +66,8 @@ def audit(document: Mapping[str, Any]) -> None:
         if len(found["photos"]) > _MISTAKES:
             print(f"  … and {len(found['photos']) - _MISTAKES} more; --json names all")
     print()
+    if document["hint"]:
+        print(printable(document["hint"]))
     if document["impossible"]:
         print(f"no classifier can be trained: {document['impossible']}")
     else:

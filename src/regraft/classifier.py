@@ -29,7 +29,7 @@ from regraft.backbones import Backbone, load_backbone
 from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
 from regraft.config import TrainConfig
-from regraft.dataset import Dataset, ImageRecord
+from regraft.dataset import Dataset, ImageRecord, takes_levels
 from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head
@@ -276,7 +276,9 @@ def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = 
     source = photos or classifier.source
     if not source:
         raise RunError(f"{classifier.path} does not say where its photos are; type --photos FOLDER")
-    return Dataset.open(source)
+    named = takes_levels(source)  # the photos may be in a table by now
+    levels = (classifier.config.label_from, classifier.config.group_from) if named else ()
+    return Dataset.open(source, *levels)
 
 
 def sides_of(classifier: Classifier, dataset: Dataset) -> Split:

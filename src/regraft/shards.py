@@ -21,6 +21,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._files import atomic_folder, write_json, write_text
+from regraft._levels import Levels
 from regraft._tfrecord import example, frame
 from regraft.config import ShardConfig
 from regraft.dataset import Dataset, ImageRecord
@@ -38,6 +39,7 @@ def shard(
     out: Path,
     config: ShardConfig | None = None,
     counts: Mapping[Side | None, int] | None = None,
+    levels: Levels = Levels(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Write shards of the photos that can be read.
 
@@ -52,6 +54,7 @@ def shard(
         out: the folder; new, empty, or one that this function wrote before.
         config: format, size and number of shards.
         counts: how many shards some sides have, whatever ``config`` says.
+        levels: which folders name classes and groups.
 
     Returns:
         JSON values: ``out``, ``format``, ``classes`` in index order, ``shards`` with their photos counted, ``photos``
@@ -65,7 +68,7 @@ def shard(
     if out.exists() and not (out / _INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} holds something that is no shards of ours; type another --out")
     of_side = {side: replace(config, shards=count, per_shard=None) for side, count in (counts or {}).items()}
-    dataset = photos if isinstance(photos, Dataset) else Dataset.open(photos)
+    dataset = photos if isinstance(photos, Dataset) else Dataset.open(photos, levels.label_from, levels.group_from)
     names = (["background"] if config.background else []) + class_names(dataset, config.labels)
     index = {name: number for number, name in enumerate(names)}
     problems = list(dataset.problems)

@@ -34,7 +34,16 @@ from regraft.errors import ConfigError, DataError, RegraftError, RunError
 from regraft.evaluation import evaluate
 from regraft.finetuning import finetune
 from regraft.optimisation import trainable_keras
-from regraft.training import Clock, Prepared, learn, prepare, report_problems, require_two_classes, whole_spec
+from regraft.training import (
+    Clock,
+    Prepared,
+    give_hint,
+    learn,
+    prepare,
+    report_problems,
+    require_two_classes,
+    whole_spec,
+)
 
 _AXES = ("backbone", "resolution", "stages", "head", "thaw", "learning_rate")
 _TRIAL = "trial.json"
@@ -166,7 +175,8 @@ class _Bench:
     done: dict[str, Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._dataset = Dataset.open(self.photos)
+        self._dataset = Dataset.open(self.photos, self.train.label_from, self.train.group_from)
+        give_hint(self._dataset)
         require_two_classes(self._dataset)
         self._prepared: dict[TrainConfig, Prepared] = {}
 
@@ -277,7 +287,7 @@ class _Bench:
         if config not in self._prepared:
             prepared = prepare(self._dataset, config, Clock(), self.photos)
             if not prepared.sides.val:
-                raise DataError("there is no val photo to choose on; give val a share of the photos")
+                raise DataError("there is no val photo to choose on; give val a share of the photos, or more groups")
             if not self._prepared:
                 report_problems(prepared.dataset.problems)
             self._prepared[config] = prepared

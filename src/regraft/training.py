@@ -72,7 +72,8 @@ def train(
     heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
     require_backbone(config)
     with clock("scan"):
-        dataset = Dataset.open(photos)
+        dataset = Dataset.open(photos, config.label_from, config.group_from)
+        give_hint(dataset)
         require_two_classes(dataset)  # told now, not after minutes of extraction
     prepared = prepare(dataset, config, clock, whole_spec(photos))
     report_problems(prepared.dataset.problems)
@@ -262,6 +263,12 @@ def require_two_classes(dataset: Dataset) -> None:
     """Raise DataError for fewer."""
     if len(dataset.classes) < 2:
         raise DataError(f"there is only one class, {dataset.classes[0]!r}; wanted photos of at least two classes")
+
+
+def give_hint(dataset: Dataset) -> None:
+    """Say what the owner of the photos may have meant otherwise."""
+    if dataset.hint:
+        _console.warn(dataset.hint)
 
 
 def check_trainable(dataset: Dataset, sides: Split) -> None:

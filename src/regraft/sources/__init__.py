@@ -12,8 +12,9 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+from regraft._levels import Levels
 from regraft._registry import Registry
 from regraft.errors import DataError
 from regraft.images import Part, Problem
@@ -56,11 +57,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All that a source found: entries, the files it left out, and the classes that have no file."""
+    """All that a source found.
+
+    Attributes:
+        entries: the photos.
+        problems: the files that it left out.
+        empty_classes: the classes that have no file.
+        hint: what the owner of the photos may have meant otherwise, in one line; empty for nothing.
+    """
 
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...] = ()
     empty_classes: tuple[str, ...] = ()
+    hint: str = ""
 
 
 class Source(Protocol):
@@ -72,6 +81,15 @@ class Source(Protocol):
 
     def list(self, spec: str) -> Listing:
         """List the photos of ``spec``. Raises DataError where there are none to list."""
+        ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A source whose photos lie in nested folders, each of which may name their class or group."""
+
+    def list_levels(self, spec: str, levels: Levels) -> Listing:
+        """List the photos of ``spec``, classes and groups named by the folders of ``levels``. Raises DataError."""
         ...
 
 
