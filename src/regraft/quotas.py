@@ -216,7 +216,7 @@ def _quotas(photos: int, units: int, shares: _Shares, phase: float) -> dict[Side
     wanted = sum(share > 0 for share in shares.values())
     test = val = 0
     if shares["test"] and units > 1:
-        test = min(max(1, math.floor(shares["test"] * photos + phase)), max(1, units - wanted))
-    if shares["val"] and units > 1:
-        val = min(max(1, math.floor(shares["val"] * photos + 1 - phase)), units - 1 - test)
+        test = min(max(1, math.floor(shares["test"] * photos + phase)), max(1, photos - wanted))
+    if shares["val"] and units >= 1 + wanted:
+        val = min(max(1, math.floor(shares["val"] * photos + 1 - phase)), photos - 1 - test)
     return {"val": val, "test": test}
