@@ -184,7 +184,7 @@ def _group_key(record: ImageRecord) -> str | None:
 
 def _name_key(name: str) -> str:
     # "!" sorts before every digest, so the group's place is its name's and stays when another photo joins.
-    return "!" + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return "!" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _nohash_key(record: ImageRecord) -> str | None:

@@ -109,7 +109,7 @@ def _add_folder(root: Path, folder: Path, files: list[Path], leaf: bool, side: S
     names = folder.relative_to(root).parts
     place, group_place = found.levels.label_place(len(names)), found.levels.group_place(len(names))
     if place is None:
-        reason = f"lies in {len(names)} folders, and the class is to be the name of number {found.levels.label_from}"
+        reason = f"lies in too few folders: its class is to be the name of folder number {found.levels.label_from}"
         found.problems += [Problem(file, reason) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         found.deepest = max(found.deepest, len(names))
         return
@@ -158,15 +158,17 @@ def _hint(found: _Found) -> str:
         if first != last and found.names[first, last]:
             under.setdefault(last, set()).add(first)
     firsts = sorted({first for (first, _), count in found.names.items() if count})
-    repeated = sorted(name for name, above in under.items() if len(above) >= max(2, len(firsts) / 2))
+    repeated = sorted(name for name, above in under.items() if len(above) >= max(min(2, len(firsts)), len(firsts) / 2))
     covered = sum(count for (first, last), count in found.names.items() if last in repeated and first != last)
     if len(repeated) < 2 or covered < 0.8 * found.names.total() or all(side_of(name) for name in repeated):
         return ""
     if _numbered(repeated) and not _numbered(firsts):
         return ""
+    where = f"most of the {len(firsts)} folders ({_some(firsts)})" if len(firsts) > 1 else f"the folder {firsts[0]}"
+    group = " --group-from first" if len(firsts) > 1 else ""
     return (
-        f"under most of the {len(firsts)} folders ({_some(firsts)}) lie folders of the same {len(repeated)} names "
-        f"({_some(repeated)}): if those are the classes, type --label-from last --group-from first"
+        f"{len(repeated)} names ({_some(repeated)}) stand for folders under {where}: if those are the classes, type "
+        f"--label-from last{group}"
     )
 
 
