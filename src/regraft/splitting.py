@@ -102,7 +102,9 @@ def _warn_of_empty(
     needed = 1 + len(wanted)
     if len(units) < needed:
         found = f"{len(units)} group{'s are' if len(units) > 1 else ' is'} too few for {_and(['train', *wanted])}"
-        _console.warn(f"{there}: groups stay whole, and {found}: {needed} are needed")
+        given = len({record.group for record in dataset.records})
+        joined = f" (photos that look alike join the {given} that were given)" if given > len(units) else ""
+        _console.warn(f"{there}: groups stay whole, and {found}: {needed} are needed{joined}")
         return
     groups = Counter(label for unit in units for label in unit.counts)
     least = min(groups, key=lambda label: groups[label])
