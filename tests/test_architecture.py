@@ -29,12 +29,14 @@ CELLAR = [
     "_channels_first",
     "_tensorflow",
     "_arguments",
+    "_levels",
     "config",
 ]
 WALK = [
     "images",
     "sources",
     "dataset",
+    "quotas",
     "splitting",
     "backbones",
     "_compiled",

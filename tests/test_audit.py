@@ -184,3 +184,12 @@ def test_flowers_with_flipped_labels(bench_data: Path, tmp_path: Path, cache: Pa
     shares = [len(flipped & set(order[: int(share * len(order))])) / len(flipped) for share in (0.05, 0.1)]
     assert shares[0] >= 0.75
     assert shares[1] >= 0.9
+
+
+def test_cameras_above_the_classes_give_a_hint(tmp_path: Path, regraft: Command) -> None:
+    for camera in range(3):
+        draw_folder(tmp_path / "p" / f"cam{camera}", {"circle": 2, "Square": 2}, seed=99 * camera)
+    told = regraft("check", "p", "--effort", "quick").stdout
+    assert "2 names (Square, circle) stand for folders under most of the 3 folders (cam0, cam1, cam2)" in told
+    document = json.loads(regraft("check", "p", "--effort", "quick", "--label-from", "last", "--json").stdout)
+    assert (document["hint"], document["counts"]) == ("", {"Square": 6, "circle": 6})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from PIL import Image
 
 from regraft import Classifier, TrainConfig, train
-from regraft.classifier import Photo
+from regraft.classifier import Photo, open_photos, sides_of
 from regraft.dataset import Dataset
 from regraft.errors import ImageError, RunError
 from regraft.images import Problem
+from regraft.sources import SIDES
+from regraft.splitting import split
 
 
 @pytest.fixture
@@ -129,3 +132,27 @@ def test_old_runs_keep_loading_and_answering(schema: int, photos: Path, cache: P
     # bf16 and f32 processors answer a little differently.
     np.testing.assert_allclose(found, list(expected.values()), atol=0.05)
     assert (classifier.threshold is None) == (schema < 2)  # from the second on, none of these may be the answer
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_old_runs_keep_the_split_that_they_have(schema: int, photos: Path, cache: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(GOLDEN / f"run-schema-{schema}", tmp_path / "old")
+    known = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    dataset = open_photos(Classifier.load(run), photos)
+    found = sides_of(Classifier.load(run), dataset)
+    for side in SIDES:
+        assert {dataset.records[i].digest for i in getattr(found, side)} == set(known[side])
+    assert found != split(dataset)  # it was drawn by another rule
+
+
+def test_a_run_knows_photos_again_that_were_made_from_its_own(trained: Classifier, photos: Path) -> None:
+    dataset = Dataset.open(photos)
+    made = tuple(replace(r, digest=f"{i:064}", origin=r.digest) for i, r in enumerate(dataset.records))
+    first, second = (sides_of(trained, replace(dataset, records=records)) for records in (dataset.records, made))
+    assert first == second
+    assert trained.path is not None
+    file = trained.path / "split.json"
+    by_bytes = {r.origin: r.digest for r in made}
+    known = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({side: [by_bytes[digest] for digest in known[side]] for side in SIDES}))
+    assert sides_of(trained, replace(dataset, records=made)) == first  # as runs of old shards have it

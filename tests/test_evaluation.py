@@ -13,6 +13,8 @@ from regraft.errors import DataError
 from regraft.evaluation import Evaluation, evaluate, evaluate_photos, measure, wilson_interval
 from regraft.heads import softmax
 from regraft.images import Problem
+from regraft.shards import shard
+from tests.conftest import SHAPES, draw_photo
 
 CLASSES = ("a", "b", "c")
 
@@ -158,3 +160,14 @@ def test_of_photos_with_sides_the_test_side_is_measured(tmp_path: Path) -> None:
     draw_folder(tmp_path / "train", {"a": 3, "b": 3})
     draw_folder(tmp_path / "test", {"a": 2, "b": 2}, seed=50)
     assert evaluate_photos(Shipped(), str(tmp_path))[0].n == 4
+
+
+def test_shards_of_training_photos_are_known_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for label in "ab":
+        (tmp_path / "p" / label).mkdir(parents=True)
+        draw_photo(SHAPES["circle"], ord(label)).save(tmp_path / "p" / label / "1.webp")
+    digests = [r.digest for r in Dataset.open(tmp_path / "p").records]
+    shard(tmp_path / "p", tmp_path / "s")
+    assert not set(digests) & {r.digest for r in Dataset.open(tmp_path / "s").records}  # encoded anew
+    evaluate_photos(Shipped(), str(tmp_path / "s"), frozenset(digests))
+    assert "2 of the 2 photos were trained on" in caplog.text

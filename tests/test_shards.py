@@ -5,17 +5,21 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from regraft._tfrecord import example, frame
 from regraft.config import ShardConfig
 from regraft.dataset import Dataset
 from regraft.errors import ConfigError, DataError
-from regraft.images import decode
+from regraft.images import Problem, decode
 from regraft.shards import shard
+from regraft.sources import SIDES, Side
+from regraft.splitting import Split, split
 from tests.conftest import Command, draw_folder
 from tests.test_duplicates import scene
 
@@ -98,8 +102,6 @@ def test_the_background_class_and_given_labels(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("b\nz\na\n")
     config = ShardConfig(format="webdataset", background=True, labels=tmp_path / "names.txt")
     assert shard(tmp_path / "p", tmp_path / "s", config)["classes"] == ["background", "b", "z", "a"]
-    import tarfile
-
     with tarfile.open(tmp_path / "s" / "photos-000000.tar") as file:
         numbers = {file.extractfile(m).read() for m in file if m.name.endswith(".cls")}  # type: ignore[union-attr]
     assert numbers == {b"1", b"3"}
@@ -133,6 +135,57 @@ def test_shards_train_as_their_photos_do(photos: Path, regraft: Command) -> None
     assert answers.count("\n") == 60
 
 
+@pytest.mark.parametrize("kind", ["tfrecord", "webdataset"])
+def test_shards_split_as_their_photos_do(kind: str, odd: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text(
+        "path,label,group\n"
+        + "".join(
+            f"odd/{path.parent.name}/{path.name},{path.parent.name},{'burst 1' if path.name < '004' else ''}\n"
+            for path in sorted(odd.rglob("*.*"))
+        ),
+        encoding="utf-8",
+    )
+    before = Dataset.open(tmp_path / "all.csv")
+    shard(before, tmp_path / "s", ShardConfig(format=kind, shards=2))  # type: ignore[arg-type]
+    after = Dataset.open(tmp_path / "s")
+    before = before.without([Problem(path, "") for path in (odd / "circle" / "half.jpg",)])
+    there, here = ({side: identities(d, split(d), side) for side in SIDES} for d in (after, before))
+    assert there == here
+    assert {r.group for r in after.records} == {None, "burst 1"}
+    assert sum(r.identity != r.digest for r in after.records) == 3  # encoded anew
+    shard(after, tmp_path / "again", ShardConfig(format=kind))  # type: ignore[arg-type]
+    again = Dataset.open(tmp_path / "again")
+    assert {r.identity for r in again.records} == {r.identity for r in after.records}
+
+
+def identities(dataset: Dataset, sides: Split, side: Side) -> list[tuple[str, str]]:
+    return [(dataset.records[i].identity, dataset.records[i].label) for i in getattr(sides, side)]
+
+
+def test_a_manifest_of_photos_in_shards_keeps_their_identity(odd: Path, tmp_path: Path) -> None:
+    shard(odd, tmp_path / "s", ShardConfig(format="webdataset"))
+    direct = Dataset.open(tmp_path / "s")
+    rows = [f"{r.path.relative_to(tmp_path)},{r.label}" for r in direct.records]
+    (tmp_path / "m.csv").write_text("path,label\n" + "\n".join(rows), encoding="utf-8")
+    assert [r.identity for r in Dataset.open(tmp_path / "m.csv").records] == [r.identity for r in direct.records]
+
+
+@pytest.mark.parametrize("told", ["", "x" * 64, "a" * 63, "A" * 64, 7, None, ["a" * 64]])
+def test_a_digest_that_is_none_is_passed_over(told: object, photos: Path, tmp_path: Path) -> None:
+    data = (photos / "circle" / "000.jpg").read_bytes()
+    facts = json.dumps({"label": "a", "regraft": {"digest": told, "group": told}}).encode()
+    with tarfile.open(tmp_path / "x.tar", "w") as file:
+        for kind, member in (("jpg", data), ("json", facts)):
+            info = tarfile.TarInfo(f"0.{kind}")
+            info.size = len(member)
+            file.addfile(info, io.BytesIO(member))
+    assert [r.origin for r in Dataset.open(tmp_path / "x.tar").records] == [None]
+    values: dict[str, bytes | str | int] = {"image/encoded": data, "image/class/text": "a"}
+    values["image/regraft/digest"] = told if isinstance(told, str | int) else ""
+    (tmp_path / "x.tfrecord").write_bytes(frame(example(values)))
+    assert [r.origin for r in Dataset.open(tmp_path / "x.tfrecord").records] == [None]
+
+
 STREAM = """
 import json, sys
 import webdataset
@@ -152,6 +205,7 @@ def test_webdatasets_own_reader_takes_them(odd: Path, tmp_path: Path) -> None:
     for label, facts, size in rows:
         assert told["classes"][label] == facts["label"]
         assert size == [facts["width"], facts["height"]]
+        assert len(facts["regraft"]["digest"]) == 64
 
 
 READ = """

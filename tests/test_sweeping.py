@@ -14,6 +14,7 @@ from regraft import Classifier, RunError, SweepConfig, TrainConfig, sweep, train
 from regraft.errors import ConfigError, DataError
 from regraft.sweeping import _powers_of_ten
 from tests.conftest import Command, draw_folder
+from tests.test_duplicates import scene
 
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 QUICK = TrainConfig(effort="quick", val=0.3)
@@ -122,3 +123,24 @@ def test_what_cannot_be_is_told_at_once(photos: Path, tmp_path: Path, cache: Pat
 def test_a_table_that_is_not_known_is_told(photos: Path, tmp_path: Path, regraft: Command) -> None:
     (tmp_path / "shared.toml").write_text("[tain]\n", encoding="utf-8")
     assert "there is train, finetune" in regraft("sweep", photos, "--config", "shared.toml", code=1).stderr
+
+
+def test_trials_on_another_split_are_done_again(tmp_path: Path, cache: Path) -> None:
+    rows = [(f"{number}.jpg", "ab"[number % 2]) for number in range(60)]
+    for number in range(60):
+        scene(number).save(tmp_path / f"{number}.jpg")
+
+    def table(groups: int) -> Path:
+        lines = [f"{path},{label},{number % groups}" for number, (path, label) in enumerate(rows)]
+        (tmp_path / "p.csv").write_text("\n".join(["path,label,group", *lines]), encoding="utf-8")
+        return tmp_path / "p.csv"
+
+    first = sweep(table(30), tmp_path / "s", SweepConfig(head="prototype"), QUICK)
+    manifest = tmp_path / "s" / first.trials[0].name / "manifest.json"
+    stamp = manifest.stat().st_mtime_ns
+    sweep(table(30), tmp_path / "s", SweepConfig(head="prototype"), QUICK)
+    assert manifest.stat().st_mtime_ns == stamp
+    other = sweep(table(6), tmp_path / "s", SweepConfig(head="prototype"), QUICK)
+    assert manifest.stat().st_mtime_ns != stamp
+    assert sum(other.best.metrics["groups"].values()) == 6
+    assert other.best.metrics["test"]["n"] == other.best.metrics["counts"]["test"]

@@ -11,6 +11,7 @@ from regraft import Classifier, TrainConfig, train
 from regraft.errors import DataError, RunError
 from regraft.training import run_folder
 from tests.conftest import draw_folder
+from tests.test_duplicates import scene
 
 QUICK = TrainConfig(effort="quick")
 
@@ -134,3 +135,57 @@ def test_default_names_are_free_and_safe(tmp_path: Path, monkeypatch: pytest.Mon
     assert run_folder("data/photos.csv", None, False) == Path("runs/photos")
     assert run_folder("tfds:cats_vs_dogs", None, False) == Path("runs/tfds-cats_vs_dogs")
     assert run_folder(".", None, False) == Path("runs") / tmp_path.name
+
+
+def by_cameras(root: Path, cameras: int = 6) -> Path:
+    """``cam0/circle/000.jpg`` and so on: six photos of two classes from each camera, none like another."""
+    for camera in range(cameras):
+        for number in range(6):
+            folder = root / f"cam{camera}" / ("circle" if number % 2 else "Square")
+            folder.mkdir(parents=True, exist_ok=True)
+            scene(100 * camera + number).save(folder / f"{number}.jpg")
+    return root
+
+
+def test_cameras_are_no_classes_but_groups(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = by_cameras(tmp_path / "p")
+    m = train(root, tmp_path / "wrong", QUICK).metrics
+    assert m["classes"] == [f"cam{i}" for i in range(6)]
+    assert m["groups"] == {}
+    assert "if those are the classes, type --label-from last --group-from first" in caplog.text
+    caplog.clear()
+    config = TrainConfig(effort="quick", label_from="last", group_from="first")
+    m = train(root, tmp_path / "right", config).metrics
+    assert m["classes"] == ["Square", "circle"]
+    assert m["counts"] == {"train": 24, "val": 6, "test": 6}
+    assert m["groups"] == {"train": 4, "val": 1, "test": 1}
+    assert caplog.text == ""
+    assert Classifier.load(tmp_path / "right").config == config
+
+
+def test_what_cannot_be_measured_is_said_as_it_is(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = by_cameras(tmp_path / "p", 2)
+    train(root, tmp_path / "a", TrainConfig(effort="quick", val=0, test=0))
+    assert "there is neither a val nor a test photo: nothing tells how good the classifier is" in caplog.text
+    assert "flatter a little" not in caplog.text
+    caplog.clear()
+    train(root, tmp_path / "b", TrainConfig(effort="quick", test=0))
+    assert "there is no test photo: the val figures also chose the head" in caplog.text
+    caplog.clear()
+    m = train(root, tmp_path / "c", TrainConfig(effort="quick", label_from="last", group_from="first")).metrics
+    assert m["counts"] == {"train": 6, "val": 0, "test": 6}
+    assert "val is empty: groups stay whole, and 2 groups are too few for train, val and test: 3 are" in caplog.text
+
+
+def test_a_class_that_stays_together_is_named(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        f"p/{path.relative_to(tmp_path / 'p')},{path.parent.name},"
+        for path in by_cameras(tmp_path / "p").rglob("*.jpg")
+    ]
+    rows = [row + ("one burst" if "Square" in row else "") for row in rows]
+    (tmp_path / "p.csv").write_text("\n".join(["path,label,group", *rows]))
+    m = train(tmp_path / "p.csv", tmp_path / "run", QUICK).metrics
+    assert m["groups"] == {"train": 1, "val": 0, "test": 0}
+    assert "classes that stay together in train and cannot be measured: Square" in caplog.text

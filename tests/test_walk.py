@@ -16,7 +16,18 @@ def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
 
     done = regraft("train", "사진", "--effort", "quick", "--json")
     document = json.loads(done.stdout)
-    expected = {"run", "classes", "counts", "problems", "val", "test", "seconds", "features", "duplicate_groups"}
+    expected = {
+        "run",
+        "classes",
+        "counts",
+        "problems",
+        "val",
+        "test",
+        "seconds",
+        "features",
+        "duplicate_groups",
+        "groups",
+    }
     assert set(document) == expected
     assert document["classes"] == ["Square", "circle", "줄무늬"]
     assert [Path(p["path"]).name for p in document["problems"]] == ["bad.jpg"]

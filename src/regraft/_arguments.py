@@ -87,8 +87,12 @@ def parse(
 
 
 def given(namespace: Any, cls: type[Any]) -> dict[str, Any]:
-    """The fields of ``cls`` whose flags were given, with their values."""
-    return {field.name: getattr(namespace, field.name) for field in fields(cls) if hasattr(namespace, field.name)}
+    """The fields of ``cls`` whose flags were given, with their values. Raises UsageError for text of no Unicode."""
+    found = {field.name: getattr(namespace, field.name) for field in fields(cls) if hasattr(namespace, field.name)}
+    for name, value in found.items():
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):  # no file could record it
+            raise UsageError(f"--{name.replace('_', '-')} {value!r} is not Unicode text (UTF-8)")
+    return found
 
 
 def _add_flags(group: argparse._ActionsContainer, cls: type[Any]) -> None:

@@ -20,6 +20,8 @@ def training(document: Mapping[str, Any]) -> None:
     counts, seconds, features = document["counts"], document["seconds"], document["features"]
     total = sum(counts.values())
     print(f"{total} photos of {len(document['classes'])} classes: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
+    if groups := document.get("groups"):
+        print(f"{sum(groups.values())} groups stay whole: " + ", ".join(f"{n} {s}" for s, n in groups.items()))
     if document["problems"]:
         print(f"{len(document['problems'])} files left out (listed in metrics.json)")
     print(f"features: {features['computed']} computed, {features['cached']} cached")
@@ -64,6 +66,8 @@ def audit(document: Mapping[str, Any]) -> None:
         if len(found["photos"]) > _MISTAKES:
             print(f"  … and {len(found['photos']) - _MISTAKES} more; --json names all")
     print()
+    if document["hint"]:
+        print(printable(document["hint"]))
     if document["impossible"]:
         print(f"no classifier can be trained: {document['impossible']}")
     else:

@@ -147,6 +147,7 @@ class Audit:
             "trainable": self.impossible is None,
             "impossible": self.impossible,
             "features": self.features,
+            "hint": self.dataset.hint,
             "findings": [
                 {
                     "kind": found.kind,
@@ -208,7 +209,7 @@ def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -
     """
     config = config or FeatureConfig()
     require_backbone(config)
-    dataset = Dataset.open(photos)
+    dataset = Dataset.open(photos, config.label_from, config.group_from)
     backbone = choose_backbone(config, dataset.records)
     engine = load_engine(backbone, config)
     extraction = extract(dataset.records, engine)

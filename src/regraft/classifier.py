@@ -30,13 +30,13 @@ from regraft.backbones._graphs import SEAL
 from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
 from regraft.config import TrainConfig
-from regraft.dataset import Dataset, ImageRecord
+from regraft.dataset import Dataset, ImageRecord, takes_levels
 from regraft.engine import Engine
 from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head
 from regraft.images import Pixels, Problem, Transform, read
-from regraft.sources import Entry
+from regraft.sources import SIDES, Entry
 from regraft.splitting import Split
 
 SCHEMA = 2
@@ -152,7 +152,7 @@ class Classifier:
         return x, tuple(problems[i] for i in sorted(problems))
 
     def trained_digests(self) -> frozenset[str]:
-        """Digests of the photos it was trained on; none where it has no run folder that tells."""
+        """Identities of the photos it was trained on; none where it has no run folder that tells."""
         if self.path is None:
             return frozenset()
         try:
@@ -175,7 +175,7 @@ class Classifier:
                 shutil.copyfile(file, (folder / _INT8).with_suffix(file.suffix))
         write_text(folder / "config.toml", self.config.to_toml())
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.classes))
-        sides = {side: [dataset.records[i].digest for i in indices] for side, indices in split.items()}
+        sides = {side: [dataset.records[i].identity for i in indices] for side, indices in split.items()}
         write_json(folder / "split.json", {"salt": self.config.salt, **sides})
         write_json(folder / "metrics.json", self.metrics)
         manifest = self._manifest(dataset)
@@ -294,22 +294,22 @@ def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = 
     source = photos or classifier.source
     if not source:
         raise RunError(f"{classifier.path} does not say where its photos are; type --photos FOLDER")
-    return Dataset.open(source)
+    named = takes_levels(source)  # the photos may be in a table by now
+    levels = (classifier.config.label_from, classifier.config.group_from) if named else ()
+    return Dataset.open(source, *levels)
 
 
 def sides_of(classifier: Classifier, dataset: Dataset) -> Split:
     """On which side of the run's split each photo was; one that the run did not know is on none. Warns of lost ones."""
     folder = classifier.path or Path()
     known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    place = {digest: side for side in ("train", "val", "test") for digest in known[side]}
-    gone = len(set(place) - {record.digest for record in dataset.records})
+    place = {digest: side for side in SIDES for digest in known[side]}
+    # Runs of old shards know their photos by the shards' bytes, all others by the photos that those were made from.
+    found = [place.get(record.identity, place.get(record.digest)) for record in dataset.records]
+    gone = len(set(place) - {digest for record in dataset.records for digest in (record.identity, record.digest)})
     if gone:
         _console.warn(f"{gone} of the {len(place)} photos of {folder} are not there")
-    sides = {
-        side: tuple(i for i, record in enumerate(dataset.records) if place.get(record.digest) == side)
-        for side in ("train", "val", "test")
-    }
-    return Split(**sides)
+    return Split(**{side: tuple(i for i, at in enumerate(found) if at == side) for side in SIDES})
 
 
 def _read_calibration(folder: Path, manifest: Mapping[str, Any]) -> Calibration:

@@ -16,6 +16,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._arguments import UsageError, Verb, given, parse
+from regraft._levels import Levels
 from regraft._options import (
     CheckOptions,
     EvaluateOptions,
@@ -74,7 +75,8 @@ def shard(arguments: Any) -> int:
     from regraft.shards import shard
 
     options = ShardOptions(**given(arguments, ShardOptions))
-    document = shard(arguments.photos, options.out, ShardConfig(**given(arguments, ShardConfig)))
+    levels = Levels(**given(arguments, Levels))
+    document = shard(arguments.photos, options.out, ShardConfig(**given(arguments, ShardConfig)), levels=levels)
     _emit(document, options.json, _print.shards)
     return 0
 
@@ -134,6 +136,7 @@ def sweep(arguments: Any) -> int:
     if unknown := set(shared) - {"train", "finetune"}:
         raise ConfigError(f"unknown table {min(unknown)!r} in {options.config}; there is train, finetune")
     train, tune = (TrainConfig.from_dict(shared.get("train", {})), FinetuneConfig.from_dict(shared.get("finetune", {})))
+    train = replace(train, **given(arguments, Levels))
     found = sweep(arguments.photos, options.out, SweepConfig(**given(arguments, SweepConfig)), train, tune)
     _emit(found.to_dict(), options.json, _print.sweep)
     return 0
@@ -147,6 +150,7 @@ def evaluate(arguments: Any) -> int:
     """
     from regraft import _print
     from regraft.classifier import Classifier
+    from regraft.dataset import takes_levels
     from regraft.evaluation import evaluate_photos
     from regraft.exporters import load_predictor
     from regraft.prediction import rejections
@@ -156,7 +160,9 @@ def evaluate(arguments: Any) -> int:
         return _follow(arguments, output)
     predictor = load_predictor(arguments.run)
     trained = predictor.trained_digests() if isinstance(predictor, Classifier) else frozenset()
-    evaluation, problems = evaluate_photos(predictor, arguments.photos, trained)
+    own = predictor.config if isinstance(predictor, Classifier) and takes_levels(arguments.photos) else Levels()
+    levels = Levels(**{"label_from": own.label_from, **given(arguments, Levels)})
+    evaluation, problems = evaluate_photos(predictor, arguments.photos, trained, levels)
     document = {**evaluation.to_dict(), "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]}
     if output.unknown is not None:
         document["unknown"] = [asdict(group) for group in rejections(predictor, output.unknown)]
@@ -168,7 +174,8 @@ def _follow(arguments: Any, output: EvaluateOptions) -> int:
     from regraft import _print
     from regraft.following import follow
 
-    for epoch, evaluation in follow(arguments.run, arguments.photos, None if output.once else output.watch):
+    seconds = None if output.once else output.watch
+    for epoch, evaluation in follow(arguments.run, arguments.photos, seconds, given(arguments, Levels)):
         if output.json:
             print(json.dumps({"epoch": epoch, **evaluation.to_dict()}, ensure_ascii=False), flush=True)
         else:
@@ -243,9 +250,13 @@ VERBS = {
     "finetune": Verb(
         finetune, (("run", "a run folder", None),), {"options": FinetuneOptions, "training": FinetuneConfig}
     ),
-    "sweep": Verb(sweep, (("photos", _PHOTOS, None),), {"options": SweepOptions, "what is tried": SweepConfig}),
+    "sweep": Verb(
+        sweep, (("photos", _PHOTOS, None),), {"options": SweepOptions, "photos": Levels, "what is tried": SweepConfig}
+    ),
     "evaluate": Verb(
-        evaluate, (("run", "a run folder, or an export", None), ("photos", _PHOTOS, None)), {"options": EvaluateOptions}
+        evaluate,
+        (("run", "a run folder, or an export", None), ("photos", _PHOTOS, None)),
+        {"options": EvaluateOptions, "photos": Levels},
     ),
     "predict": Verb(
         predict,
@@ -255,7 +266,9 @@ VERBS = {
     "export": Verb(
         export, (("run", "a run folder", None),), {"options": ExportOptions, "what is written": ExportConfig}
     ),
-    "shard": Verb(shard, (("photos", _PHOTOS, None),), {"options": ShardOptions, "shards": ShardConfig}),
+    "shard": Verb(
+        shard, (("photos", _PHOTOS, None),), {"options": ShardOptions, "photos": Levels, "shards": ShardConfig}
+    ),
     "info": Verb(info, (("what", "a run folder, backbones or cache", "?"),), {"options": InfoOptions}),
     "demo": Verb(demo, (), _LEARNING),
 }

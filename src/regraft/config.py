@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
+from regraft._levels import Levels
 from regraft.errors import ConfigError
 
 T = TypeVar("T")
@@ -44,8 +45,8 @@ def seconds_of(text: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureConfig:
-    """What decides which features a photo has."""
+class FeatureConfig(Levels):
+    """What decides which features and labels a photo has."""
 
     backbone: str = "efficientnet_lite0"
     """Pretrained network, as SOURCE:NAME or NAME; `regraft info backbones` lists them. auto: see --budget."""
@@ -77,17 +78,17 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         """Check what no type can say."""
-        if self.engine not in ("auto", "openvino", "jax"):
-            raise ConfigError(f"unknown engine {self.engine!r}; there is auto, openvino, jax")
+        Levels.__post_init__(self)  # with slots, super() would not find its class
+        precisions = ("auto", "fp32", "bf16", "int8")
+        choices = {"engine": ("auto", "openvino", "jax"), "precision": precisions, "effort": tuple(_EFFORTS)}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(known)}")
         seconds_of(self.budget)
-        if self.precision not in ("auto", "fp32", "bf16", "int8"):
-            raise ConfigError(f"unknown precision {self.precision!r}; there is auto, fp32, bf16, int8")
         if self.precision == "int8" and self.engine == "jax":
             raise ConfigError("int8 runs on OpenVINO; leave --engine jax out")
         if self.resolution is not None and not 32 <= self.resolution <= 1024:
             raise ConfigError(f"resolution {self.resolution} is not between 32 and 1024 pixels")
-        if self.effort not in _EFFORTS:
-            raise ConfigError(f"unknown effort {self.effort!r}; there is {', '.join(_EFFORTS)}")
 
     def photo_size(self, native: int, fixed: bool) -> tuple[int, str]:
         """Side in pixels for a backbone trained at ``native``, ``fixed`` where no other will do, and the reason."""
@@ -136,7 +137,7 @@ class TrainConfig(FeatureConfig):
 
     def __post_init__(self) -> None:
         """Check what no type can say."""
-        FeatureConfig.__post_init__(self)  # with slots, super() would not find its class
+        FeatureConfig.__post_init__(self)
         if not (min(self.val, self.test) >= 0 and self.val + self.test < 1):  # so that NaN is refused too
             raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
         if not 0 <= self.reject < 0.5:

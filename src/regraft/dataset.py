@@ -16,9 +16,10 @@ from pathlib import Path
 
 from regraft import _console
 from regraft._files import digest_bytes, digest_json
-from regraft.errors import DataError, ImageError
+from regraft._levels import Levels
+from regraft.errors import ConfigError, DataError, ImageError
 from regraft.images import Look, Part, Problem, Transform, read
-from regraft.sources import Entry, Side, find_source
+from regraft.sources import Entry, Layered, Listing, Side, find_source
 
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
 
@@ -34,6 +35,7 @@ class ImageRecord:
         split: the side its owner gave it, or None.
         group: what its owner grouped it by, or None.
         part: where its bytes lie, of a photo within a file of many.
+        origin: digest of the photo that these bytes were made from, or None: shards may encode a photo anew.
     """
 
     path: Path
@@ -42,6 +44,12 @@ class ImageRecord:
     split: Side | None = None
     group: str | None = None
     part: Part | None = None
+    origin: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What decides its side of a split: the digest of the photo it was made from, or else its own."""
+        return self.origin or self.digest
 
     def read(self) -> bytes:
         """The photo's bytes. Raises ImageError."""
@@ -67,24 +75,30 @@ class Dataset:
         records: the photos, in the order the source lists them.
         classes: the labels that occur, sorted by code point; a photo's class index is its label's place here.
         problems: the files that were left out.
+        hint: what their owner may have meant otherwise, in one line; empty for nothing.
     """
 
     records: tuple[ImageRecord, ...]
     classes: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
+    hint: str = ""
 
     @classmethod
-    def open(cls, spec: str | os.PathLike[str]) -> Dataset:
+    def open(cls, spec: str | os.PathLike[str], label_from: str = "first", group_from: str = "") -> Dataset:
         """Read a data set.
 
         Args:
             spec: a folder of class folders; a .csv, .tsv, .jsonl or .parquet with columns path and label; an archive,
                 also at a URL; TFRecord or WebDataset shards; ``tfds:NAME``, ``hf:NAME``, ``demo:elpv``.
+            label_from: of a folder or an archive, the folder that names a photo's class: ``first`` below the root,
+                ``last``, or a number from 1.
+            group_from: the folder that names its group, likewise; empty for none.
 
         Raises:
+            ConfigError: a level is none, or ``spec`` is neither a folder nor an archive.
             DataError: there is nothing there, no class, or no file that could be a photo.
         """
-        listing = find_source(os.fspath(spec)).list(os.fspath(spec))
+        listing = _listed(os.fspath(spec), Levels(label_from=label_from, group_from=group_from))
         results: list[ImageRecord | Problem] = []
         batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
         workers = os.cpu_count() or 1
@@ -99,7 +113,7 @@ class Dataset:
         if not records:
             first = f": {problems[0].path}: {problems[0].reason}" if problems else ""
             raise DataError(f"no photo was found in {os.fspath(spec)}; {len(problems)} other files were{first}")
-        return cls(tuple(records), _classes(records), tuple(problems))
+        return cls(tuple(records), _classes(records), tuple(problems), listing.hint)
 
     @property
     def digest(self) -> str:
@@ -121,6 +135,20 @@ class Dataset:
         return replace(self, records=records, classes=_classes(records), problems=(*self.problems, *problems))
 
 
+def _listed(spec: str, levels: Levels) -> Listing:
+    source = find_source(spec)
+    if isinstance(source, Layered):
+        return source.list_levels(spec, levels)
+    if levels != Levels():
+        raise ConfigError(f"label_from and group_from are for folders and archives; {spec} names its classes itself")
+    return source.list(spec)
+
+
+def takes_levels(spec: str | os.PathLike[str]) -> bool:
+    """Whether folders name the classes of what ``spec`` names. Raises DataError where there is nothing."""
+    return isinstance(find_source(os.fspath(spec)), Layered)
+
+
 def _classes(records: Iterable[ImageRecord]) -> tuple[str, ...]:
     return tuple(sorted({record.label for record in records}))
 
@@ -136,7 +164,7 @@ def _read(entry: Entry) -> ImageRecord | Problem:
             raise ImageError("not an image" if data else "empty file (0 bytes)")
     except ImageError as error:
         return Problem(entry.path, str(error))
-    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split, entry.group, entry.part)
+    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split, entry.group, entry.part, entry.origin)
 
 
 def looks_like_an_image(data: bytes) -> bool:

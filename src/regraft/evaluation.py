@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
+from regraft._levels import Levels
 from regraft.calibration import Answers, is_novel
 from regraft.dataset import Dataset
 from regraft.errors import DataError
@@ -185,13 +186,16 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> tuple[Evaluation, tuple[
 
 
 def evaluate_photos(
-    predictor: Predictor, photos: str, trained: frozenset[str] = frozenset()
+    predictor: Predictor,
+    photos: str,
+    trained: frozenset[str] = frozenset(),
+    levels: Levels = Levels(),  # noqa: B008 (frozen)
 ) -> tuple[Evaluation, tuple[Problem, ...]]:
     """`evaluate` on what a spec names. Where the photos have sides of their own, on test, or else val.
 
-    ``trained`` is as in `open_side`.
+    ``trained`` and ``levels`` are as in `open_side`.
     """
-    dataset = open_side(photos, trained)
+    dataset = open_side(photos, trained, levels)
     evaluation, problems = evaluate(predictor, dataset)
     problems = (*dataset.problems, *problems)
     for problem in problems:
@@ -199,19 +203,24 @@ def evaluate_photos(
     return evaluation, problems
 
 
-def open_side(photos: str, trained: frozenset[str] = frozenset()) -> Dataset:
+def open_side(
+    photos: str,
+    trained: frozenset[str] = frozenset(),
+    levels: Levels = Levels(),  # noqa: B008 (frozen)
+) -> Dataset:
     """What a spec names: test, where the photos have sides of their own, or else val; said aloud.
 
     ``trained`` holds the digests of photos that were trained on; a warning tells how many are met again.
+    ``levels`` say which folders name the classes.
     """
-    dataset = Dataset.open(photos)
+    dataset = Dataset.open(photos, levels.label_from, levels.group_from)
     for side in ("test", "val"):
         chosen = tuple(r for r in dataset.records if r.split == side)
         if chosen:
             _console.note(f"measured on the {side}/ side of {photos}")
             dataset = replace(dataset, records=chosen)
             break
-    known = sum(record.digest in trained for record in dataset.records)
+    known = sum(record.identity in trained or record.digest in trained for record in dataset.records)
     if known:
         _console.warn(f"{known} of the {len(dataset.records)} photos were trained on, so the figures flatter")
     return dataset

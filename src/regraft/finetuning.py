@@ -33,7 +33,7 @@ from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Course, Epoch, Trainer, is_out_of_memory, trainable_keras
 from regraft.plots import plot_history
-from regraft.splitting import Split
+from regraft.splitting import Split, group_counts
 from regraft.thawing import Photos, Thawed, affordable
 from regraft.training import Clock, calibrate, evaluate_side, readable
 
@@ -309,7 +309,7 @@ def _measured(
     counts = {side: len(getattr(sides, side)) for side in ("train", "val", "test")}
     computed = {"computed": extraction.computed, "cached": extraction.cached}
     evaluations = {side: evaluation.to_dict() for side, evaluation in found.items()}
-    metrics = {**kept, "counts": counts, **evaluations, "features": computed}
+    metrics = {**kept, "counts": counts, "groups": group_counts(dataset, sides), **evaluations, "features": computed}
     return Classifier(
         backbone,
         head,

@@ -11,17 +11,18 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from safetensors.numpy import load_file
 
 from regraft._files import scratch_cache
+from regraft._levels import Levels
 from regraft._tensorboard import EventFile
 from regraft.calibration import Calibration
 from regraft.classifier import TUNED, Classifier
-from regraft.dataset import Dataset
+from regraft.dataset import Dataset, takes_levels
 from regraft.errors import ConfigError, RunError
 from regraft.evaluation import Evaluation, evaluate, open_side
 from regraft.finetuning import SHOWN, UNFINISHED, in_floats, tuned_backbone
@@ -29,7 +30,10 @@ from regraft.heads.logistic import LogisticRegression
 
 
 def follow(
-    run: str | os.PathLike[str], photos: str | os.PathLike[str] | Dataset, seconds: float | None = None
+    run: str | os.PathLike[str],
+    photos: str | os.PathLike[str] | Dataset,
+    seconds: float | None = None,
+    levels: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, Evaluation]]:
     """Measure the newest checkpoint, and each newer one until the fine-tuning is finished.
 
@@ -37,6 +41,7 @@ def follow(
         run: the folder that `finetune` writes to.
         photos: what to measure on; of a spec whose photos have sides of their own, test, or else val.
         seconds: how often to look for a newer one; None measures the newest and ends.
+        levels: which folders name classes and groups, in place of what the run says: values for `Levels`.
 
     Yields:
         The epoch, and what was measured after it; of a finished run also what came out in the end.
@@ -51,7 +56,7 @@ def follow(
         raise ConfigError(f"watch {seconds:g} is no time; type, for example, --watch 30")
     if not (folder / UNFINISHED).is_file() and not _is_finished(folder):
         raise RunError(f"nothing is fine-tuned in {folder}; `regraft finetune RUN --out {folder}` does")
-    dataset, last = photos if isinstance(photos, Dataset) else open_side(os.fspath(photos)), -1
+    dataset, last = photos if isinstance(photos, Dataset) else _opened(folder, os.fspath(photos), levels or {}), -1
     curves = EventFile(folder / "logs" / "eval")
     with scratch_cache() as scratch:
         try:
@@ -70,6 +75,12 @@ def follow(
                 time.sleep(seconds)
         finally:
             curves.close()
+
+
+def _opened(folder: Path, photos: str, levels: Mapping[str, str]) -> Dataset:
+    run = folder if _is_finished(folder) else json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))["run"]
+    own = {"label_from": Classifier.load(run).config.label_from} if takes_levels(photos) else {}
+    return open_side(photos, levels=Levels(**{**own, **levels}))
 
 
 def _is_finished(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._files import atomic_folder, write_json, write_text
+from regraft._levels import Levels
 from regraft._tfrecord import example, frame
 from regraft.config import ShardConfig
 from regraft.dataset import Dataset, ImageRecord
@@ -38,19 +39,22 @@ def shard(
     out: Path,
     config: ShardConfig | None = None,
     counts: Mapping[Side | None, int] | None = None,
+    levels: Levels = Levels(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Write shards of the photos that can be read.
 
     A JPEG that is upright and in sRGB, and a plain PNG, keep their bytes; other photos are turned, converted and
     encoded as JPEG of quality 95, since readers of shards know neither EXIF nor profiles nor the rarer formats.
     Photos are in the order of their digests, which is as good as shuffled. Where they have sides of their own, each
-    side has its shards.
+    side has its shards. Each record names its group and the digest of the photo that it was made from, so that a
+    training on the shards splits them as one on the photos does.
 
     Args:
         photos: any spec that `Dataset.open` takes, or what it gives.
         out: the folder; new, empty, or one that this function wrote before.
         config: format, size and number of shards.
         counts: how many shards some sides have, whatever ``config`` says.
+        levels: which folders name classes and groups.
 
     Returns:
         JSON values: ``out``, ``format``, ``classes`` in index order, ``shards`` with their photos counted, ``photos``
@@ -64,7 +68,7 @@ def shard(
     if out.exists() and not (out / _INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} holds something that is no shards of ours; type another --out")
     of_side = {side: replace(config, shards=count, per_shard=None) for side, count in (counts or {}).items()}
-    dataset = photos if isinstance(photos, Dataset) else Dataset.open(photos)
+    dataset = photos if isinstance(photos, Dataset) else Dataset.open(photos, levels.label_from, levels.group_from)
     names = (["background"] if config.background else []) + class_names(dataset, config.labels)
     index = {name: number for number, name in enumerate(names)}
     problems = list(dataset.problems)
@@ -162,6 +166,8 @@ class _TFRecordShard:
             "image/filename": _name(record),
             "image/class/label": label,
             "image/class/text": record.label,
+            "image/regraft/digest": record.identity,
+            **({"image/regraft/group": _text(record.group)} if record.group else {}),
         }
         return frame(example(values))
 
@@ -177,7 +183,7 @@ class _TFRecordShard:
 
 
 class _WebDatasetShard:
-    """One tar: ``00000012.jpg``, its class number in ``.cls``, and label, file name and size in ``.json``."""
+    """One tar: ``00000012.jpg``, its class number in ``.cls``, and the rest in ``.json``."""
 
     def __init__(self, path: Path) -> None:
         self.count = 0
@@ -187,7 +193,13 @@ class _WebDatasetShard:
     @staticmethod
     def encode(record: ImageRecord, label: int, photo: Portable) -> dict[str, bytes]:
         """The members by their endings."""
-        facts = {"label": record.label, "filename": _name(record), "width": photo.width, "height": photo.height}
+        facts: dict[str, Any] = {
+            "label": record.label,
+            "filename": _name(record),
+            "width": photo.width,
+            "height": photo.height,
+        }
+        facts["regraft"] = {"digest": record.identity, **({"group": _text(record.group)} if record.group else {})}
         return {
             "jpg" if photo.format == "JPEG" else "png": photo.data,
             "cls": str(label).encode(),
@@ -235,7 +247,11 @@ def _write_side(
 
 
 def _name(record: ImageRecord) -> str:
-    return record.path.name.encode("utf-8", "replace").decode("utf-8")
+    return _text(record.path.name)
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _flush(file: io.BufferedWriter) -> None:

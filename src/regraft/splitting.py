@@ -2,20 +2,21 @@
 
 In: a dataset, two fractions, a salt. Out: `Split`, three tuples of record numbers.
 Why: a photo's side must survive renaming, moving and growth, or a test photo of today trains tomorrow.
-Surprise: sides are drawn by digest, so 80/10/10 holds on average, not exactly.
+Surprise: quotas are counted within each class, so an added photo moves photos of its own class alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from regraft import _console
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError
+from regraft.quotas import Unit, assign
 from regraft.sources import SIDES, Side
 
 _NOHASH = re.compile(r"_nohash_.*$", re.DOTALL)
@@ -26,22 +27,12 @@ class Split:
     """Which records are on which side.
 
     Attributes:
-        train, val, test: indices into ``dataset.records``, ordered by digest and so alike for any file names.
+        train, val, test: indices into ``dataset.records``, ordered by identity and so alike for any file names.
     """
 
     train: tuple[int, ...]
     val: tuple[int, ...]
     test: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class _Group:
-    """Photos that must stay together, the place they drew in [0, 1), and the side that place gives them."""
-
-    indices: list[int]
-    labels: set[str]
-    place: float
-    side: Side = "train"
 
 
 def split(
@@ -50,22 +41,31 @@ def split(
     salt: str = "",
     together: Sequence[Sequence[int]] = (),
 ) -> Split:
-    """Draw a side for every photo, or keep the sides the data set came with.
+    """Choose a side for every photo, or keep the sides the data set came with.
 
-    The place of a photo in [0, 1) is a hash of its bytes and the salt: below the test fraction it tests, in the
-    next stretch it validates, else it trains. Byte-equal photos, those of one group, and files whose names agree up
-    to ``_nohash_`` within a class, stay on one side, and so do those that ``together`` joins.
+    Photos that stand alone have an order within their class: that of a hash of their identity and the salt. The first
+    ones test, the last ones validate, the others train, as many as the class's quota says. So, without groups and
+    copies:
 
-    Then a floor: every class with three or more distinct photos gets at least one on each side; with two, on train
-    and test. The photo whose place is nearest is moved, so such a photo may move back once its class has grown.
+    - In every class each side is within one photo of its share. The roundings of C classes can add up to C/2 photos
+      on val and on test, and typically to 0.3 times the root of C; they lean different ways, so that classes of one
+      size do not all round alike. With one or two classes each side is within one photo of its share in total.
+    - A photo that joins a class moves at most two others, both of that class. Moving and renaming files moves none. The
+      first photo of a new class shifts the roundings of all others, which moves about one photo.
+    - A class of three or more photos has at least one on each side whose share is not 0; a class of two trains and
+      tests. Where a share of a class is below one photo, this comes before the share.
+
+    Byte-equal photos, those of one group, files whose names agree up to ``_nohash_`` within a class, and what
+    ``together`` joins, stay on one side. Their side follows from their own hash, unless another one brings the sides
+    nearer to their shares: of all photos, which counts twice, and of each class. Photos that stand alone then fill
+    what is left of the quotas. Before shares, every class trains, and no side stays empty that can be filled.
 
     Args:
         dataset: the photos.
         fractions: the shares of val and of test, each in [0, 1), together below 1; a fraction of 0 leaves its
             side empty.
         salt: any text; another text is another draw.
-        together: groups of record numbers, such as `duplicate_groups` finds. A group's place is that of its member
-            with the smallest digest, so a group that grows may move.
+        together: groups of record numbers, such as `duplicate_groups` finds.
 
     Raises:
         ConfigError: the fractions leave nothing to train on.
@@ -75,20 +75,52 @@ def split(
         raise ConfigError(f"val {val} and test {test} must be at least 0 and leave something to train on")
     if any(record.split for record in dataset.records):
         return _given(dataset, val, salt, together)
-    groups = list(_groups(dataset, salt, together))
-    for group in groups:
-        group.side = "test" if group.place < test else "val" if group.place < test + val else "train"
-    shares: tuple[tuple[Side, float], ...] = (("train", 1.0), ("test", test), ("val", val))
-    _floor(groups, dataset.classes, wanted=[side for side, share in shares if share > 0])
+    units = sorted(_units(dataset, salt, together), key=lambda unit: (unit.place, unit.key))
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
-    for group in groups:
-        sides[group.side].extend(group.indices)
+    shares: dict[Side, float] = {"val": val, "test": test}
+    for unit, side in assign(units, dataset.classes, shares):
+        sides[side].extend(unit.indices)
+    _warn_of_empty(dataset, units, sides, shares)
     return _ordered(dataset, sides)
+
+
+def group_counts(dataset: Dataset, sides: Split) -> dict[str, int]:
+    """Return how many of the owner's groups are on each side; empty where no photo has a group."""
+    found = {side: {dataset.records[i].group for i in getattr(sides, side)} - {None} for side in SIDES}
+    return {side: len(groups) for side, groups in found.items()} if any(found.values()) else {}
+
+
+def _warn_of_empty(
+    dataset: Dataset, units: Sequence[Unit], sides: Mapping[Side, Sequence[int]], shares: Mapping[Side, float]
+) -> None:
+    """Where groups leave a side empty, say how many groups would fill it."""
+    wanted = [side for side, share in shares.items() if share]
+    empty = [side for side in wanted if not sides[side]]
+    if not empty or not any(record.group for record in dataset.records):
+        return
+    there = f"{_and(empty)} {'are' if len(empty) > 1 else 'is'} empty"
+    needed = 1 + len(wanted)
+    if len(units) < needed:
+        found = f"{len(units)} group{'s are' if len(units) > 1 else ' is'} too few for {_and(['train', *wanted])}"
+        given = len({record.group for record in dataset.records})
+        joined = f" (photos that look alike join the {given} that were given)" if given > len(units) else ""
+        _console.warn(f"{there}: groups stay whole, and {found}: {needed} are needed{joined}")
+        return
+    groups = Counter(label for unit in units for label in unit.counts)
+    least = min(groups, key=lambda label: groups[label])
+    _console.warn(
+        f"{there}: groups stay whole, and each class has to train; wanted every class in {needed} groups or more, "
+        f"found {least!r} in {groups[least]}"
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _ordered(dataset: Dataset, sides: dict[Side, list[int]]) -> Split:
     def key(index: int) -> tuple[str, str]:
-        return dataset.records[index].digest, dataset.records[index].label
+        return dataset.records[index].identity, dataset.records[index].label
 
     return Split(**{side: tuple(sorted(indices, key=key)) for side, indices in sides.items()})
 
@@ -113,9 +145,9 @@ def _given(dataset: Dataset, val: float, salt: str, together: Sequence[Sequence[
 def _warn_of_leaks(dataset: Dataset, sides: dict[Side, list[int]], together: Sequence[Sequence[int]]) -> None:
     side_of = {index: side for side, indices in sides.items() for index in indices}
     leaked: dict[Side, list[int]] = {"val": [], "test": []}
-    for group in _groups(dataset, "", together):
-        if any(side_of[i] == "train" for i in group.indices):
-            for index in group.indices:
+    for unit in _units(dataset, "", together):
+        if any(side_of[i] == "train" for i in unit.indices):
+            for index in unit.indices:
                 if (side := side_of[index]) != "train":
                     leaked[side].append(index)
     for side, found in leaked.items():
@@ -124,8 +156,8 @@ def _warn_of_leaks(dataset: Dataset, sides: dict[Side, list[int]], together: Seq
             _console.warn(f"{len(found)} photos of {side} are also in train, so its numbers flatter; first: {first}")
 
 
-def _groups(dataset: Dataset, salt: str, together: Sequence[Sequence[int]] = ()) -> Iterator[_Group]:
-    """Join photos that share bytes, a group, or a ``_nohash_`` stem. A group's place comes from its smallest key."""
+def _units(dataset: Dataset, salt: str, together: Sequence[Sequence[int]] = ()) -> Iterator[Unit]:
+    """Join photos that share bytes, a group, or a ``_nohash_`` stem. A unit's place comes from its smallest key."""
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -138,14 +170,14 @@ def _groups(dataset: Dataset, salt: str, together: Sequence[Sequence[int]] = ())
         parent.update(dict.fromkeys(roots, roots[0]) if roots else {})
 
     for record in dataset.records:
-        join((record.digest, _nohash_key(record), _group_key(record)))
+        join((record.identity, _nohash_key(record), _group_key(record)))
     for group in together:
-        join(dataset.records[index].digest for index in group)
+        join(dataset.records[index].identity for index in group)
     members: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(dataset.records):
-        members[find(record.digest)].append(index)
+        members[find(record.identity)].append(index)
     for key, indices in members.items():
-        yield _Group(indices, {dataset.records[i].label for i in indices}, _place(key, salt))
+        yield Unit(tuple(indices), key, _place(key, salt), Counter(dataset.records[i].label for i in indices))
 
 
 def _group_key(record: ImageRecord) -> str | None:
@@ -154,7 +186,7 @@ def _group_key(record: ImageRecord) -> str | None:
 
 def _name_key(name: str) -> str:
     # "!" sorts before every digest, so the group's place is its name's and stays when another photo joins.
-    return "!" + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return "!" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _nohash_key(record: ImageRecord) -> str | None:
@@ -167,22 +199,3 @@ def _nohash_key(record: ImageRecord) -> str | None:
 
 def _place(key: str, salt: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{salt}\0{key}".encode()).digest()[:7], "big") / 2**56
-
-
-def _floor(groups: list[_Group], classes: tuple[str, ...], wanted: list[Side]) -> None:
-    by_label: dict[str, list[_Group]] = defaultdict(list)
-    for group in sorted(groups, key=lambda g: (g.place, g.indices[0])):
-        if len(group.labels) == 1:  # moving a group that spans classes could empty a side of the other class
-            by_label[next(iter(group.labels))].append(group)
-    shared = [group for group in groups if len(group.labels) > 1]
-    for label in classes:
-        own = by_label[label]
-        for side in wanted[: len(own)]:
-            if any(g.side == side for g in own) or any(g.side == side and label in g.labels for g in shared):
-                continue
-            sizes = {s: sum(g.side == s for g in own) for s in SIDES}
-            # Train lies above the other sides, so its nearest is the highest place; theirs the lowest.
-            order = reversed(own) if side == "train" else iter(own)
-            donor = next((g for g in order if sizes[g.side] > 1 or g.side not in wanted[: len(own)]), None)
-            if donor is not None:
-                donor.side = side

@@ -27,14 +27,24 @@ from regraft import _console, heads
 from regraft._files import atomic_file, atomic_folder, digest_json, write_json, write_text
 from regraft._tensorboard import EventFile
 from regraft.card import model_card
-from regraft.classifier import Classifier, read_manifest
+from regraft.classifier import Classifier, read_manifest, sides_of
 from regraft.config import OF_ONE_HEAD, FinetuneConfig, SweepConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.errors import ConfigError, DataError, RegraftError, RunError
 from regraft.evaluation import evaluate
 from regraft.finetuning import finetune
 from regraft.optimisation import trainable_keras
-from regraft.training import Clock, Prepared, learn, prepare, report_problems, require_two_classes, whole_spec
+from regraft.sources import SIDES
+from regraft.training import (
+    Clock,
+    Prepared,
+    give_hint,
+    learn,
+    prepare,
+    report_problems,
+    require_two_classes,
+    whole_spec,
+)
 
 _AXES = ("backbone", "resolution", "stages", "head", "thaw", "learning_rate")
 _TRIAL = "trial.json"
@@ -166,7 +176,8 @@ class _Bench:
     done: dict[str, Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._dataset = Dataset.open(self.photos)
+        self._dataset = Dataset.open(self.photos, self.train.label_from, self.train.group_from)
+        give_hint(self._dataset)
         require_two_classes(self._dataset)
         self._prepared: dict[TrainConfig, Prepared] = {}
 
@@ -224,9 +235,9 @@ class _Bench:
     def _finished(self, folder: Path, options: Options) -> Trial | None:
         try:
             known = json.loads((folder / _TRIAL).read_text(encoding="utf-8"))
-            manifest = read_manifest(folder)
-            same = manifest["data"]["digest"] == self._prepare(options).dataset.digest
-            return Trial(options=options, **known) if same else None
+            prepared = self._prepare(options)
+            same = read_manifest(folder)["data"]["digest"] == prepared.dataset.digest
+            return Trial(options=options, **known) if same and _same_sides(folder, prepared) else None
         except (OSError, ValueError, TypeError, KeyError, RegraftError):
             return None
 
@@ -277,7 +288,7 @@ class _Bench:
         if config not in self._prepared:
             prepared = prepare(self._dataset, config, Clock(), self.photos)
             if not prepared.sides.val:
-                raise DataError("there is no val photo to choose on; give val a share of the photos")
+                raise DataError("there is no val photo to choose on; give val a share of the photos, or more groups")
             if not self._prepared:
                 report_problems(prepared.dataset.problems)
             self._prepared[config] = prepared
@@ -293,9 +304,10 @@ class _Bench:
     def measured(self, trial: Trial) -> Classifier:
         """The best trial's run, copied to ``best`` and measured on test."""
         prepared = self._prepare(trial.options)
-        records = tuple(prepared.dataset.records[i] for i in prepared.sides.test)
+        classifier = Classifier.load(self.folder / trial.name)
+        test_side = [prepared.dataset.records[i] for i in sides_of(classifier, prepared.dataset).test]
+        records = tuple(sorted(test_side, key=lambda record: (record.identity, record.label)))
         if records:
-            classifier = Classifier.load(self.folder / trial.name)
             test, _ = evaluate(classifier, replace(prepared.dataset, records=records))
         with atomic_folder(self.folder / "best") as fresh:
             shutil.copytree(self.folder / trial.name, fresh, ignore=_of_a_trial, dirs_exist_ok=True)
@@ -313,6 +325,15 @@ class _Bench:
         if options["thaw"] == "0":
             return line
         return f"{line} && regraft finetune run{_flags(self._tuning(options), FinetuneConfig())}"
+
+
+def _same_sides(folder: Path, prepared: Prepared) -> bool:
+    """Whether a trial had each photo on the side it has now: where groups changed, or an older regraft split, not."""
+    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    records = prepared.dataset.records
+    return all(
+        sorted(known[side]) == sorted(records[i].identity for i in getattr(prepared.sides, side)) for side in SIDES
+    )
 
 
 def _of_a_trial(_: str, names: list[str]) -> list[str]:

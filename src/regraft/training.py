@@ -38,7 +38,7 @@ from regraft.heads.logistic import LogisticRegression
 from regraft.images import Problem
 from regraft.quantisation import quantised_graph
 from regraft.selection import AUTO, choose_backbone, require_backbone
-from regraft.splitting import Split, split
+from regraft.splitting import Split, group_counts, split
 
 _NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
@@ -72,7 +72,8 @@ def train(
     heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
     require_backbone(config)
     with clock("scan"):
-        dataset = Dataset.open(photos)
+        dataset = Dataset.open(photos, config.label_from, config.group_from)
+        give_hint(dataset)
         require_two_classes(dataset)  # told now, not after minutes of extraction
     prepared = prepare(dataset, config, clock, whole_spec(photos))
     report_problems(prepared.dataset.problems)
@@ -115,6 +116,7 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, source: str) ->
     metrics = {
         "classes": list(dataset.classes),
         "counts": {"train": len(sides.train), "val": len(sides.val), "test": len(sides.test)},
+        "groups": group_counts(dataset, sides),
         "problems": [{"path": str(p.path), "reason": p.reason} for p in dataset.problems],
         "duplicate_groups": {"groups": len(together), "photos": sum(map(len, together))},
         "features": {"computed": extraction.computed, "cached": extraction.cached},
@@ -263,14 +265,27 @@ def require_two_classes(dataset: Dataset) -> None:
         raise DataError(f"there is only one class, {dataset.classes[0]!r}; wanted photos of at least two classes")
 
 
+def give_hint(dataset: Dataset) -> None:
+    """Say what the owner of the photos may have meant otherwise."""
+    if dataset.hint:
+        _console.warn(dataset.hint)
+
+
 def check_trainable(dataset: Dataset, sides: Split) -> None:
     """Raise DataError where the unreadable photos left fewer than two classes; warn of what cannot be measured."""
     require_two_classes(dataset)
     single = [label for label, count in dataset.counts().items() if count == 1]
     if single:
         _console.warn(f"classes of one photo are trained on and cannot be measured: {', '.join(single)}")
+    if not sides.test and not sides.val:
+        _console.warn("there is neither a val nor a test photo: nothing tells how good the classifier is")
+        return
     if not sides.test:
         _console.warn("there is no test photo: the val figures also chose the head, and so flatter a little")
+    measured = {dataset.records[i].label for i in (*sides.val, *sides.test)}
+    whole = [label for label in dataset.classes if label not in measured and label not in single]
+    if whole:
+        _console.warn(f"classes that stay together in train and cannot be measured: {', '.join(whole)}")
 
 
 def report_problems(problems: Sequence[Problem], shown: int = 10) -> None:

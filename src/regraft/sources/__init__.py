@@ -7,18 +7,21 @@ Surprise: a source opens no photo. It lists; `Dataset.open` reads.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+from regraft._levels import Levels
 from regraft._registry import Registry
 from regraft.errors import DataError
 from regraft.images import Part, Problem
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _SIDE_NAMES: dict[str, Side] = {
     "train": "train",
     "training": "train",
@@ -41,6 +44,7 @@ class Entry:
         split: the side it was given by its owner, or None where regraft is to choose.
         group: photos of one group stay on one side: a patient, a camera, a burst. None stands alone.
         part: where it lies, of a photo within a file.
+        origin: digest of the photo that its bytes were made from, where the source says so; 64 hexadecimal digits.
     """
 
     path: Path
@@ -48,15 +52,24 @@ class Entry:
     split: Side | None = None
     group: str | None = None
     part: Part | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All that a source found: entries, the files it left out, and the classes that have no file."""
+    """All that a source found.
+
+    Attributes:
+        entries: the photos.
+        problems: the files that it left out.
+        empty_classes: the classes that have no file.
+        hint: what the owner of the photos may have meant otherwise, in one line; empty for nothing.
+    """
 
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...] = ()
     empty_classes: tuple[str, ...] = ()
+    hint: str = ""
 
 
 class Source(Protocol):
@@ -68,6 +81,15 @@ class Source(Protocol):
 
     def list(self, spec: str) -> Listing:
         """List the photos of ``spec``. Raises DataError where there are none to list."""
+        ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A source whose photos lie in nested folders, each of which may name their class or group."""
+
+    def list_levels(self, spec: str, levels: Levels) -> Listing:
+        """List the photos of ``spec``, classes and groups named by the folders of ``levels``. Raises DataError."""
         ...
 
 
@@ -91,6 +113,11 @@ def side_of(name: str) -> Side | None:
 def label_of(text: str) -> str:
     """``text`` as a label: Unicode NFC, without white space around it."""
     return unicodedata.normalize("NFC", text).strip()
+
+
+def origin_of(text: str) -> str | None:
+    """``text`` as the digest of a photo; None where it is none."""
+    return text if _DIGEST.fullmatch(text) else None
 
 
 def read_labels(folder: Path) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from regraft._fetch import fetch
 from regraft._files import atomic_folder, cache_folder, digest_json, write_json
+from regraft._levels import Levels
 from regraft._unpack import kind_of, unpack
 from regraft.images import Problem
 from regraft.sources import Listing
@@ -26,6 +28,10 @@ class Archive:
         return path.is_file() and kind_of(path) is not None
 
     def list(self, spec: str) -> Listing:
+        """`list_levels`, with classes named by the first folder. Raises DataError."""
+        return self.list_levels(spec, Levels())
+
+    def list_levels(self, spec: str, levels: Levels) -> Listing:
         """Download and unpack what is not in the cache, then list it. Raises DataError where that fails."""
         archive = fetch(spec) if spec.startswith(("http://", "https://")) else Path(spec).expanduser()
         status = archive.stat()
@@ -35,9 +41,9 @@ class Archive:
             with atomic_folder(folder) as fresh:
                 write_json(fresh / _PROBLEMS, unpack(archive, fresh))
         left_out = json.loads((folder / _PROBLEMS).read_text(encoding="utf-8"))
-        listing = Folder().list(str(_root(folder)))
+        listing = Folder().list_levels(str(_root(folder)), levels)
         problems = (*(Problem(archive / name, reason) for name, reason in left_out.items()), *listing.problems)
-        return Listing(listing.entries, problems, listing.empty_classes)
+        return replace(listing, problems=problems)
 
 
 def _root(folder: Path) -> Path:

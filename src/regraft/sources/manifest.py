@@ -48,7 +48,7 @@ class _Rows:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._labels = read_labels(file.parent)
-        self._shards: dict[str, dict[Path, Part | None]] = {}
+        self._shards: dict[str, dict[Path, Entry]] = {}
 
     def entry(self, number: int, row: Mapping[str, Any]) -> Entry | Problem:
         missing = {"path", "label"} - set(row)
@@ -65,16 +65,19 @@ class _Rows:
         given = _text(row.get("split")).strip()
         if given and side_of(given) is None:
             return Problem(path, f"row {number} of {self._file.name} gives it the split {given!r}, which is none")
-        return Entry(path, label, side_of(given), _text(row.get("group")).strip() or None, self._part(path))
+        group = _text(row.get("group")).strip() or None
+        part, origin = self._in_shard(path)
+        return Entry(path, label, side_of(given), group, part, origin)
 
-    def _part(self, path: Path) -> Part | None:
-        """Where a photo ``shard#name`` lies. Other paths are files of their own."""
+    def _in_shard(self, path: Path) -> tuple[Part | None, str | None]:
+        """Where a photo ``shard#name`` lies, and what it was made from. Other paths are files of their own."""
         shard, mark, _ = str(path).rpartition("#")
         if not mark or path.exists() or not Path(shard).is_file():
-            return None
+            return None, None
         if shard not in self._shards:
-            self._shards[shard] = {entry.path: entry.part for entry in find_source(shard).list(shard).entries}
-        return self._shards[shard].get(path)
+            self._shards[shard] = {entry.path: entry for entry in find_source(shard).list(shard).entries}
+        found = self._shards[shard].get(path)
+        return (found.part, found.origin) if found else (None, None)
 
 
 def _text(value: Any) -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from regraft._tfrecord import DamagedError, Feature, Span, looks_like_records, records
 from regraft.images import Part, Problem
-from regraft.sources import Entry, Listing, Side, label_of, read_labels
+from regraft.sources import Entry, Listing, Side, label_of, origin_of, read_labels
 from regraft.sources._shards import label_by_number, listing_of, shard_files, sides_of
 
 _IMAGE = ("image/encoded", "image_raw", "image")
 _NUMBER = ("image/class/label", "label")
 _TEXT = "image/class/text"
+_GROUP = "image/regraft/group"
+_ORIGIN = "image/regraft/digest"
 
 
 class TFRecord:
@@ -52,7 +54,9 @@ def read_shard(
             photo = next((values[0] for name in image if (values := features.get(name))), None)
             label = _label(features, labels, view, number)
             if isinstance(photo, Span) and label:
-                yield Entry(path, label, side, None, Part(file, photo.start, photo.stop - photo.start))
+                part = Part(file, photo.start, photo.stop - photo.start)
+                group, origin = (_text(features.get(name, ()), view) for name in (_GROUP, _ORIGIN))
+                yield Entry(path, label, side, group or None, part, origin_of(origin))
             else:
                 yield Problem(path, "a record without a photo" if label else "a record without a label")
     except (DamagedError, OSError, ValueError) as error:
@@ -65,8 +69,14 @@ def _label(features: Mapping[str, Feature], labels: list[str], view: mmap.mmap, 
             if isinstance(value, int):
                 return label_by_number(value, labels)
             if value.stop > value.start:
-                return label_of(view[value.start : value.stop].decode("utf-8", "replace"))
+                return label_of(_text([value], view))
     return ""
+
+
+def _text(values: Feature, view: mmap.mmap) -> str:
+    """The first value as text; empty where it is none."""
+    value = values[0] if values else None
+    return view[value.start : value.stop].decode("utf-8", "replace") if isinstance(value, Span) else ""
 
 
 def _is_shard(file: Path) -> bool:

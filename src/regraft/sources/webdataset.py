@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regraft._unpack import ends_early
 from regraft.images import Part, Problem
-from regraft.sources import Entry, Listing, Side, label_of, read_labels
+from regraft.sources import Entry, Listing, Side, label_of, origin_of, read_labels
 from regraft.sources._shards import label_by_number, listing_of, shard_files, sides_of
 
 _IMAGE = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "ppm")
@@ -47,11 +47,16 @@ def _read_shard(file: Path, side: Side | None, names: list[str]) -> Iterator[Ent
         yield Problem(file, f"damaged: {error}; what comes after it is lost")
     size = file.stat().st_size
     for key, (path, part) in photos.items():
-        label = _label(texts.get(key, {}), names)
+        facts = _facts(texts.get(key, {}))
+        label = _label(facts, texts.get(key, {}), names)
         if part.offset + part.length > size:
             yield Problem(path, "cut off with its shard")
         elif label:
-            yield Entry(path, label, side, None, part)
+            ours = facts.get("regraft")  # what `regraft shard` tells of the photo beyond its label
+            group, origin = (
+                str(ours.get(name) or "") if isinstance(ours, dict) else "" for name in ("group", "digest")
+            )
+            yield Entry(path, label, side, group or None, part, origin_of(origin))
         else:
             yield Problem(path, "no .cls, .json or .txt beside it gives a label")
 
@@ -81,13 +86,17 @@ def _key(name: str) -> tuple[str, str]:
     return folder + slash + stem, kind.lower()
 
 
-def _label(texts: Mapping[str, bytes], names: list[str]) -> str:
-    found: object = None
+def _facts(texts: Mapping[str, bytes]) -> Mapping[str, object]:
+    """What the .json tells; nothing where it is damaged, as the .cls beside it may still give a label."""
     try:
         document = json.loads(texts.get("json", b"null"))
-        found = document.get("label") if isinstance(document, dict) else None
-    except ValueError:
-        pass  # the .cls beside it may still tell
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _label(facts: Mapping[str, object], texts: Mapping[str, bytes], names: list[str]) -> str:
+    found = facts.get("label")
     if found is None:
         found = texts.get("cls", texts.get("txt", b"")).decode("utf-8", "replace")
     text = label_of(str(found))
