@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from regraft import Classifier, TrainConfig, train
-from regraft.classifier import Photo
 from regraft.dataset import Dataset
 from regraft.errors import ImageError, RunError
 from regraft.images import Problem
+from regraft.unlabelled import Photo
 
 
 @pytest.fixture

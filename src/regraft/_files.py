@@ -1,4 +1,4 @@
-"""Digests, atomic writes and the cache folder. The only module that touches the environment."""
+"""Digests, paths, atomic writes and the cache folder. The only module that touches the environment."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from regraft.errors import ConfigError
+
+_THREADS = "REGRAFT_THREADS"
 
 
 def digest_bytes(data: bytes) -> str:
@@ -67,6 +71,72 @@ def child_environment(**changes: str) -> dict[str, str]:
 def set_environment(name: str, value: str) -> None:
     """Set a variable for this process: Keras reads its backend from one when it is imported."""
     os.environ[name] = value
+
+
+def threads() -> int:
+    """Return how many threads may compute at once: what ``--threads`` says, or else the number of this machine's cores.
+
+    The number travels in the environment, so that child processes keep to it too.
+    """
+    chosen = os.environ.get(_THREADS, "")
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
+
+
+def threads_are_limited() -> bool:
+    """Return whether the user limited the number of threads."""
+    return bool(os.environ.get(_THREADS))
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Within it `threads` is ``count``, in child processes too; None changes nothing.
+
+    Raises:
+        ConfigError: ``count`` is below 1.
+    """
+    if count is None:
+        yield
+        return
+    if count < 1:
+        raise ConfigError(f"--threads is {count}; wanted at least 1")
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = before
+
+
+def as_path(value: Any, what: str) -> Path:
+    """Return ``value`` as a path, with ``~`` as the home folder.
+
+    Args:
+        value: what somebody gave for a path.
+        what: what to call it in the error, such as ``out``.
+
+    Raises:
+        ConfigError: it is neither text nor a path, it is empty, or the user it names after ``~`` is unknown.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise ConfigError(f"{what} is {kind_of(value)}; wanted a path")
+    if not text:
+        raise ConfigError(f"{what} is an empty text; wanted a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{what} is {text}: there is no such user; wanted a path") from error
+
+
+def kind_of(value: Any) -> str:
+    """Return what to call a value in an error: its type with an article, as in ``a list`` or ``an int``."""
+    name = "None" if value is None else type(value).__name__
+    return name if value is None else f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def peak_memory() -> int:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regraft import _console
-from regraft._files import digest_bytes, digest_json
+from regraft._files import digest_bytes, digest_json, threads
 from regraft.errors import DataError, ImageError
 from regraft.images import Look, Part, Problem, Transform, read
-from regraft.sources import Entry, Side, find_source
+from regraft.sources import Entry, Side, find_source, spec_of
 
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
 
@@ -84,11 +84,11 @@ class Dataset:
         Raises:
             DataError: there is nothing there, no class, or no file that could be a photo.
         """
-        listing = find_source(os.fspath(spec)).list(os.fspath(spec))
+        spec = spec_of(spec)
+        listing = find_source(spec).list(spec)
         results: list[ImageRecord | Problem] = []
         batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
-        workers = os.cpu_count() or 1
-        with ThreadPoolExecutor(workers) as pool, _console.progress("reading", len(listing.entries)) as advance:
+        with ThreadPoolExecutor(threads()) as pool, _console.progress("reading", len(listing.entries)) as advance:
             for batch in pool.map(_read_all, batches):
                 results += batch
                 advance(len(batch))
@@ -98,7 +98,7 @@ class Dataset:
             _console.warn(f"classes without any photo are left out: {', '.join(listing.empty_classes)}")
         if not records:
             first = f": {problems[0].path}: {problems[0].reason}" if problems else ""
-            raise DataError(f"no photo was found in {os.fspath(spec)}; {len(problems)} other files were{first}")
+            raise DataError(f"no photo was found in {spec}; {len(problems)} other files were{first}")
         return cls(tuple(records), _classes(records), tuple(problems))
 
     @property

@@ -7,7 +7,6 @@ Surprise: nothing is compiled, nor OpenVINO imported, before the first photo tha
 
 from __future__ import annotations
 
-import os
 import platform
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import cache_folder, digest_file, digest_json
+from regraft._files import cache_folder, digest_file, digest_json, threads, threads_are_limited
 from regraft.backbones import Backbone
 from regraft.backbones._graphs import build_graph, graph_path
 from regraft.images import DECODING_VERSION, Pixels
@@ -51,8 +50,8 @@ class Engine:
 
     @property
     def workers(self) -> int:
-        """How many threads keep it busy: two more than cores, since each also reads and decodes."""
-        return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 2
+        """How many threads keep it busy: two more than compute, since each also reads and decodes."""
+        return threads() + 2
 
     @cached_property
     def _floats(self) -> Precision:
@@ -83,6 +82,11 @@ class Engine:
     def starting(self) -> bool:
         """Whether some thread is building or compiling it just now, so that `run` would wait."""
         return self._requests is None and self._lock.locked()
+
+    @property
+    def started(self) -> bool:
+        """Whether it is compiled, so that `run` does not wait for that."""
+        return self._requests is not None
 
     def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Photos ``(N, size, size, 3)``, transformed, to features ``(N, D)``; for few photos, one after the other."""
@@ -117,6 +121,7 @@ class Engine:
             "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
             # OpenVINO's own cache of the compiled graph halves the start of `predict`.
             "CACHE_DIR": str(cache_folder() / "openvino"),
+            **({"INFERENCE_NUM_THREADS": threads()} if threads_are_limited() else {}),
         }
         if self.int8:
             return core.compile_model(str(self.int8), "CPU", options)

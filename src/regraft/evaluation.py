@@ -8,6 +8,7 @@ Surprise: a photo that cannot be read is a problem, not a mistake; it counts in 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -119,7 +120,9 @@ class Evaluation:
 
     Attributes:
         n: photos measured.
-        accuracy: share whose most probable class is their label.
+        accuracy: share whose most probable class is their label, whether or not that would be the answer.
+        right, wrong, refused: how many photos `predict` answers with their label, with another one, and with none of
+            these; together they are ``n``.
         interval: 95 % Wilson score interval of the accuracy.
         top5: share whose label is among the five most probable; None below six classes.
         log_loss: mean negative log-likelihood of the labels, in nats.
@@ -146,6 +149,9 @@ class Evaluation:
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...]
+    right: int = 0
+    wrong: int = 0
+    refused: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -185,7 +191,7 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> tuple[Evaluation, tuple[
 
 
 def evaluate_photos(
-    predictor: Predictor, photos: str, trained: frozenset[str] = frozenset()
+    predictor: Predictor, photos: str | os.PathLike[str], trained: frozenset[str] = frozenset()
 ) -> tuple[Evaluation, tuple[Problem, ...]]:
     """`evaluate` on what a spec names. Where the photos have sides of their own, on test, or else val.
 
@@ -199,7 +205,7 @@ def evaluate_photos(
     return evaluation, problems
 
 
-def open_side(photos: str, trained: frozenset[str] = frozenset()) -> Dataset:
+def open_side(photos: str | os.PathLike[str], trained: frozenset[str] = frozenset()) -> Dataset:
     """What a spec names: test, where the photos have sides of their own, or else val; said aloud.
 
     ``trained`` holds the digests of photos that were trained on; a warning tells how many are met again.
@@ -238,6 +244,7 @@ def measure(
     top5 = (np.argsort(-p, axis=1, kind="stable")[:, :5] == y[:, np.newaxis]).any(axis=1).mean()
     wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -p[i, predicted[i]])
     bins = _reliability(p, right)
+    novel = is_novel(answers.novelty, threshold)
     return Evaluation(
         n=len(y),
         accuracy=float(right.mean()),
@@ -248,12 +255,15 @@ def measure(
         reliability=bins,
         uncalibrated=_uncalibrated(p, y, temperature),
         coverage=_coverage(p.max(axis=1), right),
-        rejected=None if threshold is None else float(is_novel(answers.novelty, threshold).mean()),
+        rejected=None if threshold is None else float(novel.mean()),
         per_class=_per_class(confusion, classes),
         confusion=_rows(confusion),
         mistakes=tuple(
             Mistake(paths[i], classes[y[i]], classes[predicted[i]], float(p[i, predicted[i]])) for i in wrong
         ),
+        right=int((right & ~novel).sum()),
+        wrong=int((~right & ~novel).sum()),
+        refused=int(novel.sum()),
     )
 
 

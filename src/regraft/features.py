@@ -17,15 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder
+from regraft._files import atomic_file, cache_folder, threads
 from regraft.accelerator import BATCH, AnyEngine, JaxEngine
+from regraft.backbones._graphs import stop_children
 from regraft.dataset import ImageRecord
 from regraft.engine import Engine
 from regraft.errors import ImageError
@@ -42,6 +43,7 @@ Row = tuple[NDArray[np.float32], np.void]
 PART_ROWS = 256
 AHEAD_BYTES = 192 * 2**20  # what may be decoded before the engine is ready
 PART_SECONDS = 5.0
+PATIENCE = 0.5  # seconds: a user who pressed Ctrl-C is answered within one
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,9 @@ def compute(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[int,
                 raise result
             else:
                 yield result
+    except KeyboardInterrupt:
+        workers.stop(PATIENCE)
+        raise
     finally:
         workers.stop()
 
@@ -175,7 +180,7 @@ def _in_batches(loaders: Sequence[Loader], engine: JaxEngine) -> Iterator[tuple[
 def _decoding(loaders: Sequence[Loader]) -> Iterator[list[tuple[int, Future[Pixels]]]]:
     """Batches of photos that are being decoded, two more than the one that is yielded."""
     waiting: deque[list[tuple[int, Future[Pixels]]]] = deque()
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         for start in range(0, len(loaders), BATCH):
             numbers = range(start, min(start + BATCH, len(loaders)))
             waiting.append([(i, pool.submit(loaders[i])) for i in numbers])
@@ -199,6 +204,7 @@ class _Workers:
         self._engine = engine
         self._ahead: deque[tuple[int, Pixels]] = deque()
         self._stopped = threading.Event()
+        self._first, self._runs = threading.Lock(), engine.started
         count = min(len(loaders), engine.workers)
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
 
@@ -208,11 +214,21 @@ class _Workers:
             thread.start()
         return len(self._threads)
 
-    def stop(self) -> None:
-        """End the threads after the photos they are at, and wait for that."""
+    def stop(self, patience: float | None = None) -> None:
+        """End the threads after the photos they are at, and wait for that.
+
+        Args:
+            patience: seconds after which a thread that compiles a network is waited for no longer, and in which child
+                processes that threads wait for are ended; None to wait for everything.
+        """
         self._stopped.set()
-        for thread in self._threads:
+        end = monotonic() + (patience or 0.0)
+        while patience is not None and any(thread.is_alive() for thread in self._threads) and monotonic() < end:
+            stop_children()
+            sleep(0.01)
+        for thread in self._threads if patience is None else ():
             thread.join()
+        self._threads = []
 
     def _work(self) -> None:
         try:
@@ -243,7 +259,27 @@ class _Workers:
                 index, pixels = self._ahead.popleft()
             except IndexError:  # another thread took the last
                 return
-            self.results.put((index, self._engine.run(pixels)))
+            row = self._run(pixels)
+            if row is not None:
+                self.results.put((index, row))
+
+    def _run(self, pixels: Pixels) -> NDArray[np.float32] | None:
+        """Return the features of a photo; None where the threads were stopped while this one waited for its turn.
+
+        The first photo goes alone: it builds and compiles the network, and where that fails no other thread tries.
+        """
+        if self._runs:
+            return self._engine.run(pixels)
+        with self._first:
+            if self._stopped.is_set():
+                return None
+            try:
+                row = self._engine.run(pixels)
+            except BaseException:
+                self._stopped.set()
+                raise
+            self._runs = True
+            return row
 
 
 def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from regraft import _console
 from regraft._files import atomic_folder, cache_folder, child_environment
 from regraft.backbones import Backbone
 from regraft.errors import BackboneError
@@ -17,6 +18,8 @@ from regraft.errors import BackboneError
 building_here = False
 """Set in the process that builds a graph. What asks there for what only the graph knows would start another such
 process, and that another."""
+
+_running: set[subprocess.Popen[str]] = set()
 
 
 def graph_path(backbone: Backbone) -> Path:
@@ -62,7 +65,7 @@ def build_graph(backbone: Backbone, path: Path) -> Path:
     if building_here:
         raise BackboneError(f"{backbone.name} asks for its own graph while that is being built")
     options = {**asdict(backbone.options), "size": backbone.transform.size}
-    with atomic_folder(path.parent) as folder:
+    with atomic_folder(path.parent) as folder, _console.waiting_for("preparing the network (once)"):
         child("regraft._graph", backbone.name, json.dumps(options), str(folder / path.name), what=backbone.name)
     return path
 
@@ -73,20 +76,34 @@ def child(module: str, *arguments: str, what: str, keras: str = "openvino") -> s
     Raises:
         BackboneError: it failed; ``what`` could not be built.
     """
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         env=child_environment(KERAS_BACKEND=keras, PYTHONPATH=_python_path(), TF_CPP_MIN_LOG_LEVEL="3"),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    ) as process:
+        _running.add(process)
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _running.discard(process)
+    if process.returncode != 0:
+        last = (err.strip().splitlines() or ["no message"])[-1]
         # The child's own errors already read "regraft.errors.BackboneError: what to do".
         raise BackboneError(f"{what} cannot be built: {last.partition('Error: ')[2] or last}")
-    return done.stdout
+    return out
+
+
+def stop_children() -> None:
+    """End the processes that other threads of this one are waiting for."""
+    for process in list(_running):
+        process.kill()
 
 
 def _python_path() -> str:
