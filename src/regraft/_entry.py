@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ def run_command(
         try:
             code, message = _outcome(job, words or {})
         except KeyboardInterrupt:
+            if own_process:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again, it changes nothing
             code, message = STOPPED, stopped()
     _tell(prog, message)
     if code == STOPPED and own_process:
