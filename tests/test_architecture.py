@@ -39,6 +39,7 @@ WALK = [
     "backbones",
     "engine",
     "accelerator",
+    "computing",
     "features",
     "distortion",
     "selection",

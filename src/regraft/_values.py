@@ -76,7 +76,7 @@ def _plain(name: str, value: Any, hint: Any) -> Any:
         return value if isinstance(value, int | float) else float(value)
     if is_number and kind is int and isinstance(value, Integral):
         return value if isinstance(value, int) else int(value)
-    if not is_number and isinstance(value, str if get_origin(kind) is Literal else kind):
+    if kind not in (int, float) and isinstance(value, str if get_origin(kind) is Literal else kind):
         return value
     raise ConfigError(f"{name} is {value!r}; wanted {_WORDS.get(kind, 'a text')}")
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from regraft import _console
 from regraft._files import atomic_file, cache_folder, digest_json, folder_size, write_json
 from regraft.accelerator import AnyEngine
+from regraft.computing import Loader, compute
 from regraft.dataset import ImageRecord
 from regraft.errors import ConfigError, ImageError
-from regraft.features import Loader, compute
 from regraft.images import DECODING_VERSION, Transform
 
 _PART_BYTES = 64 * 2**20

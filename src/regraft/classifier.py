@@ -22,15 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console, heads
-from regraft._files import write_json, write_text
+from regraft._files import as_path, write_json, write_text
 from regraft.accelerator import AnyEngine, load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
+from regraft.computing import compute
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ImageError, RunError
-from regraft.features import compute, extract
+from regraft.features import extract
 from regraft.heads import Head
 from regraft.images import Problem, Transform
 from regraft.splitting import Split
@@ -208,10 +209,11 @@ class Classifier:
         """Read a run folder.
 
         Raises:
+            ConfigError: ``path`` is no path.
             RunError: it is no run, damaged, or written by a newer regraft.
             BackboneError: its backbone is not installed here.
         """
-        folder = Path(path).expanduser()
+        folder = as_path(path, "the run")
         manifest = read_manifest(folder)
         try:
             from safetensors import SafetensorError
@@ -250,6 +252,20 @@ class Classifier:
             manifest["data"].get("source", ""),
             calibration,
         )
+
+
+def run_path(run: Any) -> Path:
+    """Return the folder of a run: the path that ``run`` is, or that of a classifier.
+
+    Raises:
+        ConfigError: it is neither.
+        RunError: the classifier has no run folder.
+    """
+    if isinstance(run, Classifier):
+        if run.path is None:
+            raise RunError("the classifier has no run folder; save it, or train it with out=FOLDER")
+        return run.path
+    return as_path(run, "the run")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

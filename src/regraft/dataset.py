@@ -74,8 +74,8 @@ class Dataset:
     problems: tuple[Problem, ...] = ()
 
     @classmethod
-    def open(cls, spec: str | os.PathLike[str]) -> Dataset:
-        """Read a data set.
+    def open(cls, spec: str | os.PathLike[str] | Dataset) -> Dataset:
+        """Read a data set; one that is open already is returned as it is.
 
         Args:
             spec: a folder of class folders; a .csv, .tsv, .jsonl or .parquet with columns path and label; an archive,
@@ -84,6 +84,8 @@ class Dataset:
         Raises:
             DataError: there is nothing there, no class, or no file that could be a photo.
         """
+        if isinstance(spec, Dataset):
+            return spec
         spec = spec_of(spec)
         listing = find_source(spec).list(spec)
         results: list[ImageRecord | Problem] = []

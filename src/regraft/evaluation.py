@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
+from regraft._files import kind_of
 from regraft.calibration import Answers, is_novel
 from regraft.dataset import Dataset
-from regraft.errors import DataError
+from regraft.errors import ConfigError, DataError
 from regraft.images import Problem
 
 BINS = 15
@@ -231,8 +232,13 @@ def measure(
     temperature: float = 1.0,
     threshold: float | None = None,
 ) -> Evaluation:
-    """Measure answers to N photos against class indices (N,). ``temperature`` and ``threshold`` are the predictor's."""
+    """Measure answers to N photos against class indices (N,). ``temperature`` and ``threshold`` are the predictor's.
+
+    Raises:
+        ConfigError: the shapes do not go together, or a class index is none.
+    """
     count = len(classes)
+    answers, y = _going_together(answers, y, count, len(paths))
     confusion = np.zeros((count, count), np.int64)
     if not len(y):
         empty = _per_class(confusion, classes), _rows(confusion), ()
@@ -265,6 +271,22 @@ def measure(
         wrong=int((~right & ~novel).sum()),
         refused=int(novel.sum()),
     )
+
+
+def _going_together(answers: Any, y: Any, classes: int, paths: int) -> tuple[Answers, NDArray[np.int64]]:
+    """Return answers and class indices as arrays that belong together. Raises ConfigError where they do not."""
+    if not isinstance(answers, Answers):
+        raise ConfigError(f"answers are {kind_of(answers)}; wanted what a predictor's answers() gives")
+    indices = np.asarray(y)
+    shape = answers.probabilities.shape
+    if indices.shape != (paths,) or shape != (paths, classes) or answers.novelty.shape != (paths,):
+        raise ConfigError(
+            f"probabilities {shape}, novelty {answers.novelty.shape}, class indices {indices.shape}, {paths} paths and "
+            f"{classes} classes do not go together; wanted (N, C), (N,), (N,), N and C"
+        )
+    if len(indices) and (indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= classes):
+        raise ConfigError(f"class indices are {indices.dtype}, wanted whole numbers from 0 to {classes - 1}")
+    return answers, indices.astype(np.int64)
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:

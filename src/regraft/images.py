@@ -306,6 +306,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         ImageError: its pixels cannot be decoded: Pillow reads a file's no sooner than they are used.
     """
     try:
+        image.load()
         return _to_rgb(_upright(image))
     except Exception as error:  # Decoders raise nearly anything (struct.error, KeyError, …) on damaged bytes.
         raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error

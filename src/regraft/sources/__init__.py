@@ -116,7 +116,7 @@ def spec_of(photos: Any) -> str:
     """
     if isinstance(photos, str | os.PathLike) and (spec := os.fsdecode(photos)):
         return spec
-    found = kind_of(photos) if photos != "" else "an empty text"
+    found = "an empty text" if isinstance(photos, str) else kind_of(photos)
     raise DataError(
         f"photos are {found}; wanted a folder of class folders, or what else names labelled photos: a table, an "
         "archive, shards, tfds:NAME, hf:NAME"
