@@ -148,7 +148,8 @@ def test_a_pillow_image_whose_file_is_cut_off_is_one_that_cannot_be_read(
 ) -> None:
     whole = (folder / "a.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (answer,) = regraft.predict(classifier, Image.open(folder / "cut.jpg"))
+    with Image.open(folder / "cut.jpg") as image:
+        (answer,) = regraft.predict(classifier, image)
     assert answer.error is not None
     assert answer.error.startswith("damaged")
 
