@@ -84,9 +84,9 @@ def threads() -> int:
     return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
-def threads_are_limited() -> bool:
-    """Return whether the user limited the number of threads."""
-    return bool(os.environ.get(_THREADS))
+def thread_limit() -> int | None:
+    """Return what ``--threads`` says, for libraries that choose well themselves where it says nothing."""
+    return threads() if os.environ.get(_THREADS) else None
 
 
 @contextmanager

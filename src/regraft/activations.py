@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_json, folder_size, write_json
+from regraft._files import atomic_file, cache_folder, digest_json, folder_size, thread_limit, write_json
 from regraft.accelerator import AnyEngine
 from regraft.computing import Loader, compute
 from regraft.dataset import ImageRecord
@@ -93,7 +93,7 @@ def _decode(loaders: Sequence[Loader]) -> Results:
         except ImageError as error:
             return str(error)
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(thread_limit()) as pool:
         for start in range(0, len(loaders), _DECODED):
             yield from enumerate(pool.map(one, loaders[start : start + _DECODED]), start)
 

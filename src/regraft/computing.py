@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import threads
+from regraft._files import thread_limit
 from regraft.accelerator import BATCH, AnyEngine, JaxEngine
 from regraft.backbones._graphs import stop_children
 from regraft.engine import Engine
@@ -84,7 +84,7 @@ def _in_batches(loaders: Sequence[Loader], engine: JaxEngine) -> Iterator[tuple[
 def _decoding(loaders: Sequence[Loader]) -> Iterator[list[tuple[int, Future[Pixels]]]]:
     """Batches of photos that are being decoded, two more than the one that is yielded."""
     waiting: deque[list[tuple[int, Future[Pixels]]]] = deque()
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(thread_limit()) as pool:
         for start in range(0, len(loaders), BATCH):
             numbers = range(start, min(start + BATCH, len(loaders)))
             waiting.append([(i, pool.submit(loaders[i])) for i in numbers])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import cache_folder, digest_file, digest_json, threads, threads_are_limited
+from regraft._files import cache_folder, digest_file, digest_json, thread_limit, threads
 from regraft.backbones import Backbone
 from regraft.backbones._graphs import build_graph, graph_path
 from regraft.images import DECODING_VERSION, Pixels
@@ -121,7 +121,7 @@ class Engine:
             "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
             # OpenVINO's own cache of the compiled graph halves the start of `predict`.
             "CACHE_DIR": str(cache_folder() / "openvino"),
-            **({"INFERENCE_NUM_THREADS": threads()} if threads_are_limited() else {}),
+            **({"INFERENCE_NUM_THREADS": limit} if (limit := thread_limit()) else {}),
         }
         if self.int8:
             return core.compile_model(str(self.int8), "CPU", options)

@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import as_path, digest_json, threads
+from regraft._files import as_path, digest_json, thread_limit
 from regraft._registry import Registry
 from regraft.calibration import Answers
 from regraft.classifier import Classifier, read_manifest
@@ -193,7 +193,7 @@ class Artifact:
             except ImageError as error:
                 return str(error)
 
-        with ThreadPoolExecutor(threads()) as pool:
+        with ThreadPoolExecutor(thread_limit()) as pool:
             for start in range(0, len(photos), _AHEAD):
                 yield from enumerate(pool.map(decode, photos[start : start + _AHEAD]), start)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._files import thread_limit
 from regraft.backbones._graphs import graph_path
 from regraft.classifier import Classifier
 from regraft.errors import ExportError
@@ -91,7 +92,8 @@ def load(folder):
         known = model.has_rt_info([_KEY, "facts"])
         facts = Facts.from_json(model.get_rt_info([_KEY, "facts"]).astype(str) if known else None, path)
         _check(model, facts, path)
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        limit = {"INFERENCE_NUM_THREADS": count} if (count := thread_limit()) else {}
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **limit})
 
         def run(photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
             found = compiled({0: photos})
