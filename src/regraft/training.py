@@ -287,7 +287,7 @@ def run_folder(photos: str | os.PathLike[str], out: str | os.PathLike[str] | Non
     """Where the run will be. Raises RunError where something else is there already."""
     if out is None:
         name = re.sub(r"[#?].*$", "", os.fspath(photos)) if "://" in os.fspath(photos) else os.fspath(photos)
-        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(name).resolve().name)) or "photos"
+        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(os.path.realpath(name)).name)) or "photos"
         base = Path("runs") / stem.removeprefix("demo-")
         taken = (base.with_name(f"{base.name}-{i}") for i in range(2, 10**6))
         return base if overwrite or not base.exists() else next(path for path in taken if not path.exists())
