@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from regraft import Classifier, TrainConfig, train
-from regraft.classifier import Photo, open_photos, sides_of
+from regraft.classifier import open_photos, sides_of
 from regraft.dataset import Dataset
 from regraft.errors import ImageError, RunError
 from regraft.images import Problem
 from regraft.sources import SIDES
 from regraft.splitting import split
+from regraft.unlabelled import Photo
 
 
 @pytest.fixture

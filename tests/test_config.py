@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regraft._arguments import field_docs
-from regraft.config import TrainConfig, read_toml
+from regraft._values import read_toml
+from regraft.config import TrainConfig
 from regraft.errors import ConfigError
 
 

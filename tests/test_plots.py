@@ -62,5 +62,5 @@ def test_the_command_draws_five_and_prints_what_was_asked(photos: Path, tmp_path
     pytest.importorskip("matplotlib")
     regraft("train", photos, "--effort", "quick", "--out", "run")
     done = regraft("predict", "run", photos / "circle", "--plot", "grid.png")
-    assert all(len(line.split("\t")) == 3 for line in done.stdout.splitlines())
+    assert all(len(line.split("\t")) == 4 for line in done.stdout.splitlines())
     assert BLUE in colours(tmp_path / "grid.png")

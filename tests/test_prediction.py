@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from regraft import prediction
 from regraft.calibration import Answers
 from regraft.errors import ConfigError, DataError
 from regraft.images import Problem
-from regraft.prediction import predict, rejections
+from regraft.prediction import Prediction, predict_each, rejections
+from regraft.sources import Entry
 from tests.conftest import draw_folder
 
 
@@ -26,26 +27,26 @@ class ByName:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def answers(self, images: Sequence[Path], on_problem: Callable[[Problem], None] | None = None) -> Answers:
-        novelty = np.array([2.0 if "strange" in str(path) else 0.0 for path in images], np.float32)
+    def answers(self, images: Sequence[Entry], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+        novelty = np.array([2.0 if "strange" in str(photo.path) else 0.0 for photo in images], np.float32)
         return Answers(self.predict_proba(images, on_problem), novelty)
 
     def predict_proba(
-        self, images: Sequence[Path], on_problem: Callable[[Problem], None] | None = None
+        self, images: Sequence[Entry], on_problem: Callable[[Problem], None] | None = None
     ) -> NDArray[np.float32]:
         self.asked.append(len(images))
         result = np.tile(np.array([[0.2, 0.3, 0.5]], np.float32), (len(images), 1))
-        for i, path in enumerate(images):
-            if path.suffix == ".bad":
+        for i, photo in enumerate(images):
+            if photo.path.suffix == ".bad":
                 assert on_problem is not None
-                on_problem(Problem(path, "damaged"))
+                on_problem(Problem(photo.path, "damaged"))
                 result[i] = np.nan
         return result
 
 
-def ask(paths: list[Path], top: int = 1) -> tuple[list[prediction.Prediction], ByName]:
+def ask(paths: list[Path], top: int = 1) -> tuple[list[Prediction], ByName]:
     double = ByName()
-    return predict(double, paths, top), double
+    return list(predict_each(double, paths, top)), double
 
 
 def test_answers_come_in_order_and_errors_in_their_place() -> None:
@@ -67,11 +68,24 @@ def test_folders_are_searched_for_photos_only(tmp_path: Path, caplog: pytest.Log
     assert "no photo was found" in caplog.text
 
 
-def test_many_photos_are_asked_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "CHUNK", 4)
-    found, double = ask([Path(f"{i}.jpg") for i in range(10)])
-    assert len(found) == 10
-    assert double.asked == [4, 4, 2]
+def test_the_first_photos_are_answered_soon_and_the_others_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "CHUNK", 20)
+    found, double = ask([Path(f"{i}.jpg") for i in range(55)])
+    assert [p.path.name for p in found] == [f"{i}.jpg" for i in range(55)]
+    assert double.asked == [8, 20, 27]  # seven alone would have another engine compiled
+
+
+def test_no_more_photos_are_listed_than_are_needed() -> None:
+    listed = []
+
+    def photos() -> Iterator[Path]:
+        for i in range(10**9):
+            listed.append(i)
+            yield Path(f"{i}.jpg")
+
+    answers = predict_each(ByName(), photos())
+    assert next(answers).path.name == "0.jpg"
+    assert len(listed) < 100
 
 
 def test_top_must_be_one_at_least() -> None:

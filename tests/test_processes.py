@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from regraft import _processes
-from regraft._processes import Terminated, call, run, stop_all
+from regraft._processes import call, run, stop_all
+from regraft._signals import Terminated
 from regraft.errors import BackboneError, DataError, ExportError
 
 

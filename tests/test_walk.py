@@ -53,10 +53,11 @@ def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
 
     lines = regraft("predict", "runs/사진", "new/줄무늬", "--top", "2").stdout.splitlines()
     assert len(lines) == 4
-    path, *answers = lines[0].split("\t")
+    path, label, probability, rejected, _, next_probability = lines[0].split("\t")
     assert path == str(Path("new") / "줄무늬" / "000.jpg")
-    assert len(answers) == 4
-    assert float(answers[1]) >= float(answers[3])
+    assert label in ("Square", "circle", "줄무늬")
+    assert rejected in ("true", "false")
+    assert float(probability) >= float(next_probability)
 
     mixed = regraft("predict", "runs/사진", "new/circle/000.jpg", bad, "none.jpg", "--json", code=1)
     first, damaged, missing = json.loads(mixed.stdout)

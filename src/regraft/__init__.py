@@ -7,6 +7,7 @@ TYPE_CHECKING = False  # imported from typing, it would be the first module that
 if TYPE_CHECKING:
     from typing import Any
 
+    from regraft.asking import evaluate, predict, predict_each
     from regraft.audit import Audit, check
     from regraft.backbones import Backbone, load_backbone
     from regraft.classifier import Classifier
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
         RunError,
         TrainingError,
     )
-    from regraft.evaluation import Evaluation, Predictor, evaluate, measure
+    from regraft.evaluation import Evaluation, Predictor, measure
     from regraft.exporters import load_predictor
     from regraft.exporting import Export, export
     from regraft.finetuning import finetune
     from regraft.images import Problem, Transform
     from regraft.plots import plot_predictions
-    from regraft.prediction import Prediction, predict
+    from regraft.prediction import Prediction
     from regraft.shards import shard
     from regraft.splitting import Split, split
     from regraft.sweeping import Sweep, sweep
@@ -63,14 +64,15 @@ _HOMES = {
     "TrainingError": "errors",
     "Transform": "images",
     "check": "audit",
-    "evaluate": "evaluation",
+    "evaluate": "asking",
     "export": "exporting",
     "finetune": "finetuning",
     "load_backbone": "backbones",
     "load_predictor": "exporters",
     "measure": "evaluation",
     "plot_predictions": "plots",
-    "predict": "prediction",
+    "predict": "asking",
+    "predict_each": "asking",
     "shard": "shards",
     "split": "splitting",
     "sweep": "sweeping",
@@ -115,6 +117,7 @@ __all__ = [
     "measure",
     "plot_predictions",
     "predict",
+    "predict_each",
     "shard",
     "split",
     "sweep",

@@ -1,4 +1,4 @@
-"""``python -m regraft``."""
+"""``python -m regraft``, and where the command ``regraft`` begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import sys
 if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.path.realpath(""):
     del sys.path[0]
 
-from regraft.cli import main
+try:
+    from regraft.cli import main
+except KeyboardInterrupt:  # while modules are still being imported
+    sys.stderr.write("regraft: stopped\n")
+    sys.exit(130)
+
+__all__ = ["main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,6 +10,9 @@ import argparse
 import ast
 import difflib
 import inspect
+import math
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
@@ -60,15 +63,15 @@ def parse(
 
     Raises:
         UsageError: they are not understood.
-        SystemExit: help or the version was asked for, and is printed.
+        SystemExit: help or the version was asked for, and is printed; or nothing was, and help is printed to stderr.
     """
     parser = _Parser(prog=prog, description=about, allow_abbrev=False)
     # Looking up the version takes reading the installed package's metadata.
     parser.add_argument("--version", action="version", version=version() if "--version" in tokens else "")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="verb")
+    place = next((i for i, token in enumerate(tokens) if not token.startswith("-")), len(tokens))
+    word = tokens[place] if place < len(tokens) else ""
     for name, verb in verbs.items():
-        # Only the verb in question gets its flags: their help is read from source files.
-        asked = name == next((token for token in tokens if not token.startswith("-")), None)
         doc = inspect.getdoc(verb.run) or ""
         sub = commands.add_parser(
             name,
@@ -77,13 +80,56 @@ def parse(
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if asked:
-            for positional, meaning, count in verb.positionals:
-                sub.add_argument(positional, metavar=positional.upper(), help=meaning, nargs=count)
-            for heading, cls in verb.options.items():
-                _add_flags(sub if heading == "options" else sub.add_argument_group(heading), cls)
+        if name == word:  # only the verb in question gets its flags: their help is read from source files
+            _add_arguments(sub, verb)
+    if not tokens:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    of_verb = commands.choices.get(word)
+    _require_known_flags(parser, tokens[:place], of_verb)
+    if of_verb is not None:
+        _require_known_flags(of_verb, tokens[place + 1 :])
     found = parser.parse_args(list(tokens))
     return verbs[found.verb], found
+
+
+def _add_arguments(parser: argparse.ArgumentParser, verb: Verb) -> None:
+    for positional, meaning, count in verb.positionals:
+        parser.add_argument(positional, metavar=positional.upper(), help=meaning, nargs=count, type=_not_empty)
+    for heading, cls in verb.options.items():
+        _add_flags(parser if heading == "options" else parser.add_argument_group(heading), cls)
+
+
+def _require_known_flags(
+    parser: argparse.ArgumentParser, tokens: Sequence[str], later: argparse.ArgumentParser | None = None
+) -> None:
+    """Raise UsageError for a flag that ``parser`` does not know, with the nearest one that it does know.
+
+    argparse itself would first miss what the wrong flag has swallowed, and know of no near spelling. ``later`` is the
+    parser of the verb, before which ``tokens`` stand.
+    """
+    for word in tokens:
+        if word == "--":
+            return
+        flag = word.partition("=")[0]
+        is_flag = word.startswith("-") and word != "-" and not re.fullmatch(r"-\d*\.?\d+", word)
+        if not is_flag or flag in parser._option_string_actions:
+            continue
+        if later is not None and flag in later._option_string_actions:
+            verb = later.prog.rpartition(" ")[2]
+            raise UsageError(f"{flag} stands after {verb}, as in: {later.prog} … {flag}")
+        near = difflib.get_close_matches(flag, list(parser._option_string_actions), n=1)
+        hint = f": did you mean {near[0]}?" if near else ";"
+        if _is_there(word):
+            hint = f"; the file of that name is typed ./{word};"
+        raise UsageError(f"unknown flag {flag}{hint} type: {parser.prog} --help")
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def given(namespace: Any, cls: type[Any]) -> dict[str, Any]:
@@ -101,18 +147,20 @@ def _add_flags(group: argparse._ActionsContainer, cls: type[Any]) -> None:
         if field.default is MISSING:
             raise TypeError(f"{cls.__name__}.{field.name} has no default, so it cannot be a flag")
         flag, hint = "--" + field.name.replace("_", "-"), hints[field.name]
+        flags = [field.metadata["short"], flag] if "short" in field.metadata else [flag]
         text = docs[field.name].replace("%", "%%")
         if hint is bool:
-            group.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+            group.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=text)
             continue
         if field.default not in (None, ""):
             text += f" [default: {field.default}]"
         choices = get_args(hint) if get_origin(hint) is Literal else None
+        kind = _plain_type(str if choices else hint)
         group.add_argument(
-            flag,
-            type=str if choices else _plain_type(hint),
+            *flags,
+            type=_READERS.get(kind, kind),
             choices=choices,
-            metavar="|".join(choices) if choices else _plain_type(hint).__name__.upper(),
+            metavar="|".join(choices) if choices else kind.__name__.upper(),
             default=argparse.SUPPRESS,
             help=text,
         )
@@ -125,6 +173,23 @@ def _plain_type(hint: Any) -> type[Any]:
     if hint not in (str, int, float, Path):
         raise TypeError(f"{hint} cannot be a flag")
     return hint  # type: ignore[no-any-return]
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text; wanted a path or a name")
+    return text
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+    return number
+
+
+_READERS: dict[type[Any], Callable[[str], Any]] = {Path: lambda text: Path(_not_empty(text)), float: _finite}
+"""What makes a value of a flag's text, where its type alone would take too much."""
 
 
 def field_docs(cls: type[Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Digests, atomic writes and the cache folder. The only module that touches the environment."""
+"""Digests, paths, atomic writes and the cache folder. The only module that touches the environment."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regraft import _console
+from regraft.errors import ConfigError
 
 if sys.platform != "win32":
     import fcntl
@@ -32,6 +33,8 @@ STALE_SECONDS = 86_400.0
 
 _LEFT_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
 _LEFT_FOLDER = re.compile(r"\.tmp-[a-z0-9_]{8}")
+
+_THREADS = "REGRAFT_THREADS"
 
 
 def digest_bytes(data: bytes) -> str:
@@ -139,6 +142,72 @@ def environment_variable(name: str) -> str:
 def set_environment(name: str, value: str) -> None:
     """Set a variable for this process: Keras reads its backend from one when it is imported."""
     os.environ[name] = value
+
+
+def threads() -> int:
+    """Return how many threads may compute at once: what ``--threads`` says, or else the number of this machine's cores.
+
+    The number travels in the environment, so that child processes keep to it too.
+    """
+    chosen = os.environ.get(_THREADS, "")
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
+
+
+def thread_limit() -> int | None:
+    """Return what ``--threads`` says, for libraries that choose well themselves where it says nothing."""
+    return threads() if os.environ.get(_THREADS) else None
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Within it `threads` is ``count``, in child processes too; None changes nothing.
+
+    Raises:
+        ConfigError: ``count`` is below 1.
+    """
+    if count is None:
+        yield
+        return
+    if count < 1:
+        raise ConfigError(f"--threads is {count}; wanted at least 1")
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = before
+
+
+def as_path(value: Any, what: str) -> Path:
+    """Return ``value`` as a path, with ``~`` as the home folder.
+
+    Args:
+        value: what somebody gave for a path.
+        what: what to call it in the error, such as ``out``.
+
+    Raises:
+        ConfigError: it is neither text nor a path, it is empty, or the user it names after ``~`` is unknown.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise ConfigError(f"{what} is {kind_of(value)}; wanted a path")
+    if not text:
+        raise ConfigError(f"{what} is an empty text; wanted a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{what} is {text}: there is no such user; wanted a path") from error
+
+
+def kind_of(value: Any) -> str:
+    """Return what to call a value in an error: its type with an article, as in ``a list`` or ``an int``."""
+    name = "None" if value is None else type(value).__name__
+    return name if value is None else f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def peak_memory() -> int:

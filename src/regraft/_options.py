@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -13,9 +13,20 @@ class OutputOptions:
     json: bool = False
     """Print one JSON document on stdout, and nothing else there."""
 
+    quiet: bool = field(default=False, metadata={"short": "-q"})
+    """Say less on stderr: neither notes nor progress nor what was done. Warnings and errors stay."""
+
 
 @dataclass(frozen=True, slots=True)
-class RunOptions(OutputOptions):
+class ComputeOptions(OutputOptions):
+    """How a verb that computes prints and computes."""
+
+    threads: int | None = None
+    """How many threads decode photos and compute networks; as many as there are cores. The result is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions(ComputeOptions):
     """Where a run goes."""
 
     out: Path | None = None
@@ -40,7 +51,7 @@ class FinetuneOptions(RunOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class SweepOptions(OutputOptions):
+class SweepOptions(ComputeOptions):
     """Where a sweep goes."""
 
     out: Path = Path("runs/sweep")
@@ -51,7 +62,7 @@ class SweepOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluateOptions(OutputOptions):
+class EvaluateOptions(ComputeOptions):
     """What else `evaluate` measures, and what it follows."""
 
     unknown: Path | None = None
@@ -66,18 +77,22 @@ class EvaluateOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class PredictOptions(OutputOptions):
+class PredictOptions(ComputeOptions):
     """What `predict` prints."""
 
     top: int = 1
     """How many classes to print for each photo, the most probable first."""
+
+    out: Path | None = None
+    """File for the answers, in place of stdout: .csv, .jsonl or .parquet. Stopped or killed, the same command goes
+    on."""
 
     plot: Path | None = None
     """Also draw the photos in a grid, the five most probable classes beside each, as a PNG."""
 
 
 @dataclass(frozen=True, slots=True)
-class CheckOptions(OutputOptions):
+class CheckOptions(ComputeOptions):
     """What `check` does with what it finds."""
 
     write: Path | None = None
@@ -97,7 +112,7 @@ class ShardOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class ExportOptions(OutputOptions):
+class ExportOptions(ComputeOptions):
     """Where an export goes."""
 
     out: Path | None = None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
-from regraft._console import printable
+from regraft._console import printable, say
 from regraft.prediction import Prediction
 
 NONE_OF_THESE = "none of these"
 _MISTAKES = 10
+_ANSWERED = {"right": "right", "wrong": "wrong", "refused": NONE_OF_THESE}
 
 
 def training(document: Mapping[str, Any]) -> None:
@@ -100,8 +104,9 @@ def evaluation(document: Mapping[str, Any]) -> None:
         f"log loss {document['log_loss']:.3f} (before scaling {before['log_loss']:.3f}), "
         f"calibration error {document['calibration_error']:.3f} ({before['calibration_error']:.3f})"
     )
-    if document["rejected"] is not None:
-        print(f"answered with none of these: {document['rejected']:.1%}")
+    if "right" in document:  # runs made before these were counted do not tell
+        counts = (f"{document[key]} {word}" for key, word in _ANSWERED.items())
+        print(f"predict answers {', '.join(counts)}")
     print()
     rows = [("class", "photos", "precision", "recall", "F1")]
     for c in document["per_class"]:
@@ -154,22 +159,62 @@ def demo(document: Mapping[str, Any]) -> None:
     print("  regraft train PHOTOS     where PHOTOS holds one folder of photos for each class")
 
 
-def predictions(answers: Sequence[Prediction], table: bool) -> None:
-    """Answers, aligned for a person or tab-separated for a program; errors on stderr."""
-    rows = []
-    for answer in answers:
-        if answer.error is not None:
-            print(f"regraft: {printable(str(answer.path))}: {answer.error}", file=sys.stderr)
+def predictions(chunks: Iterable[Sequence[Prediction]], top: int, table: bool) -> Iterator[Prediction]:
+    """Print answers as they come, errors on stderr, and yield each.
+
+    Args:
+        chunks: the answers, several at a time; each time all of them are printed, and none is kept back.
+        top: how many classes of each answer are printed.
+        table: print columns for a person, where *none of these* stands for a photo that is rejected; else a line of
+            cells with tabs between them for a program: the path, the best label and its probability, ``true`` where
+            the photo is rejected and ``false`` where not, and then the labels and probabilities that come next.
+    """
+    widths: list[int] = []
+    for chunk in chunks:
+        told = [replace(answer, top=answer.top[:top]) for answer in chunk if answer.error is None]
+        if table:
+            _table([_columns(answer) for answer in told], widths)
         else:
-            top = [(label, f"{p:.4f}") for label, p in answer.top]
-            top = [(NONE_OF_THESE, "-"), *top[:-1]] if answer.novel else top
-            figures = [part for pair in top for part in pair]
-            rows.append((str(answer.path), *figures))
-    if table:
-        _table(rows)
-    else:
-        for row in rows:
-            print("\t".join(printable(cell) for cell in row))
+            for answer in told:
+                print("\t".join(printable(cell) for cell in _tabbed(answer)))
+        sys.stdout.flush()
+        for answer in chunk:
+            if answer.error is not None:
+                print(f"regraft: {printable(str(answer.path))}: {printable(answer.error)}", file=sys.stderr)
+        yield from chunk
+
+
+def json_array(chunks: Iterable[Sequence[Prediction]], top: int) -> Iterator[Prediction]:
+    """Print answers, each with ``top`` classes, as one JSON array, as they come, and yield each."""
+    before = "[\n"
+    for chunk in chunks:
+        for answer in chunk:
+            text = json.dumps(replace(answer, top=answer.top[:top]).to_dict(), ensure_ascii=False, indent=2)
+            print(before + "  " + text.replace("\n", "\n  "), end="")
+            before = ",\n"
+        sys.stdout.flush()
+        yield from chunk
+    print("\n]" if before == ",\n" else "[]")
+
+
+def answers_kept(document: Mapping[str, Any]) -> None:
+    """Say what is in a file of answers."""
+    before = f", {document['before']} of them before" if document["before"] else ""
+    say(
+        f"{document['photos']} answers are in {document['out']}{before}: {document['rejected']} {NONE_OF_THESE}, "
+        f"{document['unreadable']} could not be read"
+    )
+
+
+def _columns(answer: Prediction) -> list[str]:
+    top = [(label, f"{p:.4f}") for label, p in answer.top]
+    top = [(NONE_OF_THESE, "-"), *top[:-1]] if answer.novel else top
+    return [str(answer.path), *(part for pair in top for part in pair)]
+
+
+def _tabbed(answer: Prediction) -> list[str]:
+    best, *others = [(label, f"{p:.4f}") for label, p in answer.top]
+    return [str(answer.path), *best, "true" if answer.novel else "false", *(part for pair in others for part in pair)]
 
 
 def exported(document: Mapping[str, Any]) -> None:
@@ -220,10 +265,16 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns aligned by what a terminal shows: a Korean letter is two cells wide."""
+def _table(rows: Sequence[Sequence[str]], widest: list[int] | None = None) -> None:
+    """Columns aligned by what a terminal shows: a Korean letter is two cells wide.
+
+    ``widest`` holds the widths of the columns so far, where more rows than these make up the table.
+    """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(_width(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    if widest is not None and widths:
+        widest[:] = [max(pair) for pair in zip_longest(widest, widths, fillvalue=0)]
+        widths = widest
     for row in cells:
         print("  ".join(cell + " " * (w - _width(cell)) for cell, w in zip(row, widths, strict=True)).rstrip())
 

@@ -19,18 +19,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from regraft import errors
 from regraft._files import child_environment
+from regraft._signals import before_stopping
 from regraft.errors import BackboneError, RegraftError
 
 _running: set[subprocess.Popen[bytes]] = set()
 _EXCERPT = 400  # characters of another library's error message that are shown
-
-
-class Terminated(KeyboardInterrupt):
-    """This process was asked to end by SIGTERM or SIGHUP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +120,7 @@ def stop_all() -> None:
         process.kill()
 
 
-def stop_on_signals() -> None:
-    """From now on SIGINT, SIGTERM and SIGHUP kill the child processes first, and then raise KeyboardInterrupt.
-
-    SIGTERM and SIGHUP raise its subclass `Terminated`. A signal that this process was started to ignore, as ``nohup``
-    does, stays ignored. Does nothing outside the main thread, where Python allows no handlers.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
-
-
-def _stop(number: int, _: Any) -> NoReturn:
-    stop_all()
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+before_stopping(stop_all)
 
 
 def _exchange(process: subprocess.Popen[bytes], job: bytes) -> bytes:

@@ -11,21 +11,20 @@ from regraft._files import digest_json
 
 def processor_digest() -> str:
     """Digest of the processor's kind and instructions, as 64 hexadecimal digits: a cache folder may be shared."""
-    facts = _cpuinfo()
-    return digest_json([platform.machine(), platform.processor(), *(f"{key}: {value}" for key, value in facts)])
+    return digest_json([platform.machine(), *(f"{key}: {value}" for key, value in _facts())])
 
 
 def processor_name() -> str:
     """What the processor calls itself; may be empty."""
-    return dict(_cpuinfo()).get("model name", platform.processor())
+    return next((value for key, value in _facts() if key == "model name"), "")
 
 
 @lru_cache
-def _cpuinfo() -> tuple[tuple[str, str], ...]:
-    """Name and instructions of the first core, where the system has a /proc/cpuinfo."""
+def _facts() -> tuple[tuple[str, str], ...]:
+    """Name and instructions of the first core, from /proc/cpuinfo, or what Python knows where there is none."""
     path = Path("/proc/cpuinfo")
     if not path.is_file():
-        return ()
+        return (("model name", platform.processor()),)  # on Linux this would start a process
     found = []
     with path.open(errors="replace") as file:
         for line in file:

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft._cache import crc32, read_value, require_regular, set_aside, tell_unwritable, write_value
-from regraft._files import atomic_file, cache_folder, digest_json, folder_size, scratch_folder
+from regraft._files import atomic_file, cache_folder, digest_json, folder_size, scratch_folder, thread_limit
 from regraft.accelerator import AnyEngine
+from regraft.computing import Loader, compute
 from regraft.dataset import ImageRecord
 from regraft.errors import ConfigError, ImageError, TrainingError
-from regraft.features import Loader, compute
 from regraft.images import DECODING_VERSION, Transform
 
 _PART_BYTES = 64 * 2**20
@@ -149,7 +149,7 @@ def _decode(loaders: Sequence[Loader]) -> Results:
         except ImageError as error:
             return str(error)
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(thread_limit()) as pool:
         for start in range(0, len(loaders), _DECODED):
             yield from enumerate(pool.map(one, loaders[start : start + _DECODED]), start)
 

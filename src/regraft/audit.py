@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_file
+from regraft._files import as_path, atomic_file
+from regraft._values import options_of
 from regraft.accelerator import load_engine
 from regraft.config import FeatureConfig
 from regraft.dataset import Dataset
@@ -162,7 +163,7 @@ class Audit:
             ],
         }
 
-    def write_manifest(self, path: Path, kinds: Collection[str] = DROPPED) -> int:
+    def write_manifest(self, path: str | os.PathLike[str], kinds: Collection[str] = DROPPED) -> int:
         """Write the photos less the offenders of ``kinds`` as CSV that `train` takes; returns how many are in it.
 
         A photo whose name no text file can hold, as it is no Unicode, is left out with a warning.
@@ -171,6 +172,7 @@ class Audit:
             ConfigError: there is no such kind, or ``path`` is taken.
             DataError: no photo is left.
         """
+        path = as_path(path, "path")
         check_manifest(path, kinds)
         gone = {s.path for f in self.findings if f.kind in kinds for s in f.photos}
         kept = [record for record in self.dataset.records if record.path not in gone]
@@ -194,20 +196,23 @@ def check_manifest(path: Path, kinds: Collection[str]) -> None:
         raise ConfigError(f"{path} is there already; type another name, or delete it")
 
 
-def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -> Audit:
+def check(
+    photos: str | os.PathLike[str] | Dataset,
+    config: FeatureConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+) -> Audit:
     """Look for all that is wrong with photos and labels.
 
     Features come from the cache and go into it, so that `train` finds them there.
 
     Args:
         photos: a folder of class folders, or any other spec that `Dataset.open` takes.
-        config: backbone and size.
+        config: backbone and size, as a `FeatureConfig`, a dict of values by name, or the path of a TOML file.
 
     Raises:
         DataError: there are no photos at all.
         BackboneError: the backbone is unknown or not installed.
     """
-    config = config or FeatureConfig()
+    config = options_of(FeatureConfig, config)
     require_backbone(config)
     dataset = Dataset.open(photos, config.label_from, config.group_from)
     backbone = choose_backbone(config, dataset.records)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
+from regraft._files import thread_limit
 from regraft.activations import Activations
 from regraft.config import FinetuneConfig
 from regraft.features import Features
@@ -94,7 +95,7 @@ class Augmented:
 
         if change is None:
             return [one(i) for i in range(len(rows))]
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(thread_limit()) as pool:
             return list(pool.map(one, range(len(rows))))
 
 

@@ -126,6 +126,16 @@ def _copies(found: Mapping[str, int] | None) -> list[str]:
     return [f"{found['photos']} photos are copies of each other, in {found['groups']} groups, each on one side."]
 
 
+def _answered(evaluation: Mapping[str, Any]) -> list[str]:
+    """Runs made before these were counted do not tell."""
+    if "right" not in evaluation:
+        return []
+    return [
+        f"`regraft predict` answers {evaluation['right']} of them right, {evaluation['wrong']} wrong, and "
+        f'{evaluation["refused"]} with "none of these".'
+    ]
+
+
 def _measured(evaluation: Mapping[str, Any], side: str) -> list[str]:
     if not evaluation["n"]:
         return ["Nothing: there were too few photos to keep any for measuring."]
@@ -135,6 +145,7 @@ def _measured(evaluation: Mapping[str, Any], side: str) -> list[str]:
         f"Accuracy on {evaluation['n']} {side} photos: {evaluation['accuracy']:.1%} (95 % interval {low:.1%} to "
         f"{high:.1%}). Log loss {evaluation['log_loss']:.3f}, calibration error "
         f"{evaluation['calibration_error']:.3f}.{chosen}",
+        *_answered(evaluation),
         "",
         "| class | photos | precision | recall |",
         "|---|---|---|---|",

@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,24 +20,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from regraft import _console, heads
-from regraft._files import write_json, write_text
+from regraft._files import as_path, write_json, write_text
 from regraft.accelerator import AnyEngine, load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._graphs import SEAL
 from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
+from regraft.computing import compute
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord, takes_levels
 from regraft.engine import Engine
 from regraft.errors import ImageError, RunError
-from regraft.features import Loader, compute, extract
+from regraft.features import extract
 from regraft.heads import Head
-from regraft.images import Pixels, Problem, Transform, read
-from regraft.sources import SIDES, Entry
+from regraft.images import Problem, Transform
+from regraft.sources import SIDES
 from regraft.splitting import Split
+from regraft.unlabelled import Found, Photo, loader, path_of, photos_in
 
 SCHEMA = 2
 """Number of the run folder's layout. A reader takes its own and all before it."""
@@ -50,9 +51,6 @@ _CALIBRATION = "calibration.safetensors"
 
 MANY = 8
 """From so many photos on, the engine is compiled for throughput."""
-
-Photo = ImageRecord | Entry | str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
-"""A dataset's record, what a source lists, a path, a file's bytes, a Pillow image, or RGB pixels (H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -100,55 +98,58 @@ class Classifier:
         return few, many
 
     def predict_proba(
-        self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None
+        self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None
     ) -> NDArray[np.float32]:
         """Class probabilities.
 
         Args:
-            images: the photos. Features of `ImageRecord` s are taken from the cache and added to it; of others,
-                computed and forgotten.
+            images: the photos, as `photos_in` takes them: one or several, a folder, a data set. Features of
+                `ImageRecord` s are taken from the cache and added to it; of others, computed and forgotten.
             on_problem: told of each photo that cannot be read, whose row is then NaN.
 
         Returns:
             (N, C) float32, each row summing to 1.
 
         Raises:
+            DataError: ``images`` are no photos.
             ImageError: a photo cannot be read and there is no ``on_problem``.
         """
         return self.answers(images, on_problem).probabilities
 
-    def answers(self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+    def answers(self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None) -> Answers:
         """`predict_proba`, and the novelty of each photo: NaN where it cannot be read, or in a run that does not tell.
 
         Raises:
             ImageError: a photo cannot be read and there is no ``on_problem``.
         """
-        x, problems = self.features(images)
+        photos = list(photos_in(images))
+        x, problems = self._features(photos)
         for problem in problems:
             if on_problem is None:
                 raise ImageError(f"{problem.path}: {problem.reason}")
             on_problem(problem)
-        probabilities = np.full((len(images), len(self.classes)), np.nan, np.float32)
-        novelty = np.full(len(images), np.nan, np.float32)
+        probabilities = np.full((len(photos), len(self.classes)), np.nan, np.float32)
+        novelty = np.full(len(photos), np.nan, np.float32)
         good = ~np.isnan(x[:, 0])
         probabilities[good], novelty[good] = self.calibration.answers(x[good], self.head.logits(x[good]))
         return Answers(probabilities, novelty)
 
-    def features(self, images: Sequence[Photo]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
+    def features(self, images: Photo | Iterable[Photo]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
         """Feature rows (N, D) of photos, NaN for those that cannot be read, and why not."""
-        engine = self._engines[len(images) >= MANY]
-        if images and all(isinstance(image, ImageRecord) for image in images):
-            found = extract([image for image in images if isinstance(image, ImageRecord)], engine)
+        return self._features(list(photos_in(images)))
+
+    def _features(self, photos: Sequence[Found]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
+        engine = self._engines[len(photos) >= MANY]
+        if photos and all(isinstance(photo, ImageRecord) for photo in photos):
+            found = extract([photo for photo in photos if isinstance(photo, ImageRecord)], engine)
             return found.x, found.problems
-        x = np.full((len(images), self.backbone.num_features), np.nan, np.float32)
+        x = np.full((len(photos), self.backbone.num_features), np.nan, np.float32)
         problems: dict[int, Problem] = {}
-        with _console.progress("predicting", len(images)) as advance:
-            for index, row in compute([loader(image, self.backbone.transform) for image in images], engine):
-                if isinstance(row, str):
-                    problems[index] = Problem(path_of(images[index], index), row)
-                else:
-                    x[index] = row
-                advance()
+        for index, row in compute([loader(photo, self.backbone.transform) for photo in photos], engine):
+            if isinstance(row, str):
+                problems[index] = Problem(path_of(photos[index], index), row)
+            else:
+                x[index] = row
         return x, tuple(problems[i] for i in sorted(problems))
 
     def trained_digests(self) -> frozenset[str]:
@@ -214,10 +215,11 @@ class Classifier:
         """Read a run folder.
 
         Raises:
+            ConfigError: ``path`` is no path.
             RunError: it is no run, damaged, or written by a newer regraft.
             BackboneError: its backbone is not installed here.
         """
-        folder = Path(path).expanduser()
+        folder = as_path(path, "the run")
         manifest = read_manifest(folder)
         try:
             from safetensors import SafetensorError
@@ -269,6 +271,20 @@ def _trained_in(manifest: Mapping[str, Any]) -> str:
     """The precision that a run's manifest tells, ``bf16`` or ``f32``; empty for any other, and where it tells none."""
     told = manifest.get("made_by", {}).get("precision", "")
     return told if told in ("bf16", "f32") else ""
+
+
+def run_path(run: Any) -> Path:
+    """Return the folder of a run: the path that ``run`` is, or that of a classifier.
+
+    Raises:
+        ConfigError: it is neither.
+        RunError: the classifier has no run folder.
+    """
+    if isinstance(run, Classifier):
+        if run.path is None:
+            raise RunError("the classifier has no run folder; save it, or train it with out=FOLDER")
+        return run.path
+    return as_path(run, "the run")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -330,29 +346,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
     import tomllib
 
     return tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-
-
-def loader(photo: Photo, transform: Transform) -> Loader:
-    """What makes the pixels (size, size, 3) of a photo, or raises ImageError."""
-    if isinstance(photo, Image.Image):
-        return lambda: transform.pixels(photo.convert("RGB"))
-    if isinstance(photo, np.ndarray):
-        return lambda: _pixels_of_array(photo, transform)
-    if isinstance(photo, bytes):
-        return lambda: transform.load(photo)
-    if isinstance(photo, ImageRecord | Entry):
-        return lambda: transform.load(read(photo.path, photo.part))
-    return lambda: transform.load(read(Path(photo)))
-
-
-def _pixels_of_array(array: NDArray[np.uint8], transform: Transform) -> Pixels:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ImageError(f"an array of {array.dtype} {array.shape}; wanted RGB pixels, uint8 (H, W, 3)")
-    return transform.pixels(Image.fromarray(array))
-
-
-def path_of(photo: Photo, index: int) -> Path:
-    """What to call a photo in a message."""
-    if isinstance(photo, ImageRecord | Entry):
-        return photo.path
-    return Path(photo) if isinstance(photo, str | os.PathLike) else Path(f"<photo {index}>")

@@ -8,14 +8,18 @@ Surprise: nothing heavy is imported before a verb runs, so that help comes at on
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from regraft import _console
-from regraft._arguments import UsageError, Verb, given, parse
+from regraft._arguments import Verb, given, parse
+from regraft._entry import run_command
+from regraft._files import limited_threads
 from regraft._levels import Levels
 from regraft._options import (
     CheckOptions,
@@ -28,8 +32,9 @@ from regraft._options import (
     ShardOptions,
     SweepOptions,
 )
-from regraft.config import ExportConfig, FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig, read_toml
-from regraft.errors import ConfigError, RegraftError
+from regraft._values import read_toml
+from regraft.config import ExportConfig, FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig
+from regraft.errors import ConfigError
 
 
 def train(arguments: Any) -> int:
@@ -97,7 +102,7 @@ def _train(arguments: Any, photos: str, show: Callable[[Any], None]) -> int:
     run = RunOptions(**given(arguments, RunOptions))
     values = read_toml(run.config) if run.config else {}
     config = TrainConfig.from_dict({**values, **given(arguments, TrainConfig)})
-    _console.note("options: " + ", ".join(f"{k}={v!r}" for k, v in asdict(config).items()))
+    _tell_options(config)
     classifier = train(photos, run.out, config, run.overwrite)
     _emit({"run": str(classifier.path), **classifier.metrics}, run.json, show)
     return 0
@@ -115,7 +120,7 @@ def finetune(arguments: Any) -> int:
     run = FinetuneOptions(**given(arguments, FinetuneOptions))
     values = read_toml(run.config) if run.config else {}
     config = FinetuneConfig.from_dict({**values, **given(arguments, FinetuneConfig)})
-    _console.note("options: " + ", ".join(f"{k}={v!r}" for k, v in asdict(config).items()))
+    _tell_options(config)
     existing = "resume" if run.resume else "overwrite" if run.overwrite else ""
     classifier = finetune(arguments.run, run.out, config, run.photos, existing)
     _emit({"run": str(classifier.path), **classifier.metrics}, run.json, _print.training)
@@ -149,20 +154,14 @@ def evaluate(arguments: Any) -> int:
     may be a fine-tuning that is under way; what is measured also goes to TensorBoard, as its run logs/eval.
     """
     from regraft import _print
-    from regraft.classifier import Classifier
-    from regraft.dataset import takes_levels
-    from regraft.evaluation import evaluate_photos
-    from regraft.exporters import load_predictor
+    from regraft.asking import evaluate, predictor_of
     from regraft.prediction import rejections
 
     output = EvaluateOptions(**given(arguments, EvaluateOptions))
     if output.once or output.watch is not None:
         return _follow(arguments, output)
-    predictor = load_predictor(arguments.run)
-    trained = predictor.trained_digests() if isinstance(predictor, Classifier) else frozenset()
-    own = predictor.config if isinstance(predictor, Classifier) and takes_levels(arguments.photos) else Levels()
-    levels = Levels(**{"label_from": own.label_from, **given(arguments, Levels)})
-    evaluation, problems = evaluate_photos(predictor, arguments.photos, trained, levels)
+    predictor = predictor_of(arguments.run)
+    evaluation, problems = evaluate(predictor, arguments.photos, **given(arguments, Levels))
     document = {**evaluation.to_dict(), "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]}
     if output.unknown is not None:
         document["unknown"] = [asdict(group) for group in rejections(predictor, output.unknown)]
@@ -187,26 +186,73 @@ def _follow(arguments: Any, output: EvaluateOptions) -> int:
 def predict(arguments: Any) -> int:
     """Classify photos, or all in a folder.
 
-    Prints a table at a terminal, tab-separated lines in a pipe. Exits with 1 where a photo could not be read, after
-    all others are answered.
+    PHOTOS are files, folders, other sources, or - for paths on stdin, one a line, or with a NUL after each as `find
+    -print0` has them. Answers come as soon as they are known. A terminal gets columns, where *none of these* stands for
+    a photo unlike all that was trained on. A pipe gets lines of cells with tabs between them: path, best label,
+    probability, true where such a photo is rejected and else false; with --top then the next labels and probabilities.
+    Exits with 1 where a photo could not be read, after all others are answered.
     """
     from regraft import _print
     from regraft.exporters import load_predictor
-    from regraft.prediction import predict
+    from regraft.prediction import answer_chunks, require_top
 
     output = PredictOptions(**given(arguments, PredictOptions))
-    wanted = max(output.top, 5) if output.plot and output.top > 0 else output.top
-    predictions = predict(load_predictor(arguments.run), arguments.photos, wanted)
+    require_top(output.top)
+    if output.out is not None:
+        return _predict_into(arguments, output, output.out)
+    wanted = max(output.top, 5) if output.plot else output.top
+    chunks = answer_chunks(load_predictor(arguments.run), _asked(arguments.photos), wanted)
+    show = _print.json_array if output.json else partial(_print.predictions, table=sys.stdout.isatty())
+    failed = Counter[bool]()
+    told = _counted(show(chunks, output.top), failed)
     if output.plot:
         from regraft.plots import plot_predictions  # a heavy import that most do not need
 
-        plot_predictions(predictions, output.plot)
-        predictions = [replace(p, top=p.top[: output.top]) for p in predictions]
-    if output.json:
-        _emit([p.to_dict() for p in predictions], True)
+        plot_predictions(told, output.plot)
     else:
-        _print.predictions(predictions, table=sys.stdout.isatty())
-    return 1 if any(p.error for p in predictions) else 0
+        deque(told, maxlen=0)
+    return 1 if failed[True] else 0
+
+
+def _counted(answers: Iterable[Any], failed: Counter[bool]) -> Iterator[Any]:
+    for answer in answers:
+        failed[answer.error is not None] += 1
+        yield answer
+
+
+def _predict_into(arguments: Any, output: PredictOptions, out: Path) -> int:
+    from regraft import _print
+    from regraft.answer_files import digest_of, keep_answers, require_free
+    from regraft.exporters import load_predictor
+
+    if output.plot:
+        raise ConfigError("--plot draws what is printed, and --out prints nothing; leave one of them out")
+    require_free(out)
+    predictor, run = load_predictor(arguments.run), digest_of(Path(arguments.run).expanduser())
+    photos = (photo for photo in _asked(arguments.photos) if photo is not None)
+    with _console.progress("predicting", None) as advance:
+        kept = keep_answers(predictor, photos, out, run, output.top, advance)
+    _emit(kept.to_dict(), output.json, _print.answers_kept)
+    return 1 if kept.unreadable else 0
+
+
+def _asked(names: Sequence[str]) -> Iterator[Any]:
+    """Yield the photos that the command line names, and None wherever stdin keeps us waiting for the next one."""
+    from regraft.unlabelled import files_in, paths_from, photos_in
+
+    for name in names:
+        if name != "-":
+            yield from photos_in(name)
+            continue
+        empty = True
+        for path in paths_from(sys.stdin.buffer):
+            if path is None:
+                yield None
+            else:
+                empty = False
+                yield from files_in(path)
+        if empty:
+            _console.warn("no path came on stdin")
 
 
 def export(arguments: Any) -> int:
@@ -260,7 +306,10 @@ VERBS = {
     ),
     "predict": Verb(
         predict,
-        (("run", "a run folder, or an export", None), ("photos", "photos, folders of photos, other sources", "+")),
+        (
+            ("run", "a run folder, or an export", None),
+            ("photos", "photos, folders of photos, other sources, or - for paths on stdin", "+"),
+        ),
         {"options": PredictOptions},
     ),
     "export": Verb(
@@ -272,6 +321,13 @@ VERBS = {
     "info": Verb(info, (("what", "a run folder, backbones or cache", "?"),), {"options": InfoOptions}),
     "demo": Verb(demo, (), _LEARNING),
 }
+
+
+def _tell_options(config: Any) -> None:
+    """Say which options are not as they are by default; the run's config.toml has them all."""
+    changed = {k: v for k, v in asdict(config).items() if v != type(config).__dataclass_fields__[k].default}
+    if changed:
+        _console.note("options: " + ", ".join(f"{name.replace('_', '-')} {value}" for name, value in changed.items()))
 
 
 def _emit(document: Any, as_json: bool, show: Any = None) -> None:
@@ -286,46 +342,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     130 and 143 tell that Ctrl-C or SIGTERM stopped it.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # file names need not be UTF-8, nor terminals
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    _console.turn_on()
     if arguments is None:
         # In a process of our own: OpenVINO's model converter, which is optional and which we never call, takes as
         # long to import as the rest of OpenVINO, and brings a telemetry client.
         sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
-    try:
-        about = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
-        verb, found = parse("regraft", about, _version, VERBS, sys.argv[1:] if arguments is None else arguments)
-        if arguments is None:
-            from regraft._processes import stop_on_signals
+    tokens = sys.argv[1:] if arguments is None else list(arguments)
+    return run_command("regraft", lambda: _run(tokens), lambda: _stopped(tokens), own_process=arguments is None)
 
-            stop_on_signals()
-        code = verb.run(found)
-        sys.stdout.flush()
-    except UsageError as error:
-        return _fail(str(error), 2)
-    except RegraftError as error:
-        return _fail(str(error), 1)
-    except SystemExit as error:  # help was asked for
-        return int(error.code or 0)
-    except KeyboardInterrupt as error:
-        tuning = list(arguments or sys.argv[1:])[:1] == ["finetune"]
-        how = ", with --resume after the last whole epoch" if tuning else ""
-        code = 143 if type(error).__name__ == "Terminated" else 130
-        return _fail(f"stopped; what was computed is kept, and the same command goes on from there{how}", code)
-    except BrokenPipeError:  # the reader of our output has had enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+
+def _run(tokens: Sequence[str]) -> int:
+    about = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
+    verb, found = parse("regraft", about, _version, VERBS, tokens)
+    _console.turn_on(getattr(found, "quiet", False))
+    with limited_threads(getattr(found, "threads", None)):
+        return verb.run(found)
+
+
+def _stopped(tokens: Sequence[str]) -> str:
+    """Return what to say to a user who pressed Ctrl-C."""
+    verb = next((token for token in tokens if not token.startswith("-")), "")
+    if verb == "predict" and not any(token.partition("=")[0] == "--out" for token in tokens):
+        return "stopped"
+    how = ", with --resume after the last whole epoch" if verb == "finetune" else ""
+    return f"stopped; what was computed is kept, and the same command goes on from there{how}"
 
 
 def _version() -> str:
     from importlib.metadata import version
 
     return version("regraft")
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"regraft: {_console.printable(' '.join(message.split()))}", file=sys.stderr)
-    return code

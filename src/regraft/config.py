@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self
 
 from regraft._levels import Levels
+from regraft._values import from_dict, require_types
 from regraft.errors import ConfigError
 
-T = TypeVar("T")
 Effort = Literal["quick", "balanced", "thorough"]
 
 
@@ -77,7 +77,8 @@ class FeatureConfig(Levels):
     """With --backbone auto, how long extracting the features may take: 45s, 10m or 2h."""
 
     def __post_init__(self) -> None:
-        """Check what no type can say."""
+        """Check the types of the values, and what no type can say."""
+        require_types(self)
         Levels.__post_init__(self)  # with slots, super() would not find its class
         precisions = ("auto", "fp32", "bf16", "int8")
         choices = {"engine": ("auto", "openvino", "jax"), "precision": precisions, "effort": tuple(_EFFORTS)}
@@ -136,8 +137,8 @@ class TrainConfig(FeatureConfig):
     """Share of val photos that may be answered with none of these; 0 and that is never the answer."""
 
     def __post_init__(self) -> None:
-        """Check what no type can say."""
-        FeatureConfig.__post_init__(self)
+        """Check the types of the values, and what no type can say."""
+        FeatureConfig.__post_init__(self)  # with slots, super() would not find its class
         if not (min(self.val, self.test) >= 0 and self.val + self.test < 1):  # so that NaN is refused too
             raise ConfigError(f"val {self.val} and test {self.test} must be at least 0 and leave something to train on")
         if not 0 <= self.reject < 0.5:
@@ -157,7 +158,7 @@ class TrainConfig(FeatureConfig):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From TOML or JSON values. Raises ConfigError for a name that is no option."""
-        return _from_dict(cls, values)
+        return from_dict(cls, values)
 
     def to_toml(self) -> str:
         """As the text of a TOML file that `read_toml` reads back."""
@@ -240,7 +241,8 @@ class FinetuneConfig:
     """What trains; auto is TensorFlow where it is installed, else JAX."""
 
     def __post_init__(self) -> None:
-        """Check what no type can say."""
+        """Check the types of the values, and what no type can say."""
+        require_types(self)
         for name, choices in _FINETUNE_CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(choices)}")
@@ -255,7 +257,7 @@ class FinetuneConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From TOML or JSON values. Raises ConfigError for a name that is no option."""
-        return _from_dict(cls, values)
+        return from_dict(cls, values)
 
 
 _Range = tuple[Callable[[float], bool], str]
@@ -305,7 +307,8 @@ class SweepConfig:
     """Try so many, each drawn by what the others taught (Optuna; pip install 'regraft[sweep]'), in place of all."""
 
     def __post_init__(self) -> None:
-        """Check what no type can say."""
+        """Check the types of the values, and what no type can say."""
+        require_types(self)
         if self.trials is not None and self.trials < 1:
             raise ConfigError(f"trials is {self.trials}; wanted at least 1")
         for name in ("resolution", "learning_rate"):
@@ -343,7 +346,8 @@ class ExportConfig:
     """Share of val photos on which a quantised export must give the run's answer; with less nothing is kept."""
 
     def __post_init__(self) -> None:
-        """Check what no type can say."""
+        """Check the types of the values, and what no type can say."""
+        require_types(self)
         if not 0 <= self.min_agreement <= 1:
             raise ConfigError(f"min_agreement {self.min_agreement:g} is no share; wanted 0 to 1")
 
@@ -371,30 +375,11 @@ class ShardConfig:
     """Number classes from 1, as TensorFlow's Inception pipeline does; 0 is then called background."""
 
     def __post_init__(self) -> None:
-        """Check what no type can say."""
+        """Check the types of the values, and what no type can say."""
+        require_types(self)
         if self.shards is not None and self.per_shard is not None:
             raise ConfigError("--shards and --per-shard say the same thing twice; type one of them")
         for name in ("shards", "per_shard", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; wanted at least 1")
-
-
-def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown option {name!r}; there is {', '.join(sorted(known))}")
-    return cls(**values)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The options of a TOML file. Raises ConfigError where it cannot be read."""
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error

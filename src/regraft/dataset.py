@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regraft import _console
-from regraft._files import digest_bytes, digest_json
+from regraft._files import digest_bytes, digest_json, threads
 from regraft._levels import Levels
 from regraft.errors import ConfigError, DataError, ImageError
 from regraft.images import Look, Part, Problem, Transform, read
-from regraft.sources import Entry, Layered, Listing, Side, find_source
+from regraft.sources import Entry, Layered, Listing, Side, find_source, spec_of
 
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
 
@@ -84,8 +84,8 @@ class Dataset:
     hint: str = ""
 
     @classmethod
-    def open(cls, spec: str | os.PathLike[str], label_from: str = "first", group_from: str = "") -> Dataset:
-        """Read a data set.
+    def open(cls, spec: str | os.PathLike[str] | Dataset, label_from: str = "first", group_from: str = "") -> Dataset:
+        """Read a data set; one that is open already is returned as it is.
 
         Args:
             spec: a folder of class folders; a .csv, .tsv, .jsonl or .parquet with columns path and label; an archive,
@@ -98,11 +98,13 @@ class Dataset:
             ConfigError: a level is none, or ``spec`` is neither a folder nor an archive.
             DataError: there is nothing there, no class, or no file that could be a photo.
         """
-        listing = _listed(os.fspath(spec), Levels(label_from=label_from, group_from=group_from))
+        if isinstance(spec, Dataset):
+            return spec
+        spec = spec_of(spec)
+        listing = _listed(spec, Levels(label_from=label_from, group_from=group_from))
         results: list[ImageRecord | Problem] = []
         batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
-        workers = os.cpu_count() or 1
-        with ThreadPoolExecutor(workers) as pool, _console.progress("reading", len(listing.entries)) as advance:
+        with ThreadPoolExecutor(threads()) as pool, _console.progress("reading", len(listing.entries)) as advance:
             for batch in pool.map(_read_all, batches):
                 results += batch
                 advance(len(batch))
@@ -112,7 +114,7 @@ class Dataset:
             _console.warn(f"classes without any photo are left out: {', '.join(listing.empty_classes)}")
         if not records:
             first = f": {problems[0].path}: {problems[0].reason}" if problems else ""
-            raise DataError(f"no photo was found in {os.fspath(spec)}; {len(problems)} other files were{first}")
+            raise DataError(f"no photo was found in {spec}; {len(problems)} other files were{first}")
         return cls(tuple(records), _classes(records), tuple(problems), listing.hint)
 
     @property
@@ -146,7 +148,7 @@ def _listed(spec: str, levels: Levels) -> Listing:
 
 def takes_levels(spec: str | os.PathLike[str]) -> bool:
     """Whether folders name the classes of what ``spec`` names. Raises DataError where there is nothing."""
-    return isinstance(find_source(os.fspath(spec)), Layered)
+    return isinstance(find_source(spec_of(spec)), Layered)
 
 
 def _classes(records: Iterable[ImageRecord]) -> tuple[str, ...]:

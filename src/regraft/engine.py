@@ -7,7 +7,6 @@ Surprise: nothing is compiled, nor OpenVINO imported, before the first photo tha
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from regraft import _console
 from regraft._compiled import compile_graph
-from regraft._files import digest_file, digest_json
+from regraft._files import digest_file, digest_json, thread_limit, threads
 from regraft.backbones import Backbone
 from regraft.backbones._graphs import checked_graph, graph_path, graph_place, is_quantised
 from regraft.images import DECODING_VERSION, Pixels
@@ -60,8 +59,8 @@ class Engine:
 
     @property
     def workers(self) -> int:
-        """How many threads keep it busy: two more than cores, since each also reads and decodes."""
-        return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 2
+        """How many threads keep it busy: two more than compute, since each also reads and decodes."""
+        return threads() + 2
 
     @cached_property
     def choice(self) -> Choice:
@@ -115,6 +114,11 @@ class Engine:
         """Whether some thread is building or compiling it just now, so that `run` would wait."""
         return self._requests is None and self._lock.locked()
 
+    @property
+    def started(self) -> bool:
+        """Whether it is compiled, so that `run` does not wait for that."""
+        return self._requests is not None
+
     def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Photos ``(N, size, size, 3)``, transformed, to features ``(N, D)``; for few photos, one after the other."""
         rows = [self.run(photo) for photo in photos]
@@ -145,6 +149,7 @@ class Engine:
         options = {
             "INFERENCE_PRECISION_HINT": choice.precision,
             "PERFORMANCE_HINT": "THROUGHPUT" if self._many else "LATENCY",
+            **({"INFERENCE_NUM_THREADS": str(limit)} if (limit := thread_limit()) else {}),
         }
         if self.int8:
             return compile_graph(self.int8, options, partial(checked_graph, self.int8))

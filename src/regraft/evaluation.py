@@ -8,6 +8,7 @@ Surprise: a photo that cannot be read is a problem, not a mistake; it counts in 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
+from regraft._files import kind_of
 from regraft._levels import Levels
 from regraft.calibration import Answers, is_novel
 from regraft.dataset import Dataset
-from regraft.errors import DataError
+from regraft.errors import ConfigError, DataError
 from regraft.images import Problem
 
 BINS = 15
@@ -120,7 +122,9 @@ class Evaluation:
 
     Attributes:
         n: photos measured.
-        accuracy: share whose most probable class is their label.
+        accuracy: share whose most probable class is their label, whether or not that would be the answer.
+        right, wrong, refused: how many photos `predict` answers with their label, with another one, and with none of
+            these; together they are ``n``.
         interval: 95 % Wilson score interval of the accuracy.
         top5: share whose label is among the five most probable; None below six classes.
         log_loss: mean negative log-likelihood of the labels, in nats.
@@ -147,6 +151,9 @@ class Evaluation:
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...]
+    right: int = 0
+    wrong: int = 0
+    refused: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -187,7 +194,7 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> tuple[Evaluation, tuple[
 
 def evaluate_photos(
     predictor: Predictor,
-    photos: str,
+    photos: str | os.PathLike[str],
     trained: frozenset[str] = frozenset(),
     levels: Levels = Levels(),  # noqa: B008 (frozen)
 ) -> tuple[Evaluation, tuple[Problem, ...]]:
@@ -204,7 +211,7 @@ def evaluate_photos(
 
 
 def open_side(
-    photos: str,
+    photos: str | os.PathLike[str],
     trained: frozenset[str] = frozenset(),
     levels: Levels = Levels(),  # noqa: B008 (frozen)
 ) -> Dataset:
@@ -234,8 +241,13 @@ def measure(
     temperature: float = 1.0,
     threshold: float | None = None,
 ) -> Evaluation:
-    """Measure answers to N photos against class indices (N,). ``temperature`` and ``threshold`` are the predictor's."""
+    """Measure answers to N photos against class indices (N,). ``temperature`` and ``threshold`` are the predictor's.
+
+    Raises:
+        ConfigError: the shapes do not go together, or a class index is none.
+    """
     count = len(classes)
+    answers, y = _going_together(answers, y, count, len(paths))
     confusion = np.zeros((count, count), np.int64)
     if not len(y):
         empty = _per_class(confusion, classes), _rows(confusion), ()
@@ -247,6 +259,7 @@ def measure(
     top5 = (np.argsort(-p, axis=1, kind="stable")[:, :5] == y[:, np.newaxis]).any(axis=1).mean()
     wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -p[i, predicted[i]])
     bins = _reliability(p, right)
+    novel = is_novel(answers.novelty, threshold)
     return Evaluation(
         n=len(y),
         accuracy=float(right.mean()),
@@ -257,13 +270,32 @@ def measure(
         reliability=bins,
         uncalibrated=_uncalibrated(p, y, temperature),
         coverage=_coverage(p.max(axis=1), right),
-        rejected=None if threshold is None else float(is_novel(answers.novelty, threshold).mean()),
+        rejected=None if threshold is None else float(novel.mean()),
         per_class=_per_class(confusion, classes),
         confusion=_rows(confusion),
         mistakes=tuple(
             Mistake(paths[i], classes[y[i]], classes[predicted[i]], float(p[i, predicted[i]])) for i in wrong
         ),
+        right=int((right & ~novel).sum()),
+        wrong=int((~right & ~novel).sum()),
+        refused=int(novel.sum()),
     )
+
+
+def _going_together(answers: Any, y: Any, classes: int, paths: int) -> tuple[Answers, NDArray[np.int64]]:
+    """Return answers and class indices as arrays that belong together. Raises ConfigError where they do not."""
+    if not isinstance(answers, Answers):
+        raise ConfigError(f"answers are {kind_of(answers)}; wanted what a predictor's answers() gives")
+    indices = np.asarray(y)
+    shape = answers.probabilities.shape
+    if indices.shape != (paths,) or shape != (paths, classes) or answers.novelty.shape != (paths,):
+        raise ConfigError(
+            f"probabilities {shape}, novelty {answers.novelty.shape}, class indices {indices.shape}, {paths} paths and "
+            f"{classes} classes do not go together; wanted (N, C), (N,), (N,), N and C"
+        )
+    if len(indices) and (indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= classes):
+        raise ConfigError(f"class indices are {indices.dtype}, wanted whole numbers from 0 to {classes - 1}")
+    return answers, indices.astype(np.int64)
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:

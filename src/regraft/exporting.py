@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import atomic_folder, folder_size, write_json, write_text
+from regraft._files import as_path, atomic_folder, folder_size, write_json, write_text
 from regraft._processes import call
+from regraft._values import options_of
 from regraft.backbones._graphs import graph_path, is_quantised
 from regraft.calibration import is_novel
 from regraft.card import model_card, preprocessing
-from regraft.classifier import Classifier, open_photos, read_manifest, sides_of
+from regraft.classifier import Classifier, open_photos, read_manifest, run_path, sides_of
 from regraft.config import ExportConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError, DataError, ExportError, RunError
@@ -101,16 +102,16 @@ class Export:
 
 
 def export(
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | Classifier,
     out: str | os.PathLike[str] | None = None,
-    config: ExportConfig | None = None,
+    config: ExportConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     photos: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Export:
     """Write a run in another format, read it again, and compare. Where they differ nothing is kept.
 
     Args:
-        run: the run folder.
+        run: the run folder, or the classifier that was loaded from it.
         out: the export's folder; by default ``exports/FORMAT`` in the run.
         config: the options.
         photos: where the run's photos are now, if not where they were.
@@ -122,7 +123,7 @@ def export(
             differently.
         RunError: ``run`` is no run, or ``out`` is in the way.
     """
-    config = config or ExportConfig()
+    run, config = run_path(run), options_of(ExportConfig, config)
     exporter = find_exporter(config.format)
     if config.quantize and config.quantize not in exporter.quantizations:
         known = ", ".join(exporter.quantizations) or "none"
@@ -130,7 +131,7 @@ def export(
     limit_tensorflow()
     classifier = Classifier.load(run)
     name = "-".join(filter(None, (config.format, config.quantize)))
-    folder = Path(out).expanduser() if out else Path(run).expanduser() / "exports" / name
+    folder = run / "exports" / name if out is None else as_path(out, "out")
     _require_free(folder, overwrite)
     dataset = open_photos(classifier, photos)
     side, compared, others = _chosen(classifier, dataset)

@@ -7,13 +7,10 @@ Surprise: a photo that cannot be decoded is found only here; it comes back as a 
 
 from __future__ import annotations
 
-import os
-import queue
 import threading
 import uuid
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,17 +24,14 @@ from numpy.typing import NDArray
 from regraft import _console
 from regraft._cache import set_aside
 from regraft._feature_parts import LOOK, DamagedPartError, Part, Row, read_part, write_part
-from regraft._files import cache_folder
-from regraft.accelerator import BATCH, AnyEngine, JaxEngine
+from regraft._files import cache_folder, threads
+from regraft.accelerator import AnyEngine, JaxEngine
+from regraft.computing import AHEAD_BYTES, compute
 from regraft.dataset import ImageRecord
-from regraft.engine import Engine
 from regraft.errors import ImageError
 from regraft.images import Look, Pixels, Problem, Transform
 
-Loader = Callable[[], Pixels]
-
 PART_ROWS = 256
-AHEAD_BYTES = 192 * 2**20  # what may be decoded before the engine is ready
 PART_SECONDS = 5.0
 
 
@@ -131,126 +125,6 @@ def extract(records: Sequence[ImageRecord], engine: AnyEngine) -> Extraction:
     return Extraction(x, looks, tuple(problems), computed, len(records) - computed - len(problems))
 
 
-def compute(loaders: Sequence[Loader], engine: AnyEngine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
-    """Yield (index, features (D,), or the reason why not) for each photo as it is done, in any order.
-
-    Each thread takes a photo all the way, from bytes to features. Decoding and
-    inference both release the interpreter, so cores stay busy with no queue between two stages to balance; a
-    few threads more than cores fill the gaps. While the engine is still being built, the threads decode ahead.
-
-    Args:
-        loaders: functions that return a photo's transformed pixels, or raise ImageError.
-        engine: computes the features.
-    """
-    if isinstance(engine, JaxEngine):
-        yield from _in_batches(loaders, engine)
-        return
-    workers = _Workers(loaders, engine)
-    running = workers.start()
-    try:
-        while running:
-            result = workers.results.get()
-            if result is None:
-                running -= 1
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                yield result
-    finally:
-        workers.stop()
-
-
-def _in_batches(loaders: Sequence[Loader], engine: JaxEngine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
-    """`compute` for an engine that takes batches: while one is at work the next ones are decoded."""
-    at_work: tuple[list[int], Any] | None = None
-    for batch in _decoding(loaders):
-        decoded: list[tuple[int, Pixels]] = []
-        for index, future in batch:
-            try:
-                decoded.append((index, future.result()))
-            except ImageError as error:
-                yield index, str(error)
-        if decoded:
-            launched = [i for i, _ in decoded], engine.launch(np.stack([pixels for _, pixels in decoded]))
-            yield from _rows(at_work)
-            at_work = launched
-    yield from _rows(at_work)
-
-
-def _decoding(loaders: Sequence[Loader]) -> Iterator[list[tuple[int, Future[Pixels]]]]:
-    """Batches of photos that are being decoded, two more than the one that is yielded."""
-    waiting: deque[list[tuple[int, Future[Pixels]]]] = deque()
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(loaders), BATCH):
-            numbers = range(start, min(start + BATCH, len(loaders)))
-            waiting.append([(i, pool.submit(loaders[i])) for i in numbers])
-            if len(waiting) > 2:
-                yield waiting.popleft()
-        yield from waiting
-
-
-def _rows(batch: tuple[list[int], Any] | None) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    if batch is not None:
-        yield from zip(batch[0], np.asarray(batch[1]), strict=True)
-
-
-class _Workers:
-    """The threads behind `compute`. ``results`` gets each photo's result, an error of theirs, and None from each."""
-
-    def __init__(self, loaders: Sequence[Loader], engine: Engine) -> None:
-        self.results: queue.SimpleQueue[tuple[int, NDArray[np.float32] | str] | BaseException | None]
-        self.results = queue.SimpleQueue()
-        self._jobs, self._lock = iter(enumerate(loaders)), threading.Lock()
-        self._engine = engine
-        self._ahead: deque[tuple[int, Pixels]] = deque()
-        self._stopped = threading.Event()
-        count = min(len(loaders), engine.workers)
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
-
-    def start(self) -> int:
-        """Start the threads; how many there are."""
-        for thread in self._threads:
-            thread.start()
-        return len(self._threads)
-
-    def stop(self) -> None:
-        """End the threads after the photos they are at, and wait for that."""
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        try:
-            for index, pixels in self._decoded():
-                self._ahead.append((index, pixels))
-                if not self._engine.starting or len(self._ahead) * pixels.nbytes > AHEAD_BYTES:
-                    self._run_what_is_decoded()
-            self._run_what_is_decoded()
-        except BaseException as error:  # carried to the caller's thread, which raises it
-            self.results.put(error)
-        finally:
-            self.results.put(None)
-
-    def _decoded(self) -> Iterator[tuple[int, Pixels]]:
-        while not self._stopped.is_set():
-            with self._lock:
-                index, loader = next(self._jobs, (-1, None))
-            if loader is None:
-                return
-            try:
-                yield index, loader()
-            except ImageError as error:
-                self.results.put((index, str(error)))
-
-    def _run_what_is_decoded(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                index, pixels = self._ahead.popleft()
-            except IndexError:  # another thread took the last
-                return
-            self.results.put((index, self._engine.run(pixels)))
-
-
 Load = Callable[[ImageRecord, Transform, NDArray[np.void]], Pixels]
 """Returns a record's pixels, and writes the rest of what is kept of it into the third argument, (1,) of `LOOK`."""
 
@@ -288,14 +162,14 @@ def _decoded_while_waiting(records: Sequence[ImageRecord], engine: AnyEngine) ->
                 seen = record.look(engine.backbone.transform)
                 done[record.digest] = partial(_hand_over, seen)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, (os.cpu_count() or 1) - 1))]
-    for thread in threads:
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(max(1, threads() - 1))]
+    for thread in workers:
         thread.start()
     try:
         engine.fingerprint  # noqa: B018  (asking for it is what takes the time)
     finally:
         ready.set()
-        for thread in threads:
+        for thread in workers:
             thread.join()
     return done
 

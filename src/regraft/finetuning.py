@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_folder, digest_json, write_json
+from regraft._files import as_path, atomic_folder, digest_json, write_json
 from regraft._tensorboard import EventFile
+from regraft._values import options_of
 from regraft.accelerator import load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
-from regraft.classifier import TUNED, Classifier, open_photos, sides_of
+from regraft.classifier import TUNED, Classifier, open_photos, run_path, sides_of
 from regraft.config import FinetuneConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.errors import DataError, RunError, TrainingError
@@ -47,9 +48,9 @@ SHOWN = f"{_CHECKPOINTS}/classifier-"
 
 
 def finetune(
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | Classifier,
     out: str | os.PathLike[str] | None = None,
-    config: FinetuneConfig | None = None,
+    config: FinetuneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     photos: str | os.PathLike[str] | None = None,
     existing: str = "",
     as_trial: bool = False,
@@ -58,7 +59,7 @@ def finetune(
     """Train the last blocks of a run's backbone, and its head, and write a new run.
 
     Args:
-        run: the run folder to start from.
+        run: the run folder to start from, or the classifier that was loaded from it.
         out: the new run folder; by default the old one's name with ``-ft``.
         config: the options.
         photos: where the run's photos are now, if not where they were.
@@ -75,10 +76,10 @@ def finetune(
         RunError: ``run`` is no run, or ``out`` is in the way.
         TrainingError: the training diverged.
     """
-    clock, config = Clock(), config or FinetuneConfig()
+    clock, run, config = Clock(), run_path(run), options_of(FinetuneConfig, config)
     before = Classifier.load(run)
-    folder = Path(out or f"{os.fspath(run).rstrip('/' + os.sep)}-ft").expanduser()
-    _require_free(folder, Path(run).expanduser(), existing)
+    folder = Path(f"{run}-ft") if out is None else as_path(out, "out")
+    _require_free(folder, run, existing)
     trainable_keras(config.backend)
     dataset, sides, features = _photos(before, photos)
     head = _linear_head(before, features, sides)
@@ -87,7 +88,7 @@ def finetune(
     with clock("activations"):
         seen = Photos(dataset.records, features, sides.train, sides.val)
         thawed.load(seen, in_floats(before), config, before.precision)
-    _begin(folder, Path(run), before, asked, config.thaw, existing)
+    _begin(folder, run, before, asked, config.thaw, existing)
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course)
     learned_head = _write_learned(thawed, folder)
@@ -96,7 +97,7 @@ def finetune(
         "blocks": thawed.blocks,
         "epochs": trainer.history[-1].number,
         "blend": trainer.blend_,
-        "from": str(Path(run).resolve()),
+        "from": str(run.resolve()),
         "frozen": {side: before.metrics[side]["accuracy"] for side in ("val", "test")},
     }
     after = replace(after, metrics={**after.metrics, "seconds": clock.seconds(), "finetuned": told})

@@ -299,6 +299,19 @@ def _check_cost(image: Image.Image) -> None:
         raise ImageError(f"{width}×{height} pixels, more than the {limit:,} of this kind that are decoded at once")
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return a Pillow image as `decode` returns a file's: upright by its EXIF orientation, on white, in sRGB.
+
+    Raises:
+        ImageError: its pixels cannot be decoded: Pillow reads a file's no sooner than they are used.
+    """
+    try:
+        image.load()
+        return _to_rgb(_upright(image))
+    except Exception as error:  # Decoders raise nearly anything (struct.error, KeyError, …) on damaged bytes.
+        raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
+
+
 def _upright(image: Image.Image) -> Image.Image:
     if image.getexif().get(_ORIENTATION, 1) == 1:
         return image

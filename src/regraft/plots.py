@@ -8,15 +8,16 @@ Surprise: matplotlib's own window system is never touched, so that this works on
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from regraft import _console
-from regraft._files import atomic_file
+from regraft._files import as_path, atomic_file, kind_of
 from regraft.errors import ConfigError, ImageError
 from regraft.images import decode, read
 from regraft.optimisation import Epoch
@@ -63,20 +64,24 @@ def plot_history(history: Sequence[Epoch], path: Path) -> bool:
     return True
 
 
-def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
+def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[str]) -> None:
     """Draw the photos in a grid, beside each its most probable classes as bars; of many photos the first 60.
 
+    Args:
+        predictions: the answers, also from an iterator, of which no more are held than are drawn.
+        path: the PNG.
+
     Raises:
-        ConfigError: matplotlib is not installed, or there is nothing to draw.
+        ConfigError: matplotlib is not installed, there is nothing to draw, or what is given are no predictions.
     """
     if find_spec("matplotlib") is None:
         raise ConfigError("--plot needs matplotlib; type pip install 'regraft[plot]'")
-    answered = [prediction for prediction in predictions if prediction.error is None]
+    path = as_path(path, "plot")
+    answered, count = _drawn(predictions)
     if not answered:
         raise ConfigError("--plot has nothing to draw: no photo was answered")
-    if len(answered) > _MOST:
-        _console.say(f"{path} has the first {_MOST} of {len(answered)} photos")
-    answered = answered[:_MOST]
+    if count > len(answered):
+        _console.say(f"{path} has the first {len(answered)} of {count} photos")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -95,6 +100,24 @@ def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
             figure.savefig(temporary, format="png", dpi=110)
     if any("Glyph" in str(one.message) for one in told):
         _console.warn(f"no font here has all letters of the labels, so {path} has boxes; install Noto Sans CJK")
+
+
+def _drawn(predictions: Iterable[Prediction]) -> tuple[list[Prediction], int]:
+    """Return the answers that are drawn, and how many there are in all."""
+    kept: list[Prediction] = []
+    count = 0
+    if not isinstance(predictions, Iterable):
+        raise ConfigError(f"predictions are {kind_of(predictions)}; wanted what regraft.predict returns")
+    for prediction in predictions:
+        if not isinstance(prediction, Prediction):
+            raise ConfigError(
+                f"there is {kind_of(prediction)} among the predictions; wanted what regraft.predict returns"
+            )
+        if prediction.error is None:
+            count += 1
+            if len(kept) < _MOST:
+                kept.append(prediction)
+    return kept, count
 
 
 def _families() -> list[str]:

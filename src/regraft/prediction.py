@@ -1,6 +1,6 @@
-"""A Predictor × files and folders → the most probable classes of each photo.
+"""A Predictor × photos → the most probable classes of each photo.
 
-In: paths. Out: a `Prediction` for each photo, in the order asked.
+In: whatever `photos_in` takes. Out: a `Prediction` for each photo, in the order asked, as soon as it is known.
 Why: whoever has a classifier wants to point it at things.
 Surprise: a file that cannot be read is answered too, with its error, and stops nothing.
 """
@@ -8,24 +8,25 @@ Surprise: a file that cannot be read is answered too, with its error, and stops 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regraft import _console
+from regraft._files import kind_of
 from regraft.calibration import is_novel
-from regraft.dataset import looks_like_an_image
-from regraft.errors import ConfigError, DataError, ImageError
+from regraft.classifier import MANY
+from regraft.dataset import ImageRecord
+from regraft.errors import ConfigError, DataError
 from regraft.evaluation import Predictor, wilson_interval
 from regraft.images import Problem
-from regraft.sources import Entry, Source, find_source
-from regraft.sources.folder import IMAGE_SUFFIXES, Folder
+from regraft.sources import Entry
+from regraft.unlabelled import Found, path_of, photos_in
 
-CHUNK = 4096
-"""Photos held at once; memory does not grow with the number of files."""
+CHUNK = 64
+"""Photos that are answered at once. No more answers are held, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,40 +72,90 @@ class Rejection:
     interval: tuple[float, float]
 
 
-def predict(predictor: Predictor, paths: Sequence[str | os.PathLike[str]], top: int = 1) -> list[Prediction]:
-    """Classify files, and all photos under folders.
+def predict_each(predictor: Predictor, photos: Any, top: int = 1) -> Iterator[Prediction]:
+    """Answer photos one after the other; memory does not grow with their number.
 
     Args:
         predictor: a classifier, or an exported file that was loaded.
-        paths: files are always answered; of a folder only what looks like an image, hidden files passed over; of
-            anything else that `Dataset.open` takes, the photos it lists.
+        photos: what `photos_in` takes: files, which are always answered; folders, of which only what looks like an
+            image is; other sources, bytes, pixels; one of these or several, also from a generator.
         top: how many classes each answer holds, at least 1.
 
+    Returns:
+        An iterator over the answers, in the order asked.
+
     Raises:
-        ConfigError: ``top`` is below 1.
+        ConfigError: ``top`` is no whole number of at least 1.
+        DataError: there is something among the photos that is none.
     """
+    require_top(top)
+    return (answer for chunk in answer_chunks(predictor, photos_in(photos), top) for answer in chunk)
+
+
+def require_top(top: Any) -> None:
+    """Raise ConfigError where ``top`` is no whole number of at least 1."""
+    if not isinstance(top, int) or isinstance(top, bool):
+        raise ConfigError(f"top is {kind_of(top)}; wanted a whole number")
     if top < 1:
         raise ConfigError(f"--top is {top}; wanted at least 1")
-    photos = [photo for path in paths for photo in _photos(os.fspath(path))]
-    result: list[Prediction] = []
-    for start in range(0, len(photos), CHUNK):
-        chunk = photos[start : start + CHUNK]
-        problems: dict[Path, str] = {}
 
-        def note(problem: Problem, found: dict[Path, str] = problems) -> None:
-            found[problem.path] = problem.reason
 
-        answers = predictor.answers(chunk, on_problem=note)
-        novel = is_novel(answers.novelty, predictor.threshold)
-        for i, photo in enumerate(chunk):
-            path, label = (photo.path, photo.label) if isinstance(photo, Entry) else (photo, photo.parent.name)
-            if path in problems:
-                result.append(Prediction(path, error=problems[path]))
-            else:
-                row = answers.probabilities[i]
-                best = np.argsort(-row, kind="stable")[:top]
-                pairs = tuple((predictor.classes[j], float(row[j])) for j in best)
-                result.append(Prediction(path, pairs, bool(novel[i]), label=label))
+def answer_chunks(
+    predictor: Predictor, photos: Iterable[Found | None], top: int, first: int = MANY
+) -> Iterator[list[Prediction]]:
+    """Answer photos, several at a time.
+
+    Args:
+        predictor: what answers.
+        photos: those that were found; None where the next one may be long in coming, so that nothing waits for it.
+        top: how many classes each answer holds.
+        first: how many photos are answered at first, before `CHUNK` at a time: few, so that an answer comes soon.
+    """
+    number = 0
+    for chunk in _chunks(photos, first):
+        yield _answered(predictor, chunk, number, top)
+        number += len(chunk)
+
+
+def _chunks(photos: Iterable[Found | None], size: int) -> Iterator[list[Found]]:
+    """Yield photos in lists of ``size``, and of `CHUNK` after the first.
+
+    The last list takes up what else would be fewer than `MANY` photos: for so few a second engine would be compiled.
+    """
+    waiting: list[Found] = []
+    for photo in photos:
+        if photo is None:
+            if waiting:
+                yield waiting
+            waiting = []
+            continue
+        waiting.append(photo)
+        if len(waiting) == size + MANY:
+            yield waiting[:size]
+            waiting, size = waiting[size:], CHUNK
+    if waiting:
+        yield waiting
+
+
+def _answered(predictor: Predictor, chunk: Sequence[Found], number: int, top: int) -> list[Prediction]:
+    """Return the answers to photos of which the first is number ``number`` of all that are asked about."""
+    problems: dict[Path, str] = {}
+
+    def note(problem: Problem) -> None:
+        problems[problem.path] = problem.reason
+
+    answers = predictor.answers(chunk, on_problem=note)
+    novel = is_novel(answers.novelty, predictor.threshold)
+    result = []
+    for i, photo in enumerate(chunk):
+        path, row = path_of(photo, number + i), answers.probabilities[i]
+        if np.isnan(row[0]):
+            result.append(Prediction(path, error=problems.get(path_of(photo, i), "cannot be read")))
+            continue
+        best = np.argsort(-row, kind="stable")[:top]
+        pairs = tuple((predictor.classes[j], float(row[j])) for j in best)
+        label = photo.label if isinstance(photo, Entry | ImageRecord) else ""
+        result.append(Prediction(path, pairs, bool(novel[i]), label=label))
     return result
 
 
@@ -118,7 +169,7 @@ def rejections(predictor: Predictor, photos: str | os.PathLike[str]) -> tuple[Re
     if predictor.threshold is None:
         raise ConfigError("this classifier never answers with none of these: it had too few val photos, or --reject 0")
     found: dict[str, list[bool]] = {}
-    for prediction in predict(predictor, [photos]):
+    for prediction in predict_each(predictor, photos):
         if prediction.error is None:
             found.setdefault(prediction.label, []).append(prediction.novel)
     if not found:
@@ -129,48 +180,3 @@ def rejections(predictor: Predictor, photos: str | os.PathLike[str]) -> tuple[Re
         Rejection(label, len(novel), sum(novel) / len(novel), wilson_interval(sum(novel), len(novel)))
         for label, novel in groups
     )
-
-
-def _photos(spec: str) -> Iterator[Path | Entry]:
-    """A file, all photos in a folder, or those that any other source lists, whatever their labels."""
-    source, path = _source_of(spec), Path(spec)
-    if source is not None:
-        listing = source.list(spec)
-        for problem in listing.problems:
-            _console.warn(f"left out {problem.path}: {problem.reason}")
-        yield from listing.entries
-    elif path.is_dir():
-        yield from _files(path)
-    else:
-        yield path
-
-
-def _source_of(spec: str) -> Source | None:
-    """What lists the photos of ``spec``; None for what is a photo, or a folder of photos, itself."""
-    try:
-        source = find_source(spec)
-    except DataError:
-        return None
-    return None if isinstance(source, Folder) else source
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """What looks like a photo in a folder, or is called like one: of the latter whatever is wrong will be told."""
-    found = 0
-    for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if not hidden and (file.suffix.lower() in IMAGE_SUFFIXES or _is_photo(file)):
-            found += 1
-            yield file
-    if not found:
-        _console.warn(f"no photo was found in {path}")
-
-
-def _is_photo(file: Path) -> bool:
-    try:
-        if not file.is_file():  # a pipe would keep us waiting
-            return False
-        with file.open("rb") as opened:
-            return looks_like_an_image(opened.read(16))
-    except OSError as error:
-        raise ImageError(f"{file} cannot be read: {error.strerror}") from error

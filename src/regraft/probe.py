@@ -92,7 +92,9 @@ def choose(name: str, fingerprint: str, graph: Callable[[], Path] | None, int8: 
     memo, general = _Memo(fingerprint if graph else "", int8), _Memo("", int8)
     known = memo.read()
     if known is None:
-        works, known = _try_all(graph and graph(), int8, general.read())
+        built = graph and graph()
+        with _console.waiting_for("finding the fastest precision of this processor (once)"):
+            works, known = _try_all(built, int8, general.read())
         general.write(THIS_PROCESSOR, works)
         if graph:
             memo.write(name, known)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from regraft import _console
-from regraft._files import atomic_folder, write_json, write_text
+from regraft._files import as_path, atomic_folder, threads, write_json, write_text
 from regraft._levels import Levels
 from regraft._tfrecord import example, frame
+from regraft._values import options_of
 from regraft.config import ShardConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError, DataError, ImageError
@@ -36,8 +37,8 @@ _PREFIX: dict[Side | None, str] = {"train": "train", "val": "validation", "test"
 
 def shard(
     photos: str | os.PathLike[str] | Dataset,
-    out: Path,
-    config: ShardConfig | None = None,
+    out: str | os.PathLike[str],
+    config: ShardConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     counts: Mapping[Side | None, int] | None = None,
     levels: Levels = Levels(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def shard(
     Args:
         photos: any spec that `Dataset.open` takes, or what it gives.
         out: the folder; new, empty, or one that this function wrote before.
-        config: format, size and number of shards.
+        config: format, size and number of shards, as a `ShardConfig`, a dict, or the path of a TOML file.
         counts: how many shards some sides have, whatever ``config`` says.
         levels: which folders name classes and groups.
 
@@ -64,11 +65,11 @@ def shard(
         DataError: there are no photos, or a class that the given labels do not have.
         ConfigError: ``out`` holds something else, or a side is to have no shard.
     """
-    config = config or ShardConfig()
+    out, config = as_path(out, "out"), options_of(ShardConfig, config)
     if out.exists() and not (out / _INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} holds something that is no shards of ours; type another --out")
     of_side = {side: replace(config, shards=count, per_shard=None) for side, count in (counts or {}).items()}
-    dataset = photos if isinstance(photos, Dataset) else Dataset.open(photos, levels.label_from, levels.group_from)
+    dataset = Dataset.open(photos, levels.label_from, levels.group_from)
     names = (["background"] if config.background else []) + class_names(dataset, config.labels)
     index = {name: number for number, name in enumerate(names)}
     problems = list(dataset.problems)
@@ -126,7 +127,7 @@ def _encoded(
         return [encode(record) for record in batch]
 
     batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
-    for results in _in_order(encode_all, batches, config.workers or os.cpu_count() or 1):
+    for results in _in_order(encode_all, batches, config.workers or threads()):
         for result in results:
             if isinstance(result, Problem):
                 problems.append(result)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from regraft import _console
+from regraft._files import kind_of
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError
 from regraft.quotas import Unit, assign
@@ -70,6 +71,8 @@ def split(
     Raises:
         ConfigError: the fractions leave nothing to train on.
     """
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(f"the dataset is {kind_of(dataset)}; wanted what regraft.Dataset.open gives")
     val, test = fractions
     if min(val, test) < 0 or val + test >= 1:
         raise ConfigError(f"val {val} and test {test} must be at least 0 and leave something to train on")

@@ -24,8 +24,9 @@ from time import perf_counter
 from typing import Any
 
 from regraft import _console, heads
-from regraft._files import atomic_file, atomic_folder, digest_json, write_json, write_text
+from regraft._files import as_path, atomic_file, atomic_folder, digest_json, write_json, write_text
 from regraft._tensorboard import EventFile
+from regraft._values import options_of
 from regraft.card import model_card
 from regraft.classifier import Classifier, read_manifest, sides_of
 from regraft.config import OF_ONE_HEAD, FinetuneConfig, SweepConfig, TrainConfig
@@ -34,7 +35,7 @@ from regraft.errors import ConfigError, DataError, RegraftError, RunError
 from regraft.evaluation import evaluate
 from regraft.finetuning import finetune
 from regraft.optimisation import trainable_keras
-from regraft.sources import SIDES
+from regraft.sources import SIDES, spec_of
 from regraft.training import (
     Clock,
     Prepared,
@@ -107,9 +108,9 @@ class Sweep:
 def sweep(
     photos: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    config: SweepConfig | None = None,
-    train: TrainConfig | None = None,
-    tune: FinetuneConfig | None = None,
+    config: SweepConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    train: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    tune: FinetuneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
 ) -> Sweep:
     """Train a classifier for every combination of values, and choose the best on val.
 
@@ -127,11 +128,15 @@ def sweep(
         DataError: the photos cannot make a classifier, or leave no val to choose on.
         RunError: all trials failed, or there is something else at ``out``.
     """
-    start, config, folder = perf_counter(), config or SweepConfig(), Path(out).expanduser()
-    tune = tune or FinetuneConfig()
+    start, photos, folder = perf_counter(), spec_of(photos), as_path(out, "out")
+    config, train, tune = (
+        options_of(SweepConfig, config),
+        options_of(TrainConfig, train),
+        options_of(FinetuneConfig, tune),
+    )
     _require_free(folder)
     _require_possible(config, tune)
-    bench = _Bench(folder, whole_spec(photos), train or TrainConfig(), tune)
+    bench = _Bench(folder, whole_spec(photos), train, tune)
     for trial in bench.search(config) if config.trials else bench.grid(config):
         _console.say(_line(trial))
     trials = sorted(bench.done.values(), key=lambda trial: trial.score, reverse=True)

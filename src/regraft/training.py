@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console, heads
-from regraft._files import atomic_folder
+from regraft._files import as_path, atomic_folder
 from regraft._tensorboard import EventFile
+from regraft._values import options_of
 from regraft.accelerator import load_engine
 from regraft.backbones import Backbone
 from regraft.calibration import FEWEST, Answers, Calibration
@@ -38,6 +39,7 @@ from regraft.heads.logistic import LogisticRegression
 from regraft.images import Problem
 from regraft.quantisation import quantised_graph
 from regraft.selection import AUTO, choose_backbone, require_backbone
+from regraft.sources import spec_of
 from regraft.splitting import Split, group_counts, split
 
 _NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
@@ -46,7 +48,7 @@ _NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord)
 def train(
     photos: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
-    config: TrainConfig | None = None,
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Classifier:
     """Train a classifier and write its run folder.
@@ -54,19 +56,19 @@ def train(
     Args:
         photos: a folder of class folders, or any other spec that `Dataset.open` takes.
         out: the run folder; by default the first free name under ``runs/`` after the photos.
-        config: the options.
+        config: the options, as a `TrainConfig`, a dict of values by name, or the path of a TOML file.
         overwrite: replace an existing run at ``out``.
 
     Returns:
         The classifier. Its ``metrics`` say what was counted, measured and how long it took; ``path`` is the run.
 
     Raises:
-        ConfigError: there is no such head.
+        ConfigError: there is no such head, or what is given for an option or a path cannot be one.
         DataError: the photos cannot make a classifier.
         BackboneError: the backbone is unknown or not installed.
         RunError: ``out`` is in the way.
     """
-    config = config or TrainConfig()
+    photos, config = spec_of(photos), options_of(TrainConfig, config)
     folder = run_folder(photos, out, overwrite)
     clock = Clock()
     heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
@@ -300,11 +302,11 @@ def run_folder(photos: str | os.PathLike[str], out: str | os.PathLike[str] | Non
     """Where the run will be. Raises RunError where something else is there already."""
     if out is None:
         name = re.sub(r"[#?].*$", "", os.fspath(photos)) if "://" in os.fspath(photos) else os.fspath(photos)
-        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(name).resolve().name)) or "photos"
+        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(os.path.realpath(name)).name)) or "photos"
         base = Path("runs") / stem.removeprefix("demo-")
         taken = (base.with_name(f"{base.name}-{i}") for i in range(2, 10**6))
         return base if overwrite or not base.exists() else next(path for path in taken if not path.exists())
-    folder = Path(out).expanduser()
+    folder = as_path(out, "out")
     if not folder.exists():
         return folder
     if not overwrite:

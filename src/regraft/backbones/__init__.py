@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from regraft._files import kind_of
 from regraft._registry import Registry
+from regraft._values import from_dict, require_types
 from regraft.errors import BackboneError, UnknownBackboneError
 from regraft.images import Transform
 
@@ -48,6 +50,10 @@ class BackboneOptions:
     pixels: str = ""
     tuned: str = ""
     thawed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the types of the values."""
+        require_types(self)
 
 
 class Backbone(Protocol):
@@ -158,9 +164,12 @@ def load_backbone(spec: str, size: int | None = None, **options: Any) -> Backbon
         options: the other fields of `BackboneOptions`.
 
     Raises:
+        ConfigError: an option is unknown, or of another type.
         BackboneError: it is unknown (the message offers the spellings) or its weights are missing or damaged.
     """
-    wanted = BackboneOptions(size, **options)
+    if not isinstance(spec, str):
+        raise BackboneError(f"the backbone is {kind_of(spec)}; wanted its name; `regraft info backbones` lists them")
+    wanted = from_dict(BackboneOptions, {"size": size, **options})
     backbone = _find(spec, wanted)
     if wanted.tuned:
         wrap = import_module("regraft.backbones._tuned")

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from regraft import _console
 from regraft._cache import crc32, kept_folder, require_regular
 from regraft._files import cache_folder, write_json
 from regraft._processes import call
@@ -44,7 +45,8 @@ def graph_path(backbone: Backbone) -> Path:
         if building_here:
             raise BackboneError(f"{backbone.name} asks for its own graph while that is being built")
         job = {"spec": backbone.name, "options": options, "out": str(path)}
-        call("regraft._graph:write_graph", job, f"{backbone.name} cannot be built")
+        with _console.waiting_for("preparing the network (once)"):
+            call("regraft._graph:write_graph", job, f"{backbone.name} cannot be built")
 
     return kept_graph(_folder_of(backbone), build)
 

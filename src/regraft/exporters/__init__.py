@@ -11,7 +11,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -21,13 +21,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import digest_json
+from regraft._files import as_path, digest_json, thread_limit
 from regraft._registry import Registry
 from regraft.calibration import Answers
-from regraft.classifier import Classifier, Photo, loader, path_of, read_manifest
+from regraft.classifier import Classifier, read_manifest
 from regraft.errors import ExportError, ImageError
 from regraft.evaluation import Predictor
 from regraft.images import Pixels, Problem, Transform
+from regraft.unlabelled import Found, Photo, loader, path_of, photos_in
 
 FACTS = 1
 """Number of the facts' layout."""
@@ -160,18 +161,19 @@ class Artifact:
         return self.facts.threshold
 
     def predict_proba(
-        self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None
+        self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None
     ) -> NDArray[np.float32]:
         """As `Classifier.predict_proba`, without a cache."""
         return self.answers(images, on_problem).probabilities
 
-    def answers(self, images: Sequence[Photo], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+    def answers(self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None) -> Answers:
         """As `Classifier.answers`, without a cache."""
-        probabilities = np.full((len(images), len(self.classes)), np.nan, np.float32)
-        novelty = np.full(len(images), np.nan, np.float32)
-        for index, pixels in self._decoded(images):
+        photos = list(photos_in(images))
+        probabilities = np.full((len(photos), len(self.classes)), np.nan, np.float32)
+        novelty = np.full(len(photos), np.nan, np.float32)
+        for index, pixels in self._decoded(photos):
             if isinstance(pixels, str):
-                problem = Problem(path_of(images[index], index), pixels)
+                problem = Problem(path_of(photos[index], index), pixels)
                 if on_problem is None:
                     raise ImageError(f"{problem.path}: {problem.reason}")
                 on_problem(problem)
@@ -184,16 +186,16 @@ class Artifact:
                 novelty[index] = strange[0]
         return Answers(probabilities, novelty)
 
-    def _decoded(self, images: Sequence[Photo]) -> Iterator[tuple[int, Pixels | str]]:
-        def decode(image: Photo) -> Pixels | str:
+    def _decoded(self, photos: Sequence[Found]) -> Iterator[tuple[int, Pixels | str]]:
+        def decode(photo: Found) -> Pixels | str:
             try:
-                return loader(image, self.facts.transform)()
+                return loader(photo, self.facts.transform)()
             except ImageError as error:
                 return str(error)
 
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(images), _AHEAD):
-                yield from enumerate(pool.map(decode, images[start : start + _AHEAD]), start)
+        with ThreadPoolExecutor(thread_limit()) as pool:
+            for start in range(0, len(photos), _AHEAD):
+                yield from enumerate(pool.map(decode, photos[start : start + _AHEAD]), start)
 
 
 class Exporter(Protocol):
@@ -252,10 +254,11 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
     """A run folder, an export's folder, or an exported file.
 
     Raises:
+        ConfigError: ``path`` is no path.
         ExportError: it is an export that cannot be read.
         RunError: it is neither.
     """
-    place = Path(path).expanduser()
+    place = as_path(path, "the run or export")
     found = _artifact_in(place)
     if found is None:
         return Classifier.load(place)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import atomic_file
+from regraft._files import atomic_file, thread_limit
 from regraft.backbones._graphs import graph_path
 from regraft.classifier import Classifier
 from regraft.errors import ExportError
@@ -51,7 +51,9 @@ def load(folder):
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_limit() or 0  # 0 is its own choice
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         told = session.get_modelmeta().custom_metadata_map
         facts = Facts.from_json(told.get("regraft"), path)
         facts.require_labels(told.get("labels"), path)

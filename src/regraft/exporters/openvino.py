@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._files import thread_limit
 from regraft.backbones._graphs import graph_path
 from regraft.classifier import Classifier
 from regraft.errors import ExportError
@@ -94,7 +95,8 @@ def load(folder):
         _check(model, facts, path)
         if has_int8_layers(model):
             limit_for_int8()
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        limit = {"INFERENCE_NUM_THREADS": count} if (count := thread_limit()) else {}
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **limit})
 
         def run(photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
             found = compiled({0: photos})

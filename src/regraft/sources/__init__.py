@@ -7,13 +7,15 @@ Surprise: a source opens no photo. It lists; `Dataset.open` reads.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from regraft._files import as_path, kind_of
 from regraft._levels import Levels
 from regraft._registry import Registry
 from regraft.errors import DataError
@@ -133,8 +135,31 @@ def read_labels(folder: Path) -> list[str]:
         raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from error
 
 
+def spec_of(photos: Any) -> str:
+    """Return what names labelled photos as text: a path, or ``name:rest``.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(photos, str | os.PathLike) and (spec := os.fsdecode(photos)):
+        return spec
+    found = "an empty text" if isinstance(photos, str) else kind_of(photos)
+    raise DataError(
+        f"photos are {found}; wanted a folder of class folders, or what else names labelled photos: a table, an "
+        "archive, shards, tfds:NAME, hf:NAME"
+    )
+
+
 def find_source(spec: str) -> Source:
     """The source that takes ``spec``. Raises DataError, naming what was found there instead."""
+    if spec.startswith("~"):
+        as_path(spec, "photos")
+    place = Path(spec).expanduser()
+    try:
+        if place.exists() and not place.is_dir() and not place.is_file():  # to look into a pipe would keep us waiting
+            raise DataError(f"{spec} is neither a file nor a folder")
+    except OSError as error:
+        raise DataError(f"{spec} cannot be looked at: {(error.strerror or str(error)).lower()}") from error
     for name in registry.lookup_order():
         source = registry.load(name)()
         if source.accepts(spec):
