@@ -294,3 +294,22 @@ def test_photos_made_from_others_take_their_sides() -> None:
     made = [replace(r, digest=hashlib.sha256(r.digest.encode()).hexdigest(), origin=r.digest) for r in records]
     first, second = split(dataset(records)), split(dataset(made))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    "given", [["train"] * 9 + ["test"] * 3, ["test"] * 12, ["val"] * 12, ["val"] * 6 + ["test"] * 6]
+)
+def test_given_sides_may_lack_a_class_or_a_side(given: list[Side]) -> None:
+    records = [replace(record("a", i), split=side) for i, side in enumerate(given)]
+    records.append(replace(record("b", 1), split="test"))
+    data = dataset(records)
+    parts = split(data, (0.2, 0.1))
+    assert sorted((*parts.train, *parts.val, *parts.test)) == list(range(len(records)))
+    assert len(parts.test) == given.count("test") + 1
+
+
+def test_groups_that_copies_join_are_counted_as_joined(caplog: pytest.LogCaptureFixture) -> None:
+    data = cameras([20, 20, 20])
+    parts = split(data, together=[[0, 20], [21, 40]])
+    assert (len(parts.train), parts.val, parts.test) == (60, (), ())
+    assert "3 are needed (photos that look alike join the 3 that were given)" in caplog.text

@@ -228,6 +228,8 @@ def test_a_run_is_read_with_the_levels_it_was_trained_with(drawn: Path, hostile:
     outcome = hostile("evaluate", "run", drawn, "--json", code=0, limit=LEARNING)
     assert json.loads(outcome.stdout)["n"] == 48
     assert "24 of the 48 photos were trained on" in outcome.stderr
+    followed = hostile("evaluate", "run", drawn, "--once", "--json", code=0, limit=LEARNING)
+    assert json.loads(followed.stdout)["accuracy"] == json.loads(outcome.stdout)["accuracy"]
     made = json.loads(hostile("export", "run", "--format", "openvino", "--json", code=0, limit=LEARNING).stdout)
     assert (made["comparison"]["side"], made["comparison"]["n"]) == ("val", 12)
     table = manifest(drawn, tmp_path / "moved.jsonl", [None])
