@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,6 +20,7 @@ from regraft.images import Part, Problem
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
+_MAX_LABELS = 2**24  # bytes of labels.txt
 _SIDE_NAMES: dict[str, Side] = {
     "train": "train",
     "training": "train",
@@ -97,11 +99,17 @@ def read_labels(folder: Path) -> list[str]:
     """The class names in ``labels.txt`` in ``folder``, one a line in index order; none where there is no such file.
 
     Raises:
-        DataError: it is not UTF-8 text.
+        DataError: it is not UTF-8 text, or longer than names of classes are.
     """
     file = folder / "labels.txt"
     try:
-        return [label_of(line) for line in file.read_text("utf-8-sig").splitlines()] if file.is_file() else []
+        if not file.is_file():
+            return []
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_LABELS + 1)
+        if len(text) > _MAX_LABELS:
+            raise DataError(f"{file} has more than {_MAX_LABELS >> 20} MiB; wanted one name of a class a line")
+        return [label_of(line) for line in text.decode("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from error
 
@@ -110,15 +118,22 @@ def find_source(spec: str) -> Source:
     """The source that takes ``spec``. Raises DataError, naming what was found there instead."""
     for name in registry.lookup_order():
         source = registry.load(name)()
-        if source.accepts(spec):
-            return source
+        with suppress(OSError, ValueError, RuntimeError):  # a name no file can have: too long, of an unknown ~user
+            if source.accepts(spec):
+                return source
     raise DataError(_why_none(spec))
 
 
 def _why_none(spec: str) -> str:
-    path = Path(spec).expanduser()
     wanted = "wanted a folder that holds one folder of photos for each class"
-    if path.exists():
+    try:
+        path = Path(spec).expanduser()
+        exists = path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"{spec[:200]} can be no file or folder: {getattr(error, 'strerror', None) or error}; {wanted}"
+    if exists and not (path.is_file() or path.is_dir()):
+        return f"{spec} is a pipe, a device or a socket, not a regular file; {wanted}"
+    if exists:
         return f"{spec} is no list of photos (.csv, .tsv, .jsonl, .parquet), archive or shard; {wanted}"
     near: Iterable[Path] = ()
     if path.parent.is_dir():

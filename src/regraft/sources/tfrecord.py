@@ -14,6 +14,8 @@ from regraft.sources._shards import label_by_number, listing_of, shard_files, si
 _IMAGE = ("image/encoded", "image_raw", "image")
 _NUMBER = ("image/class/label", "label")
 _TEXT = "image/class/text"
+_MAX_LABEL = 4000  # bytes of a class's name
+_MAX_PROBLEMS = 1000
 
 
 class TFRecord:
@@ -46,14 +48,18 @@ def read_shard(
         image: names under which the photo's bytes may be.
         number: names under which the class's number, or text, may be.
     """
+    problems = 0
     try:
         for place, (_, features, view) in enumerate(records(file)):
+            if problems > _MAX_PROBLEMS:
+                raise DamagedError(f"more than {_MAX_PROBLEMS:,} records without a photo or a label")
             path = Path(f"{file}#{place}")
             photo = next((values[0] for name in image if (values := features.get(name))), None)
             label = _label(features, labels, view, number)
             if isinstance(photo, Span) and label:
                 yield Entry(path, label, side, None, Part(file, photo.start, photo.stop - photo.start))
             else:
+                problems += 1
                 yield Problem(path, "a record without a photo" if label else "a record without a label")
     except (DamagedError, OSError, ValueError) as error:
         yield Problem(file, f"{error}; what comes after it is lost")
@@ -65,6 +71,8 @@ def _label(features: Mapping[str, Feature], labels: list[str], view: mmap.mmap, 
             if isinstance(value, int):
                 return label_by_number(value, labels)
             if value.stop > value.start:
+                if value.stop - value.start > _MAX_LABEL:
+                    return ""
                 return label_of(view[value.start : value.stop].decode("utf-8", "replace"))
     return ""
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from regraft._unpack import ends_early
+from regraft._tar import DamagedTarError, Member, Tar
 from regraft.images import Part, Problem
 from regraft.sources import Entry, Listing, Side, label_of, read_labels
-from regraft.sources._shards import label_by_number, listing_of, shard_files, sides_of
+from regraft.sources._shards import label_by_text, listing_of, shard_files, sides_of
 
 _IMAGE = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "ppm")
-_LABEL = ("cls", "json", "txt")
+_LABEL = ("json", "cls", "txt")  # in the order in which they are believed
 _SNIFFED = 16
-_MAX_LABEL = 2**20
+_MAX_TEXT = 2**20  # bytes of a member that gives a label
+_MAX_LABEL = 1000  # characters
 
 
 class WebDataset:
@@ -40,37 +41,38 @@ class WebDataset:
 
 def _read_shard(file: Path, side: Side | None, names: list[str]) -> Iterator[Entry | Problem]:
     photos: dict[str, tuple[Path, Part]] = {}
-    texts: dict[str, dict[str, bytes]] = {}
+    labels: dict[tuple[str, str], str] = {}
     try:
-        yield from _read_members(file, photos, texts)
-    except (tarfile.TarError, OSError) as error:
+        yield from _read_members(file, photos, labels)
+    except (DamagedTarError, EOFError, OSError) as error:
         yield Problem(file, f"damaged: {error}; what comes after it is lost")
     size = file.stat().st_size
     for key, (path, part) in photos.items():
-        label = _label(texts.get(key, {}), names)
+        label = next((found for kind in _LABEL if (found := labels.get((key, kind)))), "")
         if part.offset + part.length > size:
             yield Problem(path, "cut off with its shard")
         elif label:
-            yield Entry(path, label, side, None, part)
+            yield Entry(path, label_by_text(label, names), side, None, part)
         else:
             yield Problem(path, "no .cls, .json or .txt beside it gives a label")
 
 
 def _read_members(
-    file: Path, photos: dict[str, tuple[Path, Part]], texts: dict[str, dict[str, bytes]]
+    file: Path, photos: dict[str, tuple[Path, Part]], labels: dict[tuple[str, str], str]
 ) -> Iterator[Problem]:
-    """Collect the members by key. Yields what is wrong."""
-    with tarfile.open(file, "r:") as shard:
+    """Collect photos by key, and labels by key and kind. Yields what is wrong."""
+    with file.open("rb") as opened:
+        shard = Tar(opened)
         for member in shard:
             key, kind = _key(member.name)
-            if not member.isreg():
-                if not member.isdir():
-                    yield Problem(Path(f"{file}#{member.name}"), "a link within a shard")
+            if member.kind != "file":
+                if member.kind != "folder":
+                    yield Problem(Path(f"{file}#{member.name[:_MAX_LABEL]}"), f"a {member.kind} within a shard")
             elif kind in _IMAGE:
-                photos[key] = (Path(f"{file}#{member.name}"), Part(file, member.offset_data, member.size))
-            elif kind in _LABEL and member.size <= _MAX_LABEL and (opened := shard.extractfile(member)):
-                texts.setdefault(key, {})[kind] = opened.read()
-        if ends_early(shard):
+                photos[key] = (Path(f"{file}#{member.name}"), Part(file, member.offset, member.size))
+            elif kind in _LABEL and member.size <= _MAX_TEXT:
+                labels[key, kind] = _label(shard, member, kind)
+        if not shard.whole:
             yield Problem(file, "cut off: what came after is lost")
 
 
@@ -81,24 +83,24 @@ def _key(name: str) -> tuple[str, str]:
     return folder + slash + stem, kind.lower()
 
 
-def _label(texts: Mapping[str, bytes], names: list[str]) -> str:
-    found: object = None
-    try:
-        document = json.loads(texts.get("json", b"null"))
+def _label(shard: Tar, member: Member, kind: str) -> str:
+    """The label that a member gives; none where it is no JSON, has no ``label``, or one too long to be a name."""
+    data = b"".join(shard.data(member))
+    found: object = data.decode("utf-8", "replace")
+    if kind == "json":
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            return ""  # the .cls beside it may still tell
         found = document.get("label") if isinstance(document, dict) else None
-    except ValueError:
-        pass  # the .cls beside it may still tell
-    if found is None:
-        found = texts.get("cls", texts.get("txt", b"")).decode("utf-8", "replace")
-    text = label_of(str(found))
-    return label_by_number(int(text), names) if text.isdecimal() else text
+    label = label_of(str(found)) if isinstance(found, str | int | float) else ""
+    return label if len(label) <= _MAX_LABEL else ""
 
 
 def _is_shard(file: Path) -> bool:
-    try:
-        with tarfile.open(file, "r:") as shard:
-            found = [_key(member.name) for member in islice(shard, _SNIFFED)]
-    except (tarfile.TarError, OSError):
-        return False
+    found: list[tuple[str, str]] = []
+    with suppress(DamagedTarError, OSError), file.open("rb") as opened:
+        for member in islice(Tar(opened), _SNIFFED):
+            found.append(_key(member.name))  # what comes before damage counts
     labelled = {key for key, kind in found if kind in ("cls", "json")}
     return any(key in labelled and kind in _IMAGE for key, kind in found)
