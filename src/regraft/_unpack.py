@@ -27,14 +27,17 @@ MAX_MEMBER = 2**28
 MAX_RATIO = 50
 """How many times its own size an archive may unpack to; photos do not shrink, but drawings may."""
 
-MIN_TOTAL = 2**29
+MIN_TOTAL = 2**28
 """So many bytes may be unpacked from any archive, whatever its size."""
 
-MIN_MEMBERS = 20_000
-"""So many members, folders and headers any archive may have, and one more for each `BYTES_PER_MEMBER` that it has."""
+MIN_MEMBERS = 10_000
+"""So many members and headers any archive may have, and one more for each `BYTES_PER_MEMBER` that it has."""
 
 BYTES_PER_MEMBER = 128
 """Small drawings of digits take 220 bytes each in a .tgz. What takes less is no photo, and there to cost time."""
+
+FOLDER_COST = 10
+"""So many members a folder that is made counts for: to make and to remove one takes a disk many times as long."""
 
 MAX_DEPTH = 32
 MAX_PROBLEMS = 1000
@@ -126,9 +129,9 @@ class _Place:
         else:
             self._more += 1
 
-    def count(self) -> None:
-        """Count one header, entry or folder against the limit."""
-        self._left -= 1
+    def count(self, cost: int = 1) -> None:
+        """Count a header, an entry or a folder against the limit."""
+        self._left -= cost
         if self._left < 0:
             raise TooMuchError(f"has more than {self._most:,} files and folders, too many for photos in its size")
 
@@ -179,7 +182,7 @@ class _Place:
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             self._made.add(folder)
-            self.count()
+            self.count(FOLDER_COST)
 
 
 _ALIKE = "its name differs from one before it only in upper and lower case, or in Unicode form"
