@@ -22,7 +22,7 @@ from regraft.errors import DataError
 MAX_UNSTATED = 2**33
 """The most bytes of a download whose length the server does not state."""
 
-_TRIES = 5
+_TRIES = 4
 _PAUSE = 0.5
 """Seconds before the second try; twice as many before each further one."""
 _WORTH = 2**20

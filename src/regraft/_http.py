@@ -195,6 +195,9 @@ def _pools(url: str, watch: _Watch) -> PoolManager:
 
 
 def _joined(place: str, location: str) -> str:
+    """The URL that a redirect leads to. Servers write its letters in UTF-8, though headers are read as Latin-1."""
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode("utf-8")
     try:
         return urljoin(place, location)
     except ValueError as error:
@@ -213,15 +216,15 @@ def _length(headers: Any, url: str) -> int | None:
 
 def _reason(error: BaseException) -> str:
     """The innermost cause that says something, in few words."""
-    from http.client import IncompleteRead
+    from http.client import HTTPException, IncompleteRead
 
     found: BaseException | None = error
     reason = str(error)
     while found is not None:
         if isinstance(found, IncompleteRead):
-            missing = f"{found.expected:,} bytes" if found.expected else ""
-            return f"the connection ended {missing} too early".replace("  ", " ")
-        if isinstance(found, OSError) and found.strerror:
-            reason = found.strerror.lower()
+            missing = f"{found.expected:,} bytes " if found.expected else ""
+            return f"the connection ended {missing}too early"
+        if isinstance(found, OSError | HTTPException) and str(found):
+            reason = found.strerror.lower() if isinstance(found, OSError) and found.strerror else str(found)
         found = found.__cause__ or found.__context__
     return reason[:_MAX_HEADER]
