@@ -65,6 +65,10 @@ def _check(file: Path, names: list[str]) -> None:
 
 
 def _lines(file: Path) -> Iterator[str]:
+    with file.open("rb") as opened:
+        pieces = iter(lambda: opened.read(MAX_LINE), b"")
+        if sum(piece.count(b"\n") for piece in pieces) > MAX_ROWS + 1:  # told at once, not after all of them are read
+            raise DataError(f"{file} has more than {MAX_ROWS:,} rows; split it")
     with file.open(encoding="utf-8-sig", newline="") as opened:  # with the byte order mark that Excel writes
         while line := opened.readline(MAX_LINE + 1):
             if len(line) > MAX_LINE:
@@ -103,16 +107,20 @@ def _json_lines(file: Path) -> Iterator[Row]:
 
 
 def _parquet(file: Path) -> Iterator[Row]:
-    from pyarrow import ArrowException, parquet
+    from pyarrow import parquet
 
     try:
-        # A text that many rows share stays one text: written out for each of them, it could take any amount of memory.
         with _limited_memory():
-            table = parquet.ParquetFile(file, read_dictionary=list(WANTED))
+            found = parquet.ParquetFile(file)
+            names = [name for name in WANTED if name in found.schema_arrow.names]
+            texts = [
+                column.path for column in map(found.schema.column, range(len(found.schema))) if column.path in names
+            ]
+            # A text that many rows share stays one text: written out for each, it could take any amount of memory.
+            table = parquet.ParquetFile(file, metadata=found.metadata, read_dictionary=texts)
         _check(file, table.schema_arrow.names)
         if (rows := table.metadata.num_rows) > MAX_ROWS:
             raise DataError(f"{file} has {rows:,} rows, more than the {MAX_ROWS:,} of a table; split it")
-        names = [name for name in WANTED if name in table.schema_arrow.names]
         batches = table.iter_batches(_BATCH, columns=names, use_threads=False)
         while True:
             with _limited_memory():
@@ -120,9 +128,13 @@ def _parquet(file: Path) -> Iterator[Row]:
                 columns = [] if batch is None else [_values(column) for column in batch.columns]
             if batch is None:
                 return
-            yield from (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
-    except (ArrowException, MemoryError, OSError) as error:
-        raise DataError(f"{file} is no Parquet file that can be read: {error}") from error
+            for cells in zip(*columns, strict=True):
+                yield dict(zip(batch.schema.names, cells, strict=True))
+    except DataError:
+        raise
+    except Exception as error:  # Arrow's own, MemoryError, OSError, KeyError, …
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file} is no Parquet file that can be read: {reason}") from error
 
 
 def _values(column: Any) -> list[Any]:

@@ -59,7 +59,7 @@ class _Rows:
             return Problem(self._file, f"row {number} has {reason}")
         path = self._file.parent / name
         if not label or len(label) > _MAX_LABEL:
-            reason = f"a label of {len(label):,} characters" if label else "no label"
+            reason = f"a label of more than {_MAX_LABEL:,} characters" if label else "no label"
             return Problem(path, f"row {number} of {self._file.name} gives it {reason}")
         label = label_by_text(label, self._names)
         given, group = _text(row.get("split")).strip(), _text(row.get("group")).strip()
@@ -92,9 +92,12 @@ def _listed(shard: str) -> dict[Path, Part | None]:
 
 
 def _text(value: Any) -> str:
-    """A cell as text; empty where it has no value (or NaN, as tables have it), or holds a list or an object."""
+    """A cell as text; empty where it has no value (or NaN, as tables have it), or holds a list or an object.
+
+    Of a very long text only as much as shows that it is too long: many rows may share one.
+    """
     if value is None or value != value or isinstance(value, list | dict | bytes):
         return ""
     if isinstance(value, float) and value.is_integer():  # a column of numbers with a gap in it
         value = int(value)
-    return str(value)
+    return (value if isinstance(value, str) else str(value))[: _MAX_PATH + 1]
