@@ -93,7 +93,7 @@ def raw(data: bytes) -> Say:
 
 def cut(data: bytes, after: int, **headers: str | None) -> Say:
     """Promise all of ``data``, and hang up after so many bytes."""
-    return lambda request: request.answer(data[:after], **{"Content_Length": str(len(data)), **headers})
+    return lambda request: request.answer(data[:after], "200 OK", **{"Content_Length": str(len(data)), **headers})
 
 
 def dripping(start: bytes, drop: bytes = b"a", pause: float = 0.1) -> Say:

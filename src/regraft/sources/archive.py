@@ -42,7 +42,11 @@ class Archive:
                 forget(archive)
                 raise DataError(f"{error}; the download was thrown away") from error
             raise
-        listing = Folder().list(str(_root(folder)))
+        root = _root(folder)
+        if not any(path.is_dir() for path in root.iterdir()):
+            first = next((f"; left out: {name}: {why}" for name, why in left_out.items()), "")
+            raise DataError(f"{archive} holds no folders; wanted one folder of photos for each class{first}")
+        listing = Folder().list(str(root))
         problems = (*(Problem(Path(f"{archive}/{name}"), why) for name, why in left_out.items()), *listing.problems)
         return Listing(listing.entries, problems, listing.empty_classes)
 
