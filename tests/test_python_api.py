@@ -306,7 +306,7 @@ def test_paths_may_be_texts(photos: Path, tmp_path: Path) -> None:
 def test_a_user_who_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(regraft.ConfigError, match="~nosuchuser/run: there is no such user"):
         regraft.train("photos", "~nosuchuser/run")
-    with pytest.raises(regraft.ConfigError, match="there is no such user"):
+    with pytest.raises(regraft.DataError, match="there is no such user"):
         regraft.train("~nosuchuser/photos", tmp_path / "run")
 
 

@@ -13,7 +13,8 @@ try:
     from regraft.cli import main
 except KeyboardInterrupt:  # while modules are still being imported
     sys.stderr.write("regraft: stopped\n")
-    sys.exit(130)
+    sys.stderr.flush()
+    os._exit(130)  # C code that was interrupted makes Python end as if nobody had caught the signal
 
 __all__ = ["main"]
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from regraft import _console
 from regraft._arguments import UsageError
-from regraft._signals import Terminated, ignore_signals, stop_on_signals
+from regraft._signals import Terminated, ignore_signals, raise_if_stopped, stop_on_signals
 from regraft.errors import RegraftError
 
 STOPPED, TERMINATED = 130, 143
@@ -64,6 +64,9 @@ def _outcome(job: Callable[[], int], words: Mapping[str, str]) -> tuple[int, str
             code = job()
         except SystemExit as error:  # help was asked for
             code = int(error.code or 0)
+        except Exception:
+            raise_if_stopped()
+            raise
         sys.stdout.flush()
     except UsageError as error:
         return 2, str(error)

@@ -340,3 +340,17 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented UTF-8 JSON. File names that are not UTF-8 keep their odd bytes as escapes."""
     text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
     path.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Within it no other process of this user's is within the same: who comes second waits.
+
+    ``file`` is made where it is missing, and stays. Where the system or the disk has no locks, nobody waits.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as opened:
+        if sys.platform != "win32":
+            with suppress(OSError):  # some network disks
+                fcntl.flock(opened, fcntl.LOCK_EX)
+        yield

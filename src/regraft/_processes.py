@@ -14,16 +14,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from regraft import errors
 from regraft._files import child_environment
-from regraft._signals import before_stopping
+from regraft._signals import before_stopping, delayed_signals
 from regraft.errors import BackboneError, RegraftError
 
 _running: set[subprocess.Popen[bytes]] = set()
@@ -87,15 +87,9 @@ def run(function: str, job: Mapping[str, Any], environment: Mapping[str, str], s
         environment: variables that differ from those of this process.
         seconds: after so many seconds the process is killed and counts as ended by SIGKILL; None waits for it.
     """
-    with tempfile.TemporaryFile() as talk:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "regraft._processes", function],
-            env=child_environment(PYTHONPATH=os.pathsep.join(_import_path()), PYTHONSAFEPATH="1", **environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=talk,
-        )
-        _running.add(process)
+    command = [sys.executable, "-P", "-m", "regraft._processes", function]
+    own = child_environment(PYTHONPATH=os.pathsep.join(_import_path()), PYTHONSAFEPATH="1", **environment)
+    with tempfile.TemporaryFile() as talk, _started(command, own, talk) as process:
         timer = threading.Timer(seconds, process.kill) if seconds else None
         try:
             if timer:
@@ -104,14 +98,29 @@ def run(function: str, job: Mapping[str, Any], environment: Mapping[str, str], s
         finally:
             if timer:
                 timer.cancel()
-            process.kill()  # does nothing to a process that has ended, and stops it if this one was interrupted
+        return _ending(process.returncode, answer, talk)
+
+
+@contextmanager
+def _started(command: list[str], environment: dict[str, str], talk: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Within it the process may run; afterwards it has ended, whatever happened to this one meanwhile."""
+    process = None
+    try:
+        with delayed_signals():  # a process that is half started could not be stopped
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=talk
+            )
+            _running.add(process)
+        yield process
+    finally:
+        if process:
+            process.kill()  # does nothing to a process that has ended
             process.wait()
             _running.discard(process)
             for pipe in (process.stdin, process.stdout):
                 if pipe:
                     with suppress(BrokenPipeError):  # what a process that died did not read any more
                         pipe.close()
-        return _ending(process.returncode, answer, talk)
 
 
 def stop_all() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _first: list[Callable[[], None]] = []
+_received: list[int] = []
+_delays: list[None] = []
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,11 +42,41 @@ def ignore_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+def raise_if_stopped() -> None:
+    """Raise KeyboardInterrupt where a signal has come. What fails from then on may fail because of that.
+
+    An import that a signal interrupts ends in an ImportError, and a child process that is stopped in an error of ours.
+    """
+    if _received:
+        _raise(_received[-1])
+
+
+@contextmanager
+def delayed_signals() -> Iterator[None]:
+    """Within it nothing is raised; a signal that came meanwhile counts at the end. For the main thread, and briefly."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _delays.append(None)
+    try:
+        yield
+    finally:
+        _delays.pop()
+        if _received and not _delays:
+            _raise(_received[-1])
+
+
 def _numbers() -> list[int]:
     return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
-def _stop(number: int, _: Any) -> NoReturn:
+def _stop(number: int, _: Any) -> None:
+    _received.append(number)
+    if not _delays:
+        _raise(number)
+
+
+def _raise(number: int) -> NoReturn:
     for function in _first:
         function()
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated

@@ -10,14 +10,20 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from google_crc32c import extend
 from google_crc32c import value as crc32c
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MAX_FIELDS = 10_000
+"""The most fields that are looked at in a record, so that one of nothing but tiny fields takes milliseconds."""
+_MAX_NAME = 1000
+_PIECE = 2**20
 
 
 class Span(NamedTuple):
@@ -28,7 +34,7 @@ class Span(NamedTuple):
 
 
 Feature = Sequence[Span] | Sequence[int]
-"""The values of one name: where byte strings lie, or integers. Floats are passed over."""
+"""The first value of one name, if it has any: where a byte string lies, or an integer. Floats are passed over."""
 
 
 class DamagedError(ValueError):
@@ -64,10 +70,9 @@ def records(file: Path) -> Iterator[tuple[Span, dict[str, Feature], mmap.mmap]]:
             place = span.stop + _FOOTER.size
             if place > len(view):
                 raise DamagedError("cut off within a record")
-            data = view[span.start : span.stop]
-            if _masked(data) != _FOOTER.unpack_from(view, span.stop)[0]:
+            if _checksum(view, span) != _FOOTER.unpack_from(view, span.stop)[0]:
                 raise DamagedError("a record has a wrong checksum")
-            yield span, _features(data, span.start), view
+            yield span, _Message(view).features(span), view
 
 
 def example(features: Mapping[str, bytes | str | int]) -> bytes:
@@ -84,8 +89,19 @@ def example(features: Mapping[str, bytes | str | int]) -> bytes:
 
 
 def _masked(data: bytes) -> int:
-    check: int = crc32c(data)
+    return _mask(crc32c(data))
+
+
+def _mask(check: int) -> int:
     return (((check >> 15) | (check << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _checksum(view: mmap.mmap, span: Span) -> int:
+    """The masked checksum of a part of the file, never all of it in memory."""
+    check = 0
+    for start in range(span.start, span.stop, _PIECE):
+        check = extend(check, view[start : min(start + _PIECE, span.stop)])
+    return _mask(check)
 
 
 def _varint(value: int) -> bytes:
@@ -104,68 +120,74 @@ def _field(number: int, data: bytes) -> bytes:
     return head + data
 
 
-def _features(data: bytes, base: int) -> dict[str, Feature]:
-    found: dict[str, Feature] = {}
-    for outer in _spans(data, Span(0, len(data)), 1):
-        for entry in _spans(data, outer, 1):
-            name = next(iter(_spans(data, entry, 1)), None)
-            value = next(iter(_spans(data, entry, 2)), None)
-            if name is not None and value is not None:
-                found[data[name.start : name.stop].decode("utf-8", "replace")] = _values(data, value, base)
-    return found
+class _Message:
+    """Looks about in one record: messages within messages, whose fields are told by their places in the file."""
 
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._left = _MAX_FIELDS
 
-def _values(data: bytes, feature: Span, base: int) -> Feature:
-    for values in _spans(data, feature, 1):
-        return [Span(base + s.start, base + s.stop) for s in _spans(data, values, 1)]
-    for values in _spans(data, feature, 3):
-        return list(_integers(data, values))
-    return []
+    def features(self, record: Span) -> dict[str, Feature]:
+        """The features of a ``tf.train.Example``. Raises DamagedError where it is none."""
+        found: dict[str, Feature] = {}
+        for outer in self._spans(record, 1):
+            for entry in self._spans(outer, 1):
+                name = next(self._spans(entry, 1), None)
+                value = next(self._spans(entry, 2), None)
+                if name is not None and value is not None:
+                    text = self._data[name.start : min(name.stop, name.start + _MAX_NAME)]
+                    found[text.decode("utf-8", "replace")] = self._value(value)
+        return found
 
+    def _value(self, feature: Span) -> Feature:
+        for values in self._spans(feature, 1):
+            return list(islice(self._spans(values, 1), 1))
+        for values in self._spans(feature, 3):
+            return list(islice(self._integers(values), 1))
+        return []
 
-def _spans(data: bytes, within: Span, wanted: int) -> Iterator[Span]:
-    """The length-delimited fields of number ``wanted``."""
-    for number, kind, value in _fields(data, within):
-        if number == wanted and kind == _BYTES:
-            yield value
+    def _spans(self, within: Span, wanted: int) -> Iterator[Span]:
+        """The length-delimited fields of number ``wanted``."""
+        for number, kind, value in self._fields(within):
+            if number == wanted and kind == _BYTES:
+                yield value
 
+    def _integers(self, within: Span) -> Iterator[int]:
+        for number, kind, value in self._fields(within):
+            if number == 1 and kind in (_VARINT, _BYTES) and value.start < value.stop:  # one by one, or packed
+                integer, _ = self._varint(value.start, value.stop)
+                yield integer - 2**64 if integer >= 2**63 else integer
 
-def _integers(data: bytes, within: Span) -> Iterator[int]:
-    for number, kind, value in _fields(data, within):
-        place = value.start
-        while number == 1 and kind in (_VARINT, _BYTES) and place < value.stop:  # packed, or one by one
-            integer, place = _read_varint(data, place, value.stop)
-            yield integer - 2**64 if integer >= 2**63 else integer
+    def _fields(self, within: Span) -> Iterator[tuple[int, int, Span]]:
+        """Yield (number, wire type, place of the value) for each field of a message."""
+        place = within.start
+        while place < within.stop:
+            self._left -= 1
+            if self._left < 0:
+                raise DamagedError(f"a record of more than {_MAX_FIELDS:,} fields")
+            tag, place = self._varint(place, within.stop)
+            number, kind = tag >> 3, tag & 7
+            if kind == _BYTES:
+                length, place = self._varint(place, within.stop)
+            elif kind == _VARINT:
+                length = self._varint(place, within.stop)[1] - place
+            elif kind in (_FIXED64, _FIXED32):
+                length = 8 if kind == _FIXED64 else 4
+            else:
+                raise DamagedError(f"a record is no tf.train.Example (wire type {kind})")
+            if place + length > within.stop:
+                raise DamagedError("a record is no tf.train.Example (a field is longer than its message)")
+            yield number, kind, Span(place, place + length)
+            place += length
 
-
-def _fields(data: bytes, within: Span) -> Iterator[tuple[int, int, Span]]:
-    """Yield (number, wire type, place of the value) for each field of a message."""
-    place = within.start
-    while place < within.stop:
-        tag, place = _read_varint(data, place, within.stop)
-        number, kind = tag >> 3, tag & 7
-        if kind == _BYTES:
-            length, place = _read_varint(data, place, within.stop)
-        elif kind == _VARINT:
-            length = _read_varint(data, place, within.stop)[1] - place
-        elif kind in (_FIXED64, _FIXED32):
-            length = 8 if kind == _FIXED64 else 4
-        else:
-            raise DamagedError(f"a record is no tf.train.Example (wire type {kind})")
-        if place + length > within.stop:
-            raise DamagedError("a record is no tf.train.Example (a field is longer than its message)")
-        yield number, kind, Span(place, place + length)
-        place += length
-
-
-def _read_varint(data: bytes, place: int, stop: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if place >= stop:
-            break
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-    raise DamagedError("a record is no tf.train.Example (a number is cut off)")
+    def _varint(self, place: int, stop: int) -> tuple[int, int]:
+        value = 0
+        for shift in range(0, 70, 7):
+            if place >= stop:
+                break
+            byte = self._data[place]
+            place += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, place
+        raise DamagedError("a record is no tf.train.Example (a number is cut off)")

@@ -1,56 +1,66 @@
-"""Archives unpacked as if their makers were hostile: nothing outside the folder, no links, limits on what it costs."""
+"""Archives unpacked as if their makers were hostile: nothing outside the folder, no links, limits on what it costs.
+
+Members come from `_tar` or `_zip`, decompressed bytes from `_inflate`; all are counted here, with folders and headers.
+Whatever goes wrong there becomes one error that names the archive.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import posixpath
 import shutil
-import tarfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import suppress
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
 
 from regraft import _console
+from regraft._inflate import Inflated, TooMuchError, decoder_of
+from regraft._tar import Member, Tar
+from regraft._zip import EntryError, Zip, name_of
 from regraft.errors import DataError
 
-MAX_MEMBER = 2**30
-"""The most bytes that one file in an archive may have."""
+MAX_MEMBER = 2**28
+"""The most bytes that one file in an archive may have: a larger photo is refused unread anyway."""
 
-MAX_RATIO = 100
+MAX_RATIO = 50
 """How many times its own size an archive may unpack to; photos do not shrink, but drawings may."""
 
-MIN_TOTAL = 2**30
-"""So much may be unpacked from any archive, whatever its size."""
+MIN_TOTAL = 2**28
+"""So many bytes may be unpacked from any archive, whatever its size."""
 
-MAX_MEMBERS = 5_000_000
+MIN_MEMBERS = 10_000
+"""So many members and headers any archive may have, and one more for each `BYTES_PER_MEMBER` that it has."""
+
+BYTES_PER_MEMBER = 128
+"""Small drawings of digits take 220 bytes each in a .tgz. What takes less is no photo, and there to cost time."""
+
+FOLDER_COST = 10
+"""So many members a folder that is made counts for: to make and to remove one takes a disk many times as long."""
+
+MAX_DEPTH = 32
+MAX_PROBLEMS = 1000
+_MAX_NAME = 4000
+_PIECE = 2**16
+# What is wrong with a name, or with two names, and not with the disk: one member is left out, the others are not.
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EMLINK, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
-class _Member(NamedTuple):
-    name: str
-    size: int
-    kind: str  # file, link or other
-    target: str
-    source: object
+class BadArchiveError(DataError):
+    """The archive itself is at fault, not the disk: it is none, is damaged, or asks for too much."""
 
 
 def kind_of(file: Path) -> str | None:
-    """``zip`` or ``tar`` by the file's content, or None."""
-    with file.open("rb") as opened:
-        head = opened.read(512)
+    """``zip`` or ``tar`` by the file's content, or None. Raises DataError where it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(512)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from error
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
-    packed = head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"))
-    return "tar" if packed or head[257:262] == b"ustar" else None
-
-
-def ends_early(opened: tarfile.TarFile) -> bool:
-    """Whether a tar that was read to its last member lacks the zeros at its end: `tarfile` takes a cut for the end."""
-    file = opened.fileobj
-    if file is None:
-        return False
-    file.seek(opened.offset)
-    return file.read(512) != bytes(512)
+    return "tar" if decoder_of(head) or head[257:262] == b"ustar" else None
 
 
 def unpack(archive: Path, folder: Path) -> dict[str, str]:
@@ -59,130 +69,188 @@ def unpack(archive: Path, folder: Path) -> dict[str, str]:
     A link to a file that was unpacked before becomes another name of it; no other link is made.
 
     Returns:
-        For each entry that was left out, why.
+        For each entry that was left out, why; of the first thousand, and then how many more.
 
     Raises:
-        DataError: it is no archive, is damaged or cut off, or unpacks to more than it may.
+        BadArchiveError: it is no archive, is damaged or cut off, or unpacks to more than it may.
+        DataError: it cannot be read, or there is no room for what it holds.
     """
-    budget = max(MIN_TOTAL, MAX_RATIO * archive.stat().st_size)
-    budget = min(budget, shutil.disk_usage(folder).free)
-    problems: dict[str, str] = {}
-    try:
-        with (
-            _open(archive) as opened,
-            _console.progress("unpacking", 0 if opened.count is None else opened.count) as go,
-        ):
-            for number, member in enumerate(opened):
-                budget -= member.size if member.kind == "file" else 0
-                if budget < 0 or number >= MAX_MEMBERS:
-                    raise DataError(f"{archive} unpacks to more than {MAX_RATIO} times its size, or than is free")
-                reason = _unpack_one(opened, member, folder)
-                if reason:
-                    problems[member.name] = reason
-                go()
-            if isinstance(opened.library, tarfile.TarFile) and ends_early(opened.library):
-                problems[""] = "has no end: it may be cut off"
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{archive} is damaged or cut off ({error}); get it again") from error
-    return problems
-
-
-class _Archive:
-    """The two libraries behind one face."""
-
-    def __init__(self, opened: tarfile.TarFile | zipfile.ZipFile) -> None:
-        self.library = opened
-        self.count = len(opened.infolist()) if isinstance(opened, zipfile.ZipFile) else None
-
-    def __enter__(self) -> _Archive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.library.close()
-
-    def __iter__(self) -> Iterator[_Member]:
-        if isinstance(self.library, zipfile.ZipFile):
-            for entry in self.library.infolist():
-                if not entry.is_dir():
-                    yield _Member(_zip_name(entry), entry.file_size, _zip_kind(entry), "", entry)
-            return
-        for member in self.library:
-            if not member.isdir():
-                kind = "file" if member.isreg() else "link" if member.issym() or member.islnk() else "other"
-                base = posixpath.dirname(member.name) if member.issym() else ""
-                target = posixpath.normpath(posixpath.join(base, member.linkname))
-                yield _Member(member.name, member.size, kind, target, member)
-
-    def open(self, member: _Member) -> IO[bytes]:
-        if isinstance(member.source, zipfile.ZipInfo) and isinstance(self.library, zipfile.ZipFile):
-            return self.library.open(member.source)
-        if isinstance(member.source, tarfile.TarInfo) and isinstance(self.library, tarfile.TarFile):
-            file = self.library.extractfile(member.source)
-            if file is not None:
-                return file
-        raise ValueError(f"{member.name} cannot be opened")
-
-
-def _open(archive: Path) -> _Archive:
     kind = kind_of(archive)
     if kind is None:
-        raise DataError(f"{archive} is no archive; wanted a .zip or .tar, or a .tar under gzip, bzip2 or xz")
-    return _Archive(zipfile.ZipFile(archive) if kind == "zip" else tarfile.open(archive))
+        raise BadArchiveError(f"{archive} is no archive; wanted a .zip or .tar, or a .tar under gzip, bzip2 or xz")
+    place = _Place(archive, folder)
+    with _errors_of(archive):
+        (_unpack_zip if kind == "zip" else _unpack_tar)(archive, place)
+    return place.problems()
 
 
-def _unpack_one(archive: _Archive, member: _Member, folder: Path) -> str | None:
-    """Write one file. Returns why it was left out, or None."""
-    target = _inside(folder, member.name)
-    if target is None:
-        return "its name points outside the archive"
-    if member.size > MAX_MEMBER:
-        return f"{member.size / 2**30:.1f} GiB, more than one file may have"
+@contextmanager
+def _errors_of(archive: Path) -> Iterator[None]:
+    """Make one DataError of whatever the libraries raise on damaged bytes, and of a disk that takes no more."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if member.kind == "link":
-            linked = _inside(folder, member.target)
-            if linked is None or not linked.is_file():
-                return "a link to something that is not in the archive before it"
-            target.hardlink_to(linked)  # costs nothing, however many there are
-        elif member.kind == "other":
-            return "neither a file nor a folder"
-        else:
-            with archive.open(member) as source, target.open("xb") as copy:
-                shutil.copyfileobj(source, copy, 2**20)
-    except FileExistsError:
-        return "an entry of this name came before"
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # a checksum, a password, a method
-        with suppress(OSError):
-            target.unlink()
-        return f"cannot be unpacked: {error}"
+        yield
+    except DataError:
+        raise
+    except TooMuchError as error:
+        raise BadArchiveError(f"{archive} {error}; unpack it yourself if you trust it, and give the folder") from error
     except OSError as error:
-        if error.strerror is None:  # the archive's own damage: gzip's errors are OSErrors
-            raise
-        return f"cannot be written: {error.strerror.lower()}"
-    return None
+        if error.strerror is None:  # of bzip2, whose errors are OSErrors too
+            raise BadArchiveError(f"{archive} is damaged or cut off ({error}); get it again") from error
+        raise DataError(f"{archive} cannot be unpacked: {error.strerror.lower()}") from error
+    except Exception as error:  # struct.error, IndexError, RecursionError, MemoryError, …: there are many ways
+        reason = str(error) or type(error).__name__
+        raise BadArchiveError(f"{archive} is damaged or cut off ({reason}); get it again") from error
 
 
-def _inside(folder: Path, name: str) -> Path | None:
-    """The place for ``name`` within ``folder``; None where it would lie outside."""
+class _Place:
+    """The folder that members are written to, with the limits on what they cost and the reasons for those left out."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        size = archive.stat().st_size
+        self._archive = archive
+        self._most = MIN_MEMBERS + size // BYTES_PER_MEMBER
+        self._free = shutil.disk_usage(folder).free
+        self._allowed = max(MIN_TOTAL, MAX_RATIO * size)
+        self._spent = 0
+        self._root = folder
+        self._made = {folder}
+        self._names: set[int] = set()  # hashes: names alone could take more memory than all else
+        self._left = self._most
+        self._problems: dict[str, str] = {}
+        self._more = 0
+
+    def problems(self) -> dict[str, str]:
+        more = {f"({self._more:,} more)": "left out too"} if self._more else {}
+        return {**self._problems, **more}
+
+    def leave_out(self, name: str, reason: str) -> None:
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems[name if len(name) <= 200 else f"{name[:200]}…"] = reason
+        else:
+            self._more += 1
+
+    def count(self, cost: int = 1) -> None:
+        """Count a header, an entry or a folder against the limit."""
+        self._left -= cost
+        if self._left < 0:
+            raise TooMuchError(f"has more than {self._most:,} files and folders, too many for photos in its size")
+
+    def spend(self, size: int) -> None:
+        """Count decompressed bytes, of headers too, against the limits."""
+        self._spent += size
+        if self._spent > self._free:
+            raise DataError(
+                f"{self._archive} unpacks to more than the {_mebibytes(self._free)} that are free on the disk"
+            )
+        if self._spent > self._allowed:
+            raise TooMuchError(f"unpacks to more than {_mebibytes(self._allowed)}, the most for an archive of its size")
+
+    def write(self, name: str, size: int, pieces: Iterable[bytes]) -> None:
+        """Write one file of ``size`` bytes, or say why it was left out. Errors of ``pieces`` pass, save EntryError."""
+        if size > MAX_MEMBER:
+            return self.leave_out(name, f"{_mebibytes(size)}, more than the {_mebibytes(MAX_MEMBER)} of one file")
+        return self._make(name, lambda path: _copy(pieces, path))
+
+    def link(self, name: str, target: str) -> None:
+        """Make ``name`` another name of the file ``target``, or say why it was left out."""
+        linked = _inside(self._root, target)
+        if isinstance(linked, str):
+            return self.leave_out(name, f"a link that leads nowhere: {linked}")
+        return self._make(name, lambda path: _link(path, linked))
+
+    def _make(self, name: str, make: Callable[[Path], None]) -> None:
+        target = _inside(self._root, name)
+        if isinstance(target, str):
+            return self.leave_out(name, target)
+        key = hash((str(target.parent), unicodedata.normalize("NFC", target.name).casefold()))
+        try:
+            self._make_folder(target.parent)
+            if key in self._names:
+                raise EntryError("an entry of this name came before" if target.exists() else _ALIKE)
+            make(target)
+        except EntryError as error:
+            return self.leave_out(name, str(error))
+        except OSError as error:
+            if error.errno not in _NAME_ERRORS:
+                raise
+            return self.leave_out(name, f"cannot be written: {(error.strerror or '').lower()}")
+        self._names.add(key)
+        return None
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self._made:
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            self._made.add(folder)
+            self.count(FOLDER_COST)
+
+
+_ALIKE = "its name differs from one before it only in upper and lower case, or in Unicode form"
+
+
+def _inside(folder: Path, name: str) -> Path | str:
+    """The place for ``name`` within ``folder``; where there is none, the reason."""
+    if len(name) > _MAX_NAME:
+        return f"its name has {len(name):,} characters"
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if not parts or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or parts[0][1:2] == ":":
-        return None
+        return "its name points outside the archive"
+    if len(parts) > MAX_DEPTH:
+        return f"{len(parts)} folders deep, more than {MAX_DEPTH}"
     return folder.joinpath(*parts)
 
 
-def _zip_name(entry: zipfile.ZipInfo) -> str:
-    """The entry's name. Without the UTF-8 flag its bytes are taken as UTF-8, or Windows' Korean, where they fit."""
-    if entry.flag_bits & 0x800:
-        return entry.filename
-    raw = entry.filename.encode("cp437", "replace")
-    if raw.isascii():
-        return entry.filename
-    for encoding in ("utf-8", "cp949"):
-        with suppress(UnicodeDecodeError):
-            return raw.decode(encoding)
-    return entry.filename
+def _copy(pieces: Iterable[bytes], target: Path) -> None:
+    try:
+        with target.open("xb") as file:
+            for piece in pieces:
+                file.write(piece)
+    except EntryError as error:
+        target.unlink()
+        raise EntryError(f"cannot be unpacked: {error}") from error
 
 
-def _zip_kind(entry: zipfile.ZipInfo) -> str:
-    mode = entry.external_attr >> 16 & 0o170000
-    return "file" if mode in (0, 0o100000) else "other"
+def _link(path: Path, linked: Path) -> None:
+    """Make another name of a file: that costs nothing, however many there are."""
+    if not linked.is_file():
+        raise EntryError("a link to something that is not in the archive before it")
+    path.hardlink_to(linked)
+
+
+def _unpack_tar(archive: Path, place: _Place) -> None:
+    with archive.open("rb") as raw:
+        decoder = decoder_of(raw.peek(6))
+        file = io.BufferedReader(Inflated(raw, decoder, place.spend), _PIECE) if decoder else raw
+        tar = Tar(file, place.count)
+        for member in tar:
+            _take(tar, member, place)
+        while decoder and file.read(_PIECE):  # to the end, where the checksums are
+            pass
+    if not tar.whole:
+        place.leave_out("", "has no end: it may be cut off")
+
+
+def _take(tar: Tar, member: Member, place: _Place) -> None:
+    if member.kind == "file":
+        place.write(member.name, member.size, tar.data(member))
+    elif member.kind == "symbolic link":
+        beside = posixpath.join(posixpath.dirname(member.name), member.target)
+        place.link(member.name, posixpath.normpath(beside) if len(beside) <= _MAX_NAME else beside)
+    elif member.kind == "hard link":
+        place.link(member.name, member.target)
+    elif member.kind != "folder":
+        place.leave_out(member.name, member.kind)
+
+
+def _unpack_zip(archive: Path, place: _Place) -> None:
+    with archive.open("rb", buffering=0) as file:
+        opened = Zip(file)
+        with _console.progress("unpacking", len(opened.entries)) as go:
+            for entry in opened.entries:
+                place.count()
+                place.write(name_of(entry), entry.file_size, opened.data(entry, place.spend))
+                go()
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -71,6 +71,8 @@ def run_hostile(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as given:
         given.write(stdin)
         given.seek(0)
+        if Path("/proc/self/clear_refs").exists():
+            Path("/proc/self/clear_refs").write_text("5")  # a child begins with the peak that its parent had
         process = subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)],
             cwd=cwd,

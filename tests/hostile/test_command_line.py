@@ -156,9 +156,9 @@ def test_a_wrong_value_is_named(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("fifo", "fifo is neither a file nor a folder"),
-        ("/dev/zero", "/dev/zero is neither a file nor a folder"),
-        ("/dev/null", "/dev/null is neither a file nor a folder"),
+        ("fifo", "fifo is a pipe, a device or a socket"),
+        ("/dev/zero", "/dev/zero is a pipe, a device or a socket"),
+        ("/dev/null", "/dev/null is a pipe, a device or a socket"),
         (LONG, "file name too long"),
         ("~nosuchuser/photos", "there is no such user"),
         ("\x1b[2J", r"there is no \x1b[2J"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from regraft._files import as_path, kind_of
+from regraft._files import kind_of
 from regraft._levels import Levels
 from regraft._registry import Registry
 from regraft.errors import DataError
@@ -24,6 +24,8 @@ from regraft.images import Part, Problem
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_WANTED = "wanted a folder that holds one folder of photos for each class"
+_MAX_LABELS = 2**24  # bytes of labels.txt
 _SIDE_NAMES: dict[str, Side] = {
     "train": "train",
     "training": "train",
@@ -126,11 +128,17 @@ def read_labels(folder: Path) -> list[str]:
     """The class names in ``labels.txt`` in ``folder``, one a line in index order; none where there is no such file.
 
     Raises:
-        DataError: it is not UTF-8 text.
+        DataError: it is not UTF-8 text, or longer than names of classes are.
     """
     file = folder / "labels.txt"
     try:
-        return [label_of(line) for line in file.read_text("utf-8-sig").splitlines()] if file.is_file() else []
+        if not file.is_file():
+            return []
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_LABELS + 1)
+        if len(text) > _MAX_LABELS:
+            raise DataError(f"{file} has more than {_MAX_LABELS >> 20} MiB; wanted one name of a class a line")
+        return [label_of(line) for line in text.decode("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from error
 
@@ -152,30 +160,36 @@ def spec_of(photos: Any) -> str:
 
 def find_source(spec: str) -> Source:
     """The source that takes ``spec``. Raises DataError, naming what was found there instead."""
-    if spec.startswith("~"):
-        as_path(spec, "photos")
-    place = Path(spec).expanduser()
-    try:
-        if place.exists() and not place.is_dir() and not place.is_file():  # to look into a pipe would keep us waiting
-            raise DataError(f"{spec} is neither a file nor a folder")
-    except OSError as error:
-        raise DataError(f"{spec} cannot be looked at: {(error.strerror or str(error)).lower()}") from error
+    place = _place(spec)
+    if place.exists() and not place.is_file() and not place.is_dir():  # to look into a pipe would keep us waiting
+        raise DataError(f"{spec} is a pipe, a device or a socket, not a regular file; {_WANTED}")
     for name in registry.lookup_order():
         source = registry.load(name)()
         if source.accepts(spec):
             return source
-    raise DataError(_why_none(spec))
+    raise DataError(_why_none(spec, place))
 
 
-def _why_none(spec: str) -> str:
-    path = Path(spec).expanduser()
-    wanted = "wanted a folder that holds one folder of photos for each class"
+def _place(spec: str) -> Path:
+    """The path that ``spec`` is, if it is one. Raises DataError where no file can have such a name."""
+    try:
+        place = Path(spec).expanduser()
+        place.exists()
+    except RuntimeError as error:
+        raise DataError(f"{spec} can be no file or folder: there is no such user; {_WANTED}") from error
+    except (OSError, ValueError) as error:  # too long, or with a NUL
+        reason = str(getattr(error, "strerror", None) or error).lower()
+        raise DataError(f"{spec[:200]} can be no file or folder: {reason}; {_WANTED}") from error
+    return place
+
+
+def _why_none(spec: str, path: Path) -> str:
     if path.exists():
-        return f"{spec} is no list of photos (.csv, .tsv, .jsonl, .parquet), archive or shard; {wanted}"
+        return f"{spec} is no list of photos (.csv, .tsv, .jsonl, .parquet), archive or shard; {_WANTED}"
     near: Iterable[Path] = ()
     if path.parent.is_dir():
         import difflib
 
         near = [path.parent / n for n in difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()])]
     hint = "".join(f"; did you mean {p}?" for p in list(near)[:1])
-    return f"there is no {spec}{hint or '; ' + wanted}"
+    return f"there is no {spec}{hint or '; ' + _WANTED}"

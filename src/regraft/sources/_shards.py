@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ from regraft.images import Problem
 from regraft.sources import Entry, Listing, Side, side_of
 
 _BESIDE = (".txt", ".json", ".md", ".csv")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_DIGITS = 9  # of a class's number: to read very long ones as numbers is refused by Python
+_MAX_SHARDS = 100_000  # that one pattern may stand for
+_RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 
 
 def shard_files(spec: str, is_shard: Callable[[Path], bool]) -> list[Path]:
@@ -24,7 +28,7 @@ def shard_files(spec: str, is_shard: Callable[[Path], bool]) -> list[Path]:
         files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
         files = [p for p in files if p.suffix.lower() not in _BESIDE]
     elif path.exists():
-        files = [path]
+        files = [path] if path.is_file() else []  # to look into a pipe would wait for somebody to write there
     else:
         found = [sorted(path.parent.glob(name)) for name in _expanded(path.name)] if path.parent.is_dir() else []
         files = [file for some in found for file in some if file.is_file()]
@@ -32,14 +36,17 @@ def shard_files(spec: str, is_shard: Callable[[Path], bool]) -> list[Path]:
 
 
 def _expanded(pattern: str) -> list[str]:
-    found = _RANGE.search(pattern)
-    if not found or int(found[2]) - int(found[1]) > 10**6:
+    """The names that ``{000..012}`` in a pattern stands for, and other such ranges with it."""
+    pieces = _RANGE.split(pattern)  # a text, the first and last number of a range, a text, …
+    texts, ends = pieces[::3], list(zip(pieces[1::3], pieces[2::3], strict=True))
+    ranges = [range(int(first), int(last) + 1) for first, last in ends]
+    if math.prod(map(len, ranges)) > _MAX_SHARDS:
         return [pattern]
-    width = len(found[1])
-    numbers = range(int(found[1]), int(found[2]) + 1)
-    return [
-        name for i in numbers for name in _expanded(f"{pattern[: found.start()]}{i:0{width}}{pattern[found.end() :]}")
-    ]
+    names = []
+    for numbers in itertools.product(*ranges):
+        written = [f"{n:0{len(first)}}" for n, (first, _) in zip(numbers, ends, strict=True)]
+        names.append("".join(text + number for text, number in zip(texts, [*written, ""], strict=True)))
+    return names
 
 
 def sides_of(files: list[Path]) -> dict[Path, Side | None]:
@@ -54,6 +61,12 @@ def sides_of(files: list[Path]) -> dict[Path, Side | None]:
 def label_by_number(number: int, names: list[str]) -> str:
     """The class called ``number``: its line in labels.txt, or else the number itself."""
     return names[number] if 0 <= number < len(names) else str(number)
+
+
+def label_by_text(text: str, names: list[str]) -> str:
+    """The class called ``text``: where that is a number, its line in labels.txt, or else the text itself."""
+    numbered = text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+    return names[int(text)] if numbered and int(text) < len(names) else text
 
 
 def listing_of(found: list[Entry | Problem], none: str) -> Listing:

@@ -6,15 +6,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from regraft._fetch import fetch
-from regraft._files import atomic_folder, cache_folder, digest_json, write_json
+from regraft._address import is_url
+from regraft._fetch import fetch, forget
+from regraft._files import atomic_folder, cache_folder, digest_json, locked, write_json
 from regraft._levels import Levels
-from regraft._unpack import kind_of, unpack
+from regraft._unpack import BadArchiveError, kind_of, unpack
+from regraft.errors import DataError
 from regraft.images import Problem
 from regraft.sources import Listing
 from regraft.sources.folder import Folder
 
-_PROBLEMS = ".regraft.json"
+# What is unpacked lies in a folder of its own, so that no member can have the name of the list of problems.
+_PHOTOS, _PROBLEMS = "photos", "problems.json"
 
 
 class Archive:
@@ -22,7 +25,7 @@ class Archive:
 
     def accepts(self, spec: str) -> bool:
         """An http(s) URL, or an existing file that begins as an archive does."""
-        if spec.startswith(("http://", "https://")):
+        if is_url(spec):
             return True
         path = Path(spec).expanduser()
         return path.is_file() and kind_of(path) is not None
@@ -32,18 +35,53 @@ class Archive:
         return self.list_levels(spec, Levels())
 
     def list_levels(self, spec: str, levels: Levels) -> Listing:
-        """Download and unpack what is not in the cache, then list it. Raises DataError where that fails."""
-        archive = fetch(spec) if spec.startswith(("http://", "https://")) else Path(spec).expanduser()
+        """Download and unpack what is not in the cache, then list it.
+
+        Raises:
+            DataError: one of these fails. A download that cannot be unpacked is dropped, so that the next one may.
+        """
+        archive = fetch(spec) if is_url(spec) else Path(spec).expanduser()
+        try:
+            folder, left_out = _unpacked(archive)
+        except BadArchiveError as error:
+            if is_url(spec):
+                forget(archive)
+                raise DataError(f"{error}; the download was thrown away") from error
+            raise
+        root = _root(folder)
+        if not any(path.is_dir() for path in root.iterdir()):
+            first = next((f"; left out: {name}: {why}" for name, why in left_out.items()), "")
+            raise DataError(f"{archive} holds no folders; wanted one folder of photos for each class{first}")
+        listing = Folder().list_levels(str(root), levels)
+        problems = (*(Problem(Path(f"{archive}/{name}"), why) for name, why in left_out.items()), *listing.problems)
+        return replace(listing, problems=problems)
+
+
+def _unpacked(archive: Path) -> tuple[Path, dict[str, str]]:
+    """The folder in the cache that holds what the archive did, and for each entry that was left out, why."""
+    try:
         status = archive.stat()
         key = digest_json([str(archive.resolve()), status.st_size, status.st_mtime_ns])
         folder = cache_folder() / "unpacked" / key[:16]
-        if not (folder / _PROBLEMS).is_file():
-            with atomic_folder(folder) as fresh:
-                write_json(fresh / _PROBLEMS, unpack(archive, fresh))
-        left_out = json.loads((folder / _PROBLEMS).read_text(encoding="utf-8"))
-        listing = Folder().list_levels(str(_root(folder)), levels)
-        problems = (*(Problem(archive / name, reason) for name, reason in left_out.items()), *listing.problems)
-        return replace(listing, problems=problems)
+        with locked(folder.with_suffix(".lock")):
+            if (left_out := _problems(folder)) is None:
+                with atomic_folder(folder) as fresh:
+                    (fresh / _PHOTOS).mkdir()
+                    left_out = unpack(archive, fresh / _PHOTOS)
+                    write_json(fresh / _PROBLEMS, left_out)
+    except OSError as error:
+        raise DataError(f"{archive} cannot be unpacked into the cache: {error.strerror or error}") from error
+    return folder / _PHOTOS, left_out
+
+
+def _problems(folder: Path) -> dict[str, str] | None:
+    """What was left out when ``folder`` was unpacked; None where it was not, or what was written of it is damaged."""
+    try:
+        found = json.loads((folder / _PROBLEMS).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and all(isinstance(why, str) for why in found.values())
+    return found if whole and (folder / _PHOTOS).is_dir() else None
 
 
 def _root(folder: Path) -> Path:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regraft import _console
 from regraft.errors import DataError
 from regraft.images import Part, Problem
-from regraft.sources import Entry, Listing, find_source, label_of, read_labels, side_of
+from regraft.sources import Entry, Listing, label_of, read_labels, registry, side_of
+from regraft.sources._shards import label_by_text
+from regraft.sources._tables import SUFFIXES, rows_of
 
-_COLUMNS = "wanted columns path and label, and if you like split (train, val, test) and group"
-_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_MAX_PATH, _MAX_LABEL = 4000, 1000  # characters: more is no path, and no name of a class
+_SHARDS = ("tfrecord", "webdataset")
 
 
 class Manifest:
@@ -23,17 +23,17 @@ class Manifest:
     def accepts(self, spec: str) -> bool:
         """An existing .csv, .tsv, .jsonl or .parquet file."""
         path = Path(spec).expanduser()
-        return path.suffix.lower() in _SUFFIXES and path.is_file()
+        return path.suffix.lower() in SUFFIXES and path.is_file()
 
     def list(self, spec: str) -> Listing:
         """List the rows. A row that says too little becomes a problem; raises DataError for a table that is none."""
         file = Path(spec).expanduser()
         rows = _Rows(file)
-        found: dict[tuple[Path, str], Entry | Problem] = {}
+        found: dict[tuple[str, str], Entry | Problem] = {}
         repeated = 0
-        for number, row in enumerate(_read(file), 1):
+        for number, row in enumerate(rows_of(file), 1):
             result = rows.entry(number, row)
-            key = (result.path, result.label if isinstance(result, Entry) else "")
+            key = (str(result.path), result.label if isinstance(result, Entry) else "")
             repeated += key in found
             found.setdefault(key, result)
         if repeated:
@@ -47,89 +47,62 @@ class _Rows:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._labels = read_labels(file.parent)
+        self._names = read_labels(file.parent)
+        self._labels: dict[str, str] = {}
         self._shards: dict[str, dict[Path, Entry]] = {}
 
     def entry(self, number: int, row: Mapping[str, Any]) -> Entry | Problem:
-        missing = {"path", "label"} - set(row)
-        if missing and number == 1:
-            raise DataError(f"{self._file} has columns {', '.join(map(str, row)) or 'of no name'}; {_COLUMNS}")
+        """The photo that a row describes, or what is wrong with the row."""
         name, label = _text(row.get("path")), label_of(_text(row.get("label")))
+        if not name or "\0" in name or len(name) > _MAX_PATH:
+            reason = "a path that no file can have" if name else "no path"
+            return Problem(self._file, f"row {number} has {reason}")
         path = self._file.parent / name
-        if not name:
-            return Problem(self._file, f"row {number} has no path")
-        if not label:
-            return Problem(path, f"row {number} of {self._file.name} gives it no label")
-        if self._labels and label.isdecimal() and int(label) < len(self._labels):
-            label = self._labels[int(label)]
-        given = _text(row.get("split")).strip()
+        if not label or len(label) > _MAX_LABEL:
+            reason = f"a label of more than {_MAX_LABEL:,} characters" if label else "no label"
+            return Problem(path, f"row {number} of {self._file.name} gives it {reason}")
+        label = label_by_text(label, self._names)
+        given, group = _text(row.get("split")).strip(), _text(row.get("group")).strip()
         if given and side_of(given) is None:
-            return Problem(path, f"row {number} of {self._file.name} gives it the split {given!r}, which is none")
-        group = _text(row.get("group")).strip() or None
-        part, origin = self._in_shard(path)
-        return Entry(path, label, side_of(given), group, part, origin)
+            return Problem(path, f"row {number} of {self._file.name} gives it the split {given[:40]!r}, which is none")
+        try:
+            part, origin = self._in_shard(path)
+        except (DataError, OSError) as error:
+            return Problem(path, str(error))
+        return Entry(path, self._labels.setdefault(label, label), side_of(given), group or None, part, origin)
 
     def _in_shard(self, path: Path) -> tuple[Part | None, str | None]:
-        """Where a photo ``shard#name`` lies, and what it was made from. Other paths are files of their own."""
+        """Where a photo ``shard#name`` lies, and what it was made from. Other paths are files of their own.
+
+        Raises:
+            DataError, OSError: there is such a shard, and it cannot be listed.
+        """
         shard, mark, _ = str(path).rpartition("#")
         if not mark or path.exists() or not Path(shard).is_file():
             return None, None
         if shard not in self._shards:
-            self._shards[shard] = {entry.path: entry for entry in find_source(shard).list(shard).entries}
+            self._shards[shard] = {}  # one that cannot be listed is not tried again for each of its photos
+            self._shards[shard] = _listed(shard)
         found = self._shards[shard].get(path)
         return (found.part, found.origin) if found else (None, None)
 
 
+def _listed(shard: str) -> dict[Path, Entry]:
+    """What a shard tells of each of its photos; nothing where it is none, such as a table or an archive."""
+    for name in _SHARDS:
+        source = registry.load(name)()
+        if source.accepts(shard):
+            return {entry.path: entry for entry in source.list(shard).entries}
+    return {}
+
+
 def _text(value: Any) -> str:
-    if value is None or value != value:  # NaN, as tables without a value have it
+    """A cell as text; empty where it has no value (or NaN, as tables have it), or holds a list or an object.
+
+    Of a very long text only as much as shows that it is too long: many rows may share one.
+    """
+    if value is None or value != value or isinstance(value, list | dict | bytes):
         return ""
     if isinstance(value, float) and value.is_integer():  # a column of numbers with a gap in it
         value = int(value)
-    return str(value)
-
-
-def _read(file: Path) -> Iterator[Mapping[str, Any]]:
-    readers = {".tsv": _separated, ".csv": _separated, ".parquet": _parquet}
-    try:
-        yield from readers.get(file.suffix.lower(), _json_lines)(file)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def _separated(file: Path) -> Iterable[Mapping[str, Any]]:
-    with file.open(encoding="utf-8-sig", newline="") as opened:  # with the byte order mark that Excel writes
-        reader = csv.DictReader(opened, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-        try:
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            yield from reader
-        except csv.Error as error:
-            raise DataError(f"{file} is damaged in line {reader.line_num}: {error}") from error
-
-
-def _json_lines(file: Path) -> Iterable[Mapping[str, Any]]:
-    with file.open(encoding="utf-8-sig") as opened:
-        for number, line in enumerate(opened, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{file} is no JSON in line {number}: {error}") from error
-                if not isinstance(row, dict):
-                    raise DataError(f"{file} holds no object in line {number}; {_COLUMNS}")
-                yield row
-
-
-def _parquet(file: Path) -> Iterable[Mapping[str, Any]]:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        table = parquet.ParquetFile(file)
-        names = [name for name in ("path", "label", "split", "group") if name in table.schema_arrow.names]
-        if not {"path", "label"} <= set(names):
-            raise DataError(f"{file} has columns {', '.join(table.schema_arrow.names)}; {_COLUMNS}")
-        for batch in table.iter_batches(columns=names):
-            yield from batch.to_pylist()
-    except ArrowException as error:
-        raise DataError(f"{file} is no Parquet file: {error}") from error
+    return (value if isinstance(value, str) else str(value))[: _MAX_PATH + 1]

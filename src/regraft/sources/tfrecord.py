@@ -16,6 +16,8 @@ _NUMBER = ("image/class/label", "label")
 _TEXT = "image/class/text"
 _GROUP = "image/regraft/group"
 _ORIGIN = "image/regraft/digest"
+_MAX_LABEL = 4000  # bytes of a class's name
+_MAX_PROBLEMS = 1000
 
 
 class TFRecord:
@@ -48,8 +50,11 @@ def read_shard(
         image: names under which the photo's bytes may be.
         number: names under which the class's number, or text, may be.
     """
+    problems = 0
     try:
         for place, (_, features, view) in enumerate(records(file)):
+            if problems > _MAX_PROBLEMS:
+                raise DamagedError(f"more than {_MAX_PROBLEMS:,} records without a photo or a label")
             path = Path(f"{file}#{place}")
             photo = next((values[0] for name in image if (values := features.get(name))), None)
             label = _label(features, labels, view, number)
@@ -58,6 +63,7 @@ def read_shard(
                 group, origin = (_text(features.get(name, ()), view) for name in (_GROUP, _ORIGIN))
                 yield Entry(path, label, side, group or None, part, origin_of(origin))
             else:
+                problems += 1
                 yield Problem(path, "a record without a photo" if label else "a record without a label")
     except (DamagedError, OSError, ValueError) as error:
         yield Problem(file, f"{error}; what comes after it is lost")
@@ -69,7 +75,9 @@ def _label(features: Mapping[str, Feature], labels: list[str], view: mmap.mmap, 
             if isinstance(value, int):
                 return label_by_number(value, labels)
             if value.stop > value.start:
-                return label_of(_text([value], view))
+                if value.stop - value.start > _MAX_LABEL:
+                    return ""
+                return label_of(view[value.start : value.stop].decode("utf-8", "replace"))
     return ""
 
 

@@ -1,0 +1,166 @@
+"""Rows of a table in CSV, TSV, JSON lines or Parquet, one after the other, whatever somebody else put into the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+if sys.platform == "linux":
+    import resource
+
+from regraft.errors import DataError
+
+COLUMNS = "wanted columns path and label, and if you like split (train, val, test) and group"
+WANTED = ("path", "label", "split", "group")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+MAX_BYTES = 2**29
+"""The most bytes that a table may have."""
+
+MAX_ROWS = 1_500_000
+"""The most rows of a table: each photo takes about 500 bytes of memory, and ImageNet has 1.28 million."""
+
+MAX_LINE = 2**20
+"""The most characters of one line."""
+
+MAX_MEMORY = 3 * 2**28
+"""The most bytes of memory that reading a batch of rows from a Parquet file may take."""
+
+_BATCH = 1024
+_SHOWN = 10
+
+Row = Mapping[str, Any]
+
+
+def rows_of(file: Path) -> Iterator[Row]:
+    """Yield each row as a mapping that has at least the columns of `WANTED` that are there, by the file's suffix.
+
+    Raises:
+        DataError: it cannot be read as such a table, has other columns, or is larger than a table of photos may be.
+    """
+    readers = {".tsv": _separated, ".csv": _separated, ".parquet": _parquet}
+    try:
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise DataError(f"{file} has {size / 2**20:,.0f} MiB, more than the {MAX_BYTES >> 20} of a table; split it")
+        for number, row in enumerate(readers.get(file.suffix.lower(), _json_lines)(file)):
+            if number >= MAX_ROWS:
+                raise DataError(f"{file} has more than {MAX_ROWS:,} rows; split it")
+            yield row
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _check(file: Path, names: list[str]) -> None:
+    """Raise DataError where a wanted column is not among ``names``."""
+    if not {"path", "label"} <= set(names):
+        shown = ", ".join(name[:40] for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        raise DataError(f"{file} has columns {shown or 'of no name'}; {COLUMNS}")
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with file.open("rb") as opened:
+        pieces = iter(lambda: opened.read(MAX_LINE), b"")
+        if sum(piece.count(b"\n") for piece in pieces) > MAX_ROWS + 1:  # told at once, not after all of them are read
+            raise DataError(f"{file} has more than {MAX_ROWS:,} rows; split it")
+    with file.open(encoding="utf-8-sig", newline="") as opened:  # with the byte order mark that Excel writes
+        while line := opened.readline(MAX_LINE + 1):
+            if len(line) > MAX_LINE:
+                raise DataError(f"{file} has a line of more than {MAX_LINE:,} characters; {COLUMNS}")
+            yield line
+
+
+def _separated(file: Path) -> Iterator[Row]:
+    reader = csv.reader(_lines(file), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    try:
+        names = [name.strip().lower() for name in next(reader, [])]
+        _check(file, names)
+        places = {name: place for place, name in enumerate(names) if name in WANTED}
+        for cells in reader:
+            if cells:
+                yield {name: cells[place] for name, place in places.items() if place < len(cells)}
+    except csv.Error as error:
+        raise DataError(f"{file} is damaged in line {reader.line_num}: {error}") from error
+
+
+def _json_lines(file: Path) -> Iterator[Row]:
+    first = True
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{file} is no JSON in line {number}: {error}") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{file} holds no object in line {number}; {COLUMNS}")
+        if first:
+            _check(file, list(row))
+        first = False
+        yield row
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    from pyarrow import parquet
+
+    try:
+        with _limited_memory():
+            found = parquet.ParquetFile(file)
+            names = [name for name in WANTED if name in found.schema_arrow.names]
+            texts = [
+                column.path for column in map(found.schema.column, range(len(found.schema))) if column.path in names
+            ]
+            # A text that many rows share stays one text: written out for each, it could take any amount of memory.
+            table = parquet.ParquetFile(file, metadata=found.metadata, read_dictionary=texts)
+        _check(file, table.schema_arrow.names)
+        if (rows := table.metadata.num_rows) > MAX_ROWS:
+            raise DataError(f"{file} has {rows:,} rows, more than the {MAX_ROWS:,} of a table; split it")
+        batches = table.iter_batches(_BATCH, columns=names, use_threads=False)
+        while True:
+            with _limited_memory():
+                batch = next(batches, None)
+                columns = [] if batch is None else [_values(column) for column in batch.columns]
+            if batch is None:
+                return
+            for cells in zip(*columns, strict=True):
+                yield dict(zip(batch.schema.names, cells, strict=True))
+    except DataError:
+        raise
+    except Exception as error:  # Arrow's own, MemoryError, OSError, KeyError, …
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file} is no Parquet file that can be read: {reason}") from error
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of an Arrow array, those that are shared being one object."""
+    import pyarrow
+
+    if not pyarrow.types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    texts = column.dictionary.to_pylist()
+    return [None if place is None else texts[place] for place in column.indices.to_pylist()]
+
+
+@contextmanager
+def _limited_memory() -> Iterator[None]:
+    """Within it this process may take at most `MAX_MEMORY` bytes more, on Linux.
+
+    A page of a Parquet file may unfold to 2 GiB, whatever the file says of its sizes elsewhere: that is then an error.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limits = [limit for limit in (before, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([pages * resource.getpagesize() + MAX_MEMORY, *limits]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
