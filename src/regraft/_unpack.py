@@ -42,6 +42,7 @@ FOLDER_COST = 10
 MAX_DEPTH = 32
 MAX_PROBLEMS = 1000
 _MAX_NAME = 4000
+_MAX_REASON = 200
 _PIECE = 2**16
 # What is wrong with a name, or with two names, and not with the disk: one member is left out, the others are not.
 _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EMLINK, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
@@ -98,7 +99,7 @@ def _errors_of(archive: Path) -> Iterator[None]:
             raise BadArchiveError(f"{archive} is damaged or cut off ({error}); get it again") from error
         raise DataError(f"{archive} cannot be unpacked: {error.strerror.lower()}") from error
     except Exception as error:  # struct.error, IndexError, RecursionError, MemoryError, …: there are many ways
-        reason = str(error) or type(error).__name__
+        reason = str(error)[:_MAX_REASON] or type(error).__name__
         raise BadArchiveError(f"{archive} is damaged or cut off ({reason}); get it again") from error
 
 

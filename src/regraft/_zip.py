@@ -21,6 +21,7 @@ MAX_ENTRIES = 400_000
 """The most entries that the directory of a zip may have: each takes `zipfile` about 400 bytes of memory."""
 
 _PIECE = 2**16
+_MAX_REASON = 200  # characters of what the library says: it quotes names of any length
 _LOCAL_HEADER = 30  # bytes before an entry's name and data, at least
 _ENCRYPTED, _UTF8 = 1, 0x800
 
@@ -63,7 +64,7 @@ class Zip:
         except (RegraftError, TooMuchError, EntryError, GeneratorExit):
             raise
         except Exception as error:  # whatever the decoders raise on damaged bytes
-            raise EntryError(str(error) or type(error).__name__) from error
+            raise EntryError(str(error)[:_MAX_REASON] or type(error).__name__) from error
 
     def _data(self, entry: zipfile.ZipInfo, spend: Callable[[int], None]) -> Iterator[bytes]:
         if entry.external_attr >> 16 & 0o170000 not in (0, 0o100000):

@@ -368,7 +368,8 @@ def read_once(target: Target, path: Path) -> str:
 def _batch(target: Target, first: int, until: float) -> tuple[list[Finding], int]:
     """Run up to `BATCH` cases in a child. Returns findings and the next seed."""
     shared = mmap.mmap(-1, 24)  # the seed under way, when it began, and 1 once the child is through
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, tempfile.TemporaryFile("w+") as told:
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk would be most of the time
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as folder, tempfile.TemporaryFile("w+") as told:
         child = os.fork()
         if child == 0:
             _child(target, first, until, Path(folder), shared, told)

@@ -570,6 +570,20 @@ def test_a_damaged_list_of_problems_is_made_anew(hostile: Hostile, tmp_path: Pat
         assert hostile("x.tar", program=("-c", LIST), code=0).stdout == first.stdout
 
 
+FULL = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+{LIST}"""
+
+
+def test_a_disk_that_takes_no_more_is_no_fault_of_the_archive(hostile: Hostile, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: a member that does not fit is not left out, but an error."""
+    (tmp_path / "x.tar").write_bytes(tarred(member("good/large.jpg", photo() + bytes(5000))))
+    hostile("x.tar", program=("-c", FULL), says="x.tar cannot be unpacked: file too large$")
+    assert not [p for p in (tmp_path / "cache" / "unpacked").iterdir() if p.is_dir()]
+    assert len(json.loads(hostile("x.tar", program=("-c", LIST), code=0).stdout)[0]) == 3
+
+
 def test_two_at_once_unpack_once(hostile: Hostile, tmp_path: Path) -> None:
     """The second waits, and takes what the first unpacked: no moment without the folder for those who read there."""
     import subprocess

@@ -18,7 +18,7 @@ from regraft.errors import DataError
 from tests.hostile.conftest import Hostile
 from tests.hostile.making import END, member, photo, tgz
 from tests.hostile.server import Request, Say, Server, body, cut, dripping, flooding, raw
-from tests.hostile.test_archives import LIST
+from tests.hostile.test_archives import FULL, LIST
 
 DATA = tgz(b"".join(member(f"{c}/{i}.jpg", photo(i)) for c in "ab" for i in range(4)) + END)
 OTHER = tgz(b"".join(member(f"{c}/{i}.jpg", photo(i + 7)) for c in "cd" for i in range(5)) + END)
@@ -368,6 +368,12 @@ def test_four_at_once_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         outputs = {process.communicate()[0] for process in running}
     assert len(outputs) == 1
     assert sum("If-None-Match" not in r.headers for r in server.asked) == 1
+
+
+def test_a_disk_that_takes_no_more_ends_a_download_at_once(hostile: Hostile) -> None:
+    with Server(body(DATA * 9)).running() as server:
+        hostile(server.url(), program=("-c", FULL), says="x.tgz cannot be kept in .*: file too large")
+    assert len(server.asked) == 1
 
 
 def test_a_download_that_cannot_be_kept_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

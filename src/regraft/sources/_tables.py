@@ -33,6 +33,7 @@ MAX_MEMORY = 3 * 2**28
 
 _BATCH = 1024
 _SHOWN = 10
+_MAX_REASON = 200
 
 Row = Mapping[str, Any]
 
@@ -133,7 +134,7 @@ def _parquet(file: Path) -> Iterator[Row]:
     except DataError:
         raise
     except Exception as error:  # Arrow's own, MemoryError, OSError, KeyError, …
-        reason = str(error) or type(error).__name__
+        reason = str(error)[:_MAX_REASON] or type(error).__name__
         raise DataError(f"{file} is no Parquet file that can be read: {reason}") from error
 
 
