@@ -1,7 +1,5 @@
 """``python -m regraft``, and where the command ``regraft`` begins."""
 
-from __future__ import annotations
-
 import os
 import sys
 
