@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from regraft import Classifier, ExportConfig, TrainConfig, export, load_predictor, train
+from regraft._files import digest_bytes
 from regraft._trial import plain_pixels
 from regraft.errors import BackboneError, DataError, ExportError, RunError
 from regraft.exporters import Facts, openvino, text_in_archive
+from regraft.exporters._strangers import draw_strangers
 from regraft.exporting import Export
 from regraft.images import Transform
 from tests.conftest import SHAPES, Command, draw_folder
@@ -116,11 +118,82 @@ def test_one_that_loses_the_novelty_is_refused(run: Path, tmp_path: Path, monkey
         export(run, tmp_path / "out", ExportConfig("openvino"))
 
 
+def end_novelty(limit: float) -> Callable[..., Any]:
+    """A `whole_graph` whose novelty never rises above ``limit``, as that of our first int8 export did."""
+    whole = openvino.whole_graph
+
+    def saturated(*arguments: Any) -> Any:
+        from openvino import opset13
+
+        model = whole(*arguments)
+        result = model.outputs[1].get_node()
+        ended = opset13.minimum(result.input_value(0), np.array([limit], np.float32))
+        result.input(0).replace_source_output(ended.output(0))
+        return model
+
+    return saturated
+
+
+@pytest.mark.parametrize(
+    ("quantize", "error"),
+    [
+        ("", r"probabilities differ by up to \d.*, on photos of none of the classes by \d"),
+        ("fp16", r"fp16 export does not tell photos of none of the classes as the run does: novelty differs by .*"),
+    ],
+)
+def test_a_novelty_that_ends_too_soon_is_refused(
+    quantize: str, error: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On val such an export looks flawless: hardly any of its photos is answered with none of these."""
+    threshold = Classifier.load(run).threshold
+    assert threshold is not None
+    monkeypatch.setattr(openvino, "whole_graph", end_novelty(threshold))
+    with pytest.raises(ExportError, match=error):
+        export(run, tmp_path / "out", ExportConfig("openvino", quantize))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("quantize", ["", "fp16"])
+def test_strangers_are_refused_as_the_run_refuses_them(quantize: str, run: Path, tmp_path: Path) -> None:
+    found = export(run, tmp_path / "out", ExportConfig("openvino", quantize)).comparison
+    assert found.known is not None
+    assert found.strangers is not None
+    assert found.known.n == found.n
+    assert found.strangers.n >= 51
+    assert (found.strangers.run_rejected, found.strangers.rejected, found.strangers.same) == (1.0, 1.0, 1.0)
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "both decide alike on 100.0%" in card
+
+
+def test_strangers_are_the_same_each_time_and_none_of_the_runs_own(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (draw_strangers(folder, frozenset()) for folder in folders[:2])
+    assert [photo.path.name for photo in first] == [photo.path.name for photo in second]
+    pixels = [[np.asarray(Image.open(photo.path)) for photo in photos] for photos in (first, second)]
+    assert all(np.array_equal(*pair) for pair in zip(*pixels, strict=True))
+    known = {digest_bytes(photo.path.read_bytes()) for photo in first}
+    assert len(draw_strangers(folders[2], known)) == 51  # noise and flat colours are nobody's photos
+
+
+def test_a_run_that_never_refuses_is_compared_without_strangers(run: Path, tmp_path: Path) -> None:
+    photos = draw_folder(tmp_path / "photos", {"circle": 6, "Square": 6})
+    train(photos, tmp_path / "run", TrainConfig(effort="quick"))
+    found = export(tmp_path / "run", config=ExportConfig("openvino")).comparison
+    assert (found.known, found.strangers, found.rejected, found.novelty_difference) == (None, None, None, None)
+
+
 @NEEDS_LITERT
 def test_int8_is_calibrated_measured_and_small(run: Path, tmp_path: Path) -> None:
     made = export(run, tmp_path / "int8", ExportConfig("litert", "int8", min_agreement=0.9))
     assert made.bytes < 5e6
     assert made.comparison.agreement >= 0.9
+    strangers = made.comparison.strangers
+    assert strangers is not None
+    assert strangers.same is not None
+    assert strangers.same > 0.9
+    assert strangers.difference < 0.3
     assert load_predictor(made.folder).classes == ("Square", "circle", "줄무늬")
 
 

@@ -188,6 +188,12 @@ def exported(document: Mapping[str, Any]) -> None:
         f"compared with the run on {found['n']} {found['side']} photos: its accuracy is {found['run_accuracy']:.1%}, "
         f"probabilities differ by at most {found['difference']:.2g}"
     )
+    for name, decisions in ((f"{found['side']} photos", found["known"]), ("strangers", found["strangers"])):
+        if decisions and decisions["same"] is not None:
+            print(
+                f"none of these: {decisions['rejected']:.1%} of {decisions['n']} {name}, the run "
+                f"{decisions['run_rejected']:.1%}; both decide alike on {decisions['same']:.1%}"
+            )
     plain, proper, n = found["plain"]
     print(f"photos scaled without antialiasing, as most apps do: {plain:.1%} in place of {proper:.1%}, n={n}")
     print(f"beside it: MODEL_CARD.md, PREPROCESSING.md, example.py, labels.txt in {document['folder']}")

@@ -1,7 +1,8 @@
 """Ask an export about photos, in a process in which nothing else runs: ``python -m regraft._trial JOB OUT``.
 
-JOB is a JSON file: the artifact, and the photos as [path, [file, offset, length] or null]. OUT (.npz) gets the answers,
-those to photos that were scaled as most apps do it, milliseconds a photo, and the process's peak of memory.
+JOB is a JSON file: the artifact, and two lists of photos, ``photos`` and ``strangers``, each photo as
+[path, [file, offset, length] or null]. OUT (.npz) gets the answers to all of them in that order, those to ``photos``
+that were scaled as most apps do it, milliseconds a photo, and the process's peak of memory.
 """
 
 from __future__ import annotations
@@ -33,10 +34,8 @@ def try_out(job: dict[str, Any], out: Path) -> None:
     artifact = load_predictor(job["artifact"])
     if not isinstance(artifact, Artifact):
         raise TypeError(f"{job['artifact']} is no export")
-    photos = [
-        Entry(Path(path), "", part=Part(Path(part[0]), *part[1:]) if part else None) for path, part in job["photos"]
-    ]
-    answers = artifact.answers(photos, on_problem=lambda _: None)
+    photos, strangers = ([_entry(*place) for place in job[kind]] for kind in ("photos", "strangers"))
+    answers = artifact.answers([*photos, *strangers], on_problem=lambda _: None)
     size = artifact.facts.transform.size
     photo = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     np.savez(
@@ -48,6 +47,10 @@ def try_out(job: dict[str, Any], out: Path) -> None:
         ms=median(_milliseconds(artifact, photo) for _ in range(_TIMED)),
         MiB=peak_memory(),
     )
+
+
+def _entry(path: str, part: list[Any] | None) -> Entry:
+    return Entry(Path(path), "", part=Part(Path(part[0]), *part[1:]) if part else None)
 
 
 def _milliseconds(artifact: Artifact, photo: Pixels) -> float:

@@ -114,11 +114,18 @@ def _in_int8(converter: Any, photos: Pixels) -> bytes:
     converter.target_spec.supported_ops = [builtin.TFLITE_BUILTINS_INT8, builtin.TFLITE_BUILTINS]
     converter.representative_dataset = lambda: ([photo[np.newaxis]] for photo in photos)
     converter.inference_input_type = tensorflow.uint8
-    options = lite.experimental.QuantizationDebugOptions(denylisted_ops=_IN_FLOATS)
-    shown = [[photos[:1]]]
-    # The debugger is TensorFlow's one documented way to leave operations out ("selective quantization").
-    debugger = lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=lambda: iter(shown), debug_options=options
+    debugger = lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=lambda: iter([[photos[:1]]]))
+    debugger.options = lite.experimental.QuantizationDebugOptions(
+        denylisted_ops=_IN_FLOATS, denylisted_nodes=_vectors(debugger.calibrated_model)
     )
     data: bytes = debugger.get_nondebug_quantized_model()
     return data
+
+
+def _vectors(model: bytes) -> list[str]:
+    """Names of all operations whose result is no map: those of pooling, head and novelty, and of squeezing."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
+    results = [graph.tensors[index] for operator in graph.operators for index in operator.outputs]
+    return [tensor.name.decode() for tensor in results if tensor.shape is None or len(tensor.shape) <= 2]
