@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -19,10 +21,11 @@ from regraft._files import digest_bytes
 from regraft._trial import plain_pixels
 from regraft.errors import BackboneError, DataError, ExportError, RunError
 from regraft.exporters import Facts, openvino, text_in_archive
+from regraft.exporters._example import example
 from regraft.exporters._strangers import draw_strangers
 from regraft.exporting import Export
 from regraft.images import Transform
-from tests.conftest import SHAPES, Command, draw_folder
+from tests.conftest import SHAPES, Command, draw_folder, draw_photo
 
 NEEDS_LITERT = pytest.mark.skipif(
     any(find_spec(module) is None for module in ("tensorflow", "ai_edge_litert")), reason="needs the extra litert"
@@ -272,6 +275,32 @@ def test_facts_are_read_back_and_damaged_ones_refused(run: Path) -> None:
             Facts.from_json(spoiled, run)
     with pytest.raises(ExportError, match="newer regraft"):
         Facts.from_json(json.dumps({**values, "facts": 99}), run)
+
+
+def run_example(folder: Path, load: str, photo: str) -> subprocess.CompletedProcess[str]:
+    exporter = openvino.OpenVino()
+    exporter.example = f"\ndef load(folder):\n    {load}\n"
+    (folder / "example.py").write_text(example(exporter, "openvino"), encoding="utf-8")
+    command = [sys.executable, "example.py", photo]
+    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+
+
+def test_the_example_shows_hostile_names_escaped(tmp_path: Path) -> None:
+    facts = {
+        "classes": ["\x1b[31mred"],
+        "transform": {"size": 8, "crop": None, "resample": "bilinear"},
+        "threshold": None,
+    }
+    draw_photo(SHAPES["circle"], 0).save(tmp_path / "a\x1b]0;b.png")
+    done = run_example(tmp_path, f"return {facts!r}, lambda photo: (np.ones(1), None)", "a\x1b]0;b.png")
+    assert (done.stdout, done.stderr) == ("a\\x1b]0;b.png\t\\x1b[31mred\t1.0000\n", "")
+
+
+def test_the_example_keeps_nothing_back_where_loading_fails(tmp_path: Path) -> None:
+    done = run_example(tmp_path, "os.write(2, b'the reason\\n'); 1 / 0", "photo.jpg")
+    assert done.returncode == 1
+    assert "the reason" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
 
 
 def test_a_text_in_an_archive_has_a_limit(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _plainly(artifact: Artifact, photos: list[Entry]) -> Any:
             pixels = plain_pixels(decode(read(photos[i].path, photos[i].part)), artifact.facts.transform)
         except ImageError:
             continue
-        result[i] = artifact.run(pixels[np.newaxis])[0][0]
+        result[i] = artifact.ask(pixels[np.newaxis])[0][0]
     return result
 
 

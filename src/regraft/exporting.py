@@ -24,7 +24,7 @@ from regraft.classifier import Classifier, open_photos, read_manifest, sides_of
 from regraft.config import ExportConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ConfigError, DataError, ExportError, RunError
-from regraft.exporters import REPORT, Exporter, Facts, find_exporter
+from regraft.exporters import REPORT, Exporter, Facts, digests, find_exporter
 from regraft.exporters._comparison import Comparison, compare, require_equal
 from regraft.exporters._example import example
 from regraft.quantisation import CALIBRATION, pixels_of
@@ -151,5 +151,10 @@ def _write_companions(folder: Path, classifier: Classifier, exporter: Exporter, 
     write_text(folder / "PREPROCESSING.md", preprocessing(facts.transform))
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in facts.classes))
     write_text(folder / "example.py", example(exporter, made.format))
-    report = {"schema": 1, **made.to_dict(), "facts": json.loads(facts.to_json())}
+    report = {
+        "schema": 1,
+        **made.to_dict(),
+        "files": digests(folder / exporter.artifact),
+        "facts": json.loads(facts.to_json()),
+    }
     write_json(folder / REPORT, report)

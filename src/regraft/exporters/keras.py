@@ -30,6 +30,7 @@ class KerasFile(KerasExporter):
     extra = "tensorflow"
     example = """
 def load(folder):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs also when it first computes
     import zipfile
 
     import keras

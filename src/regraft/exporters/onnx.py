@@ -29,6 +29,7 @@ class Onnx:
 def load(folder):
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(3)  # errors
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
     def run(photo):

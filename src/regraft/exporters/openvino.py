@@ -48,7 +48,7 @@ class OpenVino:
     writes: tuple[str, ...] = ("openvino",)
     reads: tuple[str, ...] = ("openvino",)
     extra = ""
-    quantizations = ("fp16", "int8")
+    quantizations: tuple[str, ...] = ("fp16", "int8")
     example = """
 def load(folder):
     import openvino

@@ -29,6 +29,7 @@ class SavedModel(KerasExporter):
     extra = "tensorflow"
     example = """
 def load(folder):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs also when it first computes
     import tensorflow
 
     model = tensorflow.saved_model.load(folder / "1")
