@@ -26,12 +26,13 @@ from regraft.accelerator import load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
 from regraft.classifier import TUNED, Classifier, open_photos, sides_of
-from regraft.config import FinetuneConfig, TrainConfig
+from regraft.config import OF_ONE_HEAD, FinetuneConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.errors import DataError, RunError, TrainingError
 from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Course, Epoch, Trainer, is_out_of_memory, trainable_keras
+from regraft.paired import compare_predictors, what_is_worse
 from regraft.plots import plot_history
 from regraft.splitting import Split
 from regraft.thawing import Photos, Thawed, affordable
@@ -80,6 +81,7 @@ def finetune(
     folder = Path(out or f"{os.fspath(run).rstrip('/' + os.sep)}-ft").expanduser()
     _require_free(folder, Path(run).expanduser(), existing)
     trainable_keras(config.backend)
+    options = linear_options(before)
     dataset, sides, features = _photos(before, photos)
     head = _linear_head(before, features, sides)
     asked, config = config, _within_budget(config, folder, before, head, len(sides.train), existing)
@@ -90,14 +92,27 @@ def finetune(
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course)
     learned_head = _write_learned(thawed, folder)
-    after = _measured(before, (dataset, sides), learned_head, folder, ("val",) if as_trial else ("val", "test"))
+    measured = ("val",) if as_trial else ("val", "test")
+    after = _measured(replace(before, config=options), (dataset, sides), learned_head, folder, measured)
+    both = replace(before, config=in_floats(before), int8=None), after  # in floats the training began
+    beside = {
+        side: found
+        for side in measured
+        if (found := compare_predictors(*both, [dataset.records[i] for i in getattr(sides, side)]))
+    }
+    worse = [sentence for side, found in beside.items() for sentence in what_is_worse(side, found)]
     told = {
         "blocks": thawed.blocks,
         "epochs": trainer.history[-1].number,
         "blend": trainer.blend_,
         "from": str(Path(run).resolve()),
         "frozen": {side: before.metrics[side]["accuracy"] for side in ("val", "test")},
+        "beside": beside,
+        "worse": worse,
     }
+    if worse and not as_trial:
+        instead = f"use the frozen run {run}, or fine-tune with a lower --learning-rate or fewer blocks, as --thaw 1"
+        _console.warn(f"fine-tuning made it worse: {'; '.join(worse)}; {instead}")
     after = replace(after, metrics={**after.metrics, "seconds": clock.seconds(), "finetuned": told})
     write_json(folder / "history.json", [epoch.to_dict() for epoch in trainer.history])
     if not plot_history(trainer.history, folder / "history.png"):
@@ -156,6 +171,13 @@ def _begin(folder: Path, run: Path, before: Classifier, config: FinetuneConfig, 
 def in_floats(before: Classifier) -> TrainConfig:
     """The run's options, with nothing quantised."""
     return replace(before.config, precision="auto") if before.config.precision == "int8" else before.config
+
+
+def linear_options(before: Classifier) -> TrainConfig:
+    """The run's options as a fine-tuned run has them: a linear head, nothing quantised, no option of another head."""
+    defaults = TrainConfig()
+    others = {name: getattr(defaults, name) for name, head in OF_ONE_HEAD.items() if head != defaults.head}
+    return replace(in_floats(before), head=defaults.head, **others)
 
 
 def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
@@ -288,10 +310,13 @@ def _measured(
     folder: Path,
     measured: Sequence[str],
 ) -> Classifier:
-    """The new classifier, on the sides to be measured, as every user of it will run it."""
+    """The new classifier, on the sides to be measured, as every user of it will run it.
+
+    ``before`` is the old one, with the options of the new one.
+    """
     dataset, sides = photos
     backbone = tuned_backbone(before, folder / TUNED)
-    config = replace(in_floats(before), head="logistic")
+    config = before.config
     sample = sides.train[:: -(-len(sides.train) // _SAMPLE)]
     wanted = sorted({*sample, *(i for side in measured for i in getattr(sides, side))})
     extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config))
