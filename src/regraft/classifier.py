@@ -30,7 +30,7 @@ from regraft.calibration import Answers, Calibration
 from regraft.card import model_card
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.errors import ImageError, RunError
+from regraft.errors import DataError, ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head
 from regraft.images import Pixels, Problem, Transform, read
@@ -272,26 +272,43 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = None) -> Dataset:
-    """The photos that a run was trained on, or ``photos`` if they are no longer where they were."""
-    source = photos or classifier.source
+    """The photos that a run was trained on, or ``photos`` if they are no longer where they were. Warns of lost ones.
+
+    Raises:
+        DataError: none of them is there.
+        RunError: the run does not say where they were.
+    """
+    source = os.fspath(photos or classifier.source)
     if not source:
         raise RunError(f"{classifier.path} does not say where its photos are; type --photos FOLDER")
-    return Dataset.open(source)
+    known = {digest for digests in _split_of(classifier).values() for digest in digests}
+    if not photos and Path(source).is_absolute() and not Path(source).exists():
+        told = f"the {len(known)} photos of {classifier.path} were in {source}, which is not there any more"
+        raise DataError(f"{told}; type --photos FOLDER")
+    dataset = Dataset.open(source)
+    found = len(known & {record.digest for record in dataset.records})
+    told = f"{found} of the {len(known)} photos of {classifier.path} are in {source}"
+    if known and not found:
+        raise DataError(f"{told}; type --photos FOLDER")
+    if found < len(known):
+        _console.warn(f"only {told}; if the others are elsewhere, type --photos FOLDER")
+    return dataset
 
 
 def sides_of(classifier: Classifier, dataset: Dataset) -> Split:
-    """On which side of the run's split each photo was; one that the run did not know is on none. Warns of lost ones."""
-    folder = classifier.path or Path()
-    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    place = {digest: side for side in ("train", "val", "test") for digest in known[side]}
-    gone = len(set(place) - {record.digest for record in dataset.records})
-    if gone:
-        _console.warn(f"{gone} of the {len(place)} photos of {folder} are not there")
+    """On which side of the run's split each photo was; one that the run did not know is on none."""
+    place = {digest: side for side, digests in _split_of(classifier).items() for digest in digests}
     sides = {
         side: tuple(i for i, record in enumerate(dataset.records) if place.get(record.digest) == side)
         for side in ("train", "val", "test")
     }
     return Split(**sides)
+
+
+def _split_of(classifier: Classifier) -> dict[str, list[str]]:
+    """The digests of the photos on each side of a run's split."""
+    known = json.loads(((classifier.path or Path()) / "split.json").read_text(encoding="utf-8"))
+    return {side: known[side] for side in ("train", "val", "test")}
 
 
 def _read_calibration(folder: Path, manifest: Mapping[str, Any]) -> Calibration:

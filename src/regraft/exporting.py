@@ -23,11 +23,12 @@ from regraft.card import model_card, preprocessing
 from regraft.classifier import Classifier, open_photos, read_manifest, sides_of
 from regraft.config import ExportConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.errors import ConfigError, DataError, ExportError, RunError
+from regraft.errors import ConfigError, ExportError, RunError
 from regraft.exporters import REPORT, Exporter, Facts, digests, find_exporter
 from regraft.exporters._comparison import Comparison, compare, require_equal
 from regraft.exporters._example import example
 from regraft.quantisation import CALIBRATION, pixels_of
+from regraft.splitting import Split
 
 COMPARED = 1000
 """The most photos that are compared."""
@@ -89,7 +90,7 @@ def export(
     folder = Path(out).expanduser() if out else Path(run).expanduser() / "exports" / name
     _require_free(folder, overwrite)
     dataset = open_photos(classifier, photos)
-    side, compared, others = _chosen(classifier, dataset)
+    side, compared, others = _chosen(dataset, sides_of(classifier, dataset))
     with atomic_folder(folder) as fresh:
         artifact = fresh / exporter.artifact
         calibration = pixels_of(classifier.backbone, others) if "int8" in config.quantize else _no_photos(classifier)
@@ -118,14 +119,11 @@ def _require_free(folder: Path, overwrite: bool) -> None:
         raise RunError(f"{folder} is there already; type --overwrite to replace it, or another --out")
 
 
-def _chosen(classifier: Classifier, dataset: Dataset) -> tuple[str, list[ImageRecord], list[ImageRecord]]:
+def _chosen(dataset: Dataset, sides: Split) -> tuple[str, list[ImageRecord], list[ImageRecord]]:
     """The side to compare on, its photos, and those that calibrate."""
-    sides = sides_of(classifier, dataset)
-    for side in ("val", "test", "train"):
-        if indices := getattr(sides, side):
-            others = sides.train or indices
-            return side, _some(dataset, indices, COMPARED), _some(dataset, others, CALIBRATION)
-    raise DataError(f"none of the photos of {classifier.path} are there to compare the export on; type --photos FOLDER")
+    side = next(side for side in ("val", "test", "train") if getattr(sides, side))
+    compared = getattr(sides, side)
+    return side, _some(dataset, compared, COMPARED), _some(dataset, sides.train or compared, CALIBRATION)
 
 
 def _some(dataset: Dataset, indices: Sequence[int], most: int) -> list[ImageRecord]:

@@ -27,7 +27,7 @@ from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
 from regraft.classifier import TUNED, Classifier, open_photos, sides_of
 from regraft.config import OF_ONE_HEAD, FinetuneConfig, TrainConfig
-from regraft.dataset import Dataset
+from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import DataError, RunError, TrainingError
 from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
@@ -80,9 +80,9 @@ def finetune(
     before = Classifier.load(run)
     folder = Path(out or f"{os.fspath(run).rstrip('/' + os.sep)}-ft").expanduser()
     _require_free(folder, Path(run).expanduser(), existing)
+    options, dataset = linear_options(before), open_photos(before, photos)
     trainable_keras(config.backend)
-    options = linear_options(before)
-    dataset, sides, features = _photos(before, photos)
+    dataset, sides, features = _readable(before, dataset)
     head = _linear_head(before, features, sides)
     asked, config = config, _within_budget(config, folder, before, head, len(sides.train), existing)
     thawed = Thawed(before.backbone, head, config)
@@ -94,25 +94,16 @@ def finetune(
     learned_head = _write_learned(thawed, folder)
     measured = ("val",) if as_trial else ("val", "test")
     after = _measured(replace(before, config=options), (dataset, sides), learned_head, folder, measured)
-    both = replace(before, config=in_floats(before), int8=None), after  # in floats the training began
-    beside = {
-        side: found
-        for side in measured
-        if (found := compare_predictors(*both, [dataset.records[i] for i in getattr(sides, side)]))
-    }
-    worse = [sentence for side, found in beside.items() for sentence in what_is_worse(side, found)]
     told = {
         "blocks": thawed.blocks,
         "epochs": trainer.history[-1].number,
         "blend": trainer.blend_,
         "from": str(Path(run).resolve()),
         "frozen": {side: before.metrics[side]["accuracy"] for side in ("val", "test")},
-        "beside": beside,
-        "worse": worse,
+        **_beside_frozen(before, after, {side: _records(dataset, getattr(sides, side)) for side in measured}),
     }
-    if worse and not as_trial:
-        instead = f"use the frozen run {run}, or fine-tune with a lower --learning-rate or fewer blocks, as --thaw 1"
-        _console.warn(f"fine-tuning made it worse: {'; '.join(worse)}; {instead}")
+    if told["worse"] and not as_trial:
+        _console.warn(_made_worse(told["worse"], os.fspath(run)))
     after = replace(after, metrics={**after.metrics, "seconds": clock.seconds(), "finetuned": told})
     write_json(folder / "history.json", [epoch.to_dict() for epoch in trainer.history])
     if not plot_history(trainer.history, folder / "history.png"):
@@ -121,6 +112,24 @@ def finetune(
     shutil.rmtree(folder / _CHECKPOINTS)
     (folder / UNFINISHED).unlink()
     return after
+
+
+def _records(dataset: Dataset, indices: Sequence[int]) -> list[ImageRecord]:
+    return [dataset.records[i] for i in indices]
+
+
+def _beside_frozen(before: Classifier, after: Classifier, photos: Mapping[str, list[ImageRecord]]) -> dict[str, Any]:
+    """The frozen and the fine-tuned classifier on the same photos, by side (`compare_predictors`); what is worse."""
+    frozen = replace(before, config=in_floats(before), int8=None)  # in floats the training began
+    found = {side: compare_predictors(frozen, after, records) for side, records in photos.items()}
+    beside = {side: compared for side, compared in found.items() if compared}
+    worse = [sentence for side, compared in beside.items() for sentence in what_is_worse(side, compared)]
+    return {"beside": beside, "worse": worse}
+
+
+def _made_worse(worse: Sequence[str], run: str) -> str:
+    instead = f"use the frozen run {run}, or fine-tune with a lower --learning-rate or fewer blocks, as --thaw 1"
+    return f"fine-tuning made it worse: {'; '.join(worse)}; {instead}"
 
 
 def _require_free(folder: Path, run: Path, existing: str) -> None:
@@ -187,9 +196,10 @@ def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
     return load_backbone(old.name, old.transform.size, **options, tuned=str(weights.resolve()))
 
 
-def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[Dataset, Split, Features]:
-    """The run's photos, on the sides that they had, and their features."""
-    dataset = open_photos(before, photos)
+def _readable(before: Classifier, dataset: Dataset) -> tuple[Dataset, Split, Features]:
+    """The run's photos that can be read, on the sides that they had, and their features."""
+    if not sides_of(before, dataset).train:
+        raise DataError(f"the photos that {before.path} was trained on are not there; type --photos FOLDER")
     extraction = extract(dataset.records, load_engine(before.backbone, in_floats(before)))
     dataset, features, _ = readable(dataset, extraction, before.backbone)
     if dataset.classes != before.classes:
@@ -197,8 +207,6 @@ def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[
             f"the photos have the classes {', '.join(dataset.classes)}; the run has {', '.join(before.classes)}"
         )
     sides = sides_of(before, dataset)
-    if not sides.train:
-        raise DataError(f"the photos that {before.path} was trained on are not there; type --photos FOLDER")
     return dataset, sides, features
 
 
