@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,24 @@ def test_the_example_keeps_nothing_back_where_loading_fails(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "the reason" in done.stderr
     assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize("label", ["two\nlines", "\x1b[31m", "one\u2028two", "\udcff"])
+def test_a_label_that_no_artifact_can_hold_is_refused_before_anything_is_built(label: str, run: Path) -> None:
+    classifier = Classifier.load(run)
+    with pytest.raises(ExportError, match=r"cannot be exported: the label .* rename the class, train again"):
+        Facts.of(replace(classifier, classes=("Square", label, "circle")))
+
+
+def test_a_part_of_the_photos_will_do_and_is_said(run: Path, tmp_path: Path, regraft: Command) -> None:
+    source = Path(Classifier.load(run).source)
+    for label in SHAPES:
+        (tmp_path / "some" / label).mkdir(parents=True)
+        for photo in sorted((source / label).iterdir())[:12]:
+            shutil.copy(photo, tmp_path / "some" / label)
+    done = regraft("export", run, "--format", "openvino", "--photos", "some", "--out", "out", "--json")
+    assert f"warning: only 36 of the 90 photos of {run} are in some; if the others are elsewhere" in done.stderr
+    assert 0 < json.loads(done.stdout)["comparison"]["n"] < 36
 
 
 def test_a_text_in_an_archive_has_a_limit(tmp_path: Path) -> None:

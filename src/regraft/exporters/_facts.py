@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -142,7 +142,8 @@ def _require_names(values: Mapping[str, Any], wanted: set[str], what: str) -> No
 
 def _number(values: Mapping[str, Any], name: str) -> float:
     value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not abs(value) <= sys.float_info.max:  # neither NaN nor infinite, nor too large for a float
         raise ValueError(f"{name} is no finite number")
     return float(value)
 

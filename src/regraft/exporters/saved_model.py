@@ -52,10 +52,10 @@ def load(folder):
 
     def load(self, path: Path) -> Artifact:
         """With TensorFlow."""
-        tensorflow = quiet_tensorflow()
         told, labels = path / "assets" / _FACTS, path / "assets" / "labels.txt"
         facts = Facts.from_json(told.read_text(encoding="utf-8") if told.is_file() else None, path)
         facts.require_labels(labels.read_text(encoding="utf-8") if labels.is_file() else None, path)
+        tensorflow = quiet_tensorflow()
         model = tensorflow.saved_model.load(str(path))
         signature = model.signatures["serving_default"]
         if not {"probabilities"} <= set(signature.structured_outputs):
