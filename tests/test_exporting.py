@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,15 @@ import pytest
 from PIL import Image
 
 from regraft import Classifier, ExportConfig, TrainConfig, export, load_predictor, train
+from regraft._files import digest_bytes
 from regraft._trial import plain_pixels
 from regraft.errors import BackboneError, DataError, ExportError, RunError
 from regraft.exporters import Facts, openvino, text_in_archive
+from regraft.exporters._example import example
+from regraft.exporters._strangers import draw_strangers
 from regraft.exporting import Export
 from regraft.images import Transform
-from tests.conftest import SHAPES, Command, draw_folder
+from tests.conftest import SHAPES, Command, draw_folder, draw_photo
 
 NEEDS_LITERT = pytest.mark.skipif(
     any(find_spec(module) is None for module in ("tensorflow", "ai_edge_litert")), reason="needs the extra litert"
@@ -116,11 +122,82 @@ def test_one_that_loses_the_novelty_is_refused(run: Path, tmp_path: Path, monkey
         export(run, tmp_path / "out", ExportConfig("openvino"))
 
 
+def end_novelty(limit: float) -> Callable[..., Any]:
+    """A `whole_graph` whose novelty never rises above ``limit``, as that of our first int8 export did."""
+    whole = openvino.whole_graph
+
+    def saturated(*arguments: Any) -> Any:
+        from openvino import opset13
+
+        model = whole(*arguments)
+        result = model.outputs[1].get_node()
+        ended = opset13.minimum(result.input_value(0), np.array([limit], np.float32))
+        result.input(0).replace_source_output(ended.output(0))
+        return model
+
+    return saturated
+
+
+@pytest.mark.parametrize(
+    ("quantize", "error"),
+    [
+        ("", r"probabilities differ by up to \d.*, on photos of none of the classes by \d"),
+        ("fp16", r"fp16 export does not tell photos of none of the classes as the run does: novelty differs by .*"),
+    ],
+)
+def test_a_novelty_that_ends_too_soon_is_refused(
+    quantize: str, error: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On val such an export looks flawless: hardly any of its photos is answered with none of these."""
+    threshold = Classifier.load(run).threshold
+    assert threshold is not None
+    monkeypatch.setattr(openvino, "whole_graph", end_novelty(threshold))
+    with pytest.raises(ExportError, match=error):
+        export(run, tmp_path / "out", ExportConfig("openvino", quantize))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("quantize", ["", "fp16"])
+def test_strangers_are_refused_as_the_run_refuses_them(quantize: str, run: Path, tmp_path: Path) -> None:
+    found = export(run, tmp_path / "out", ExportConfig("openvino", quantize)).comparison
+    assert found.known is not None
+    assert found.strangers is not None
+    assert found.known.n == found.n
+    assert found.strangers.n >= 51
+    assert (found.strangers.run_rejected, found.strangers.rejected, found.strangers.same) == (1.0, 1.0, 1.0)
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "both decide alike on 100.0%" in card
+
+
+def test_strangers_are_the_same_each_time_and_none_of_the_runs_own(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (draw_strangers(folder, frozenset()) for folder in folders[:2])
+    assert [photo.path.name for photo in first] == [photo.path.name for photo in second]
+    pixels = [[np.asarray(Image.open(photo.path)) for photo in photos] for photos in (first, second)]
+    assert all(np.array_equal(*pair) for pair in zip(*pixels, strict=True))
+    known = {digest_bytes(photo.path.read_bytes()) for photo in first}
+    assert len(draw_strangers(folders[2], known)) == 51  # noise and flat colours are nobody's photos
+
+
+def test_a_run_that_never_refuses_is_compared_without_strangers(run: Path, tmp_path: Path) -> None:
+    photos = draw_folder(tmp_path / "photos", {"circle": 6, "Square": 6})
+    train(photos, tmp_path / "run", TrainConfig(effort="quick"))
+    found = export(tmp_path / "run", config=ExportConfig("openvino")).comparison
+    assert (found.known, found.strangers, found.rejected, found.novelty_difference) == (None, None, None, None)
+
+
 @NEEDS_LITERT
 def test_int8_is_calibrated_measured_and_small(run: Path, tmp_path: Path) -> None:
     made = export(run, tmp_path / "int8", ExportConfig("litert", "int8", min_agreement=0.9))
     assert made.bytes < 5e6
     assert made.comparison.agreement >= 0.9
+    strangers = made.comparison.strangers
+    assert strangers is not None
+    assert strangers.same is not None
+    assert strangers.same > 0.9
+    assert strangers.difference < 0.3
     assert load_predictor(made.folder).classes == ("Square", "circle", "줄무늬")
 
 
@@ -199,6 +276,50 @@ def test_facts_are_read_back_and_damaged_ones_refused(run: Path) -> None:
             Facts.from_json(spoiled, run)
     with pytest.raises(ExportError, match="newer regraft"):
         Facts.from_json(json.dumps({**values, "facts": 99}), run)
+
+
+def run_example(folder: Path, load: str, photo: str) -> subprocess.CompletedProcess[str]:
+    exporter = openvino.OpenVino()
+    exporter.example = f"\ndef load(folder):\n    {load}\n"
+    (folder / "example.py").write_text(example(exporter, "openvino"), encoding="utf-8")
+    command = [sys.executable, "example.py", photo]
+    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+
+
+def test_the_example_shows_hostile_names_escaped(tmp_path: Path) -> None:
+    facts = {
+        "classes": ["\x1b[31mred"],
+        "transform": {"size": 8, "crop": None, "resample": "bilinear"},
+        "threshold": None,
+    }
+    draw_photo(SHAPES["circle"], 0).save(tmp_path / "a\x1b]0;b.png")
+    done = run_example(tmp_path, f"return {facts!r}, lambda photo: (np.ones(1), None)", "a\x1b]0;b.png")
+    assert (done.stdout, done.stderr) == ("a\\x1b]0;b.png\t\\x1b[31mred\t1.0000\n", "")
+
+
+def test_the_example_keeps_nothing_back_where_loading_fails(tmp_path: Path) -> None:
+    done = run_example(tmp_path, "os.write(2, b'the reason\\n'); 1 / 0", "photo.jpg")
+    assert done.returncode == 1
+    assert "the reason" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize("label", ["two\nlines", "\x1b[31m", "one\u2028two", "\udcff"])
+def test_a_label_that_no_artifact_can_hold_is_refused_before_anything_is_built(label: str, run: Path) -> None:
+    classifier = Classifier.load(run)
+    with pytest.raises(ExportError, match=r"cannot be exported: the label .* rename the class, train again"):
+        Facts.of(replace(classifier, classes=("Square", label, "circle")))
+
+
+def test_a_part_of_the_photos_will_do_and_is_said(run: Path, tmp_path: Path, regraft: Command) -> None:
+    source = Path(Classifier.load(run).source)
+    for label in SHAPES:
+        (tmp_path / "some" / label).mkdir(parents=True)
+        for photo in sorted((source / label).iterdir())[:12]:
+            shutil.copy(photo, tmp_path / "some" / label)
+    done = regraft("export", run, "--format", "openvino", "--photos", "some", "--out", "out", "--json")
+    assert f"warning: only 36 of the 90 photos of {run} are in some; if the others are elsewhere" in done.stderr
+    assert 0 < json.loads(done.stdout)["comparison"]["n"] < 36
 
 
 def test_a_text_in_an_archive_has_a_limit(tmp_path: Path) -> None:

@@ -108,6 +108,47 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
 
 
 @needs_tensorflow
+@pytest.mark.parametrize(
+    "head",
+    [
+        ("sgd", "--learning-rate", "0.05", "--steps", "50", "--batch-size", "20"),
+        pytest.param(("knn",), marks=pytest.mark.slow),
+        pytest.param(("prototype",), marks=pytest.mark.slow),
+        pytest.param(("logistic", "--class-weight", "balanced"), marks=pytest.mark.slow),
+    ],
+    ids=lambda head: head[0],
+)
+def test_a_run_of_any_head_is_fine_tuned(head: tuple[str, ...], photos: Path, tmp_path: Path, regraft: Command) -> None:
+    """The options of gradient descent once ended the command after all was trained."""
+    regraft("train", photos, "--effort", "quick", "--head", *head, "--out", "run")
+    document = json.loads(regraft("finetune", "run", *QUICK, "--epochs", "1", "--json").stdout)
+    frozen = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    for side in ("val", "test"):
+        beside = document["finetuned"]["beside"][side]
+        assert beside["n"] == frozen[side]["n"] == document[side]["n"]
+        for when, figures in (("before", frozen[side]), ("after", document[side])):
+            assert beside[when]["accuracy"] == figures["accuracy"]
+            assert beside[when]["log_loss"] == pytest.approx(figures["log_loss"], abs=0.02)
+        change = beside["accuracy"]
+        assert change["difference"] == pytest.approx((change["gained"] - change["lost"]) / beside["n"])
+    config = (tmp_path / "run-ft" / "config.toml").read_text(encoding="utf-8")
+    assert 'head = "logistic"' in config
+    assert ("balanced" in config) == ("balanced" in head)
+
+
+@needs_tensorflow
+def test_what_ended_worse_is_said_in_words(run: Path, photos: Path, tmp_path: Path, regraft: Command) -> None:
+    wild = ("--learning-rate", "0.2", "--head-learning-rate", "1", "--warmup", "0", "--optimizer", "sgd")
+    done = regraft("finetune", run, *QUICK, "--epochs", "1", *wild)
+    document = json.loads((tmp_path / "run-ft" / "metrics.json").read_text(encoding="utf-8"))
+    worse = document["finetuned"]["worse"]
+    assert any("accuracy fell from" in sentence and "95 % interval -" in sentence for sentence in worse)
+    assert f"warning: fine-tuning made it worse: {'; '.join(worse)}; use the frozen run {run}" in done.stderr
+    assert "fine-tuning, on the same photos:" in done.stdout
+    assert document["finetuned"]["beside"]["val"]["before"]["accuracy"] == document["finetuned"]["frozen"]["val"]
+
+
+@needs_tensorflow
 @pytest.mark.slow
 def test_killed_and_resumed_is_as_if_undisturbed(run: Path, tmp_path: Path, regraft: Command) -> None:
     wanted = ("finetune", str(run), *QUICK, "--epochs", "4", "--json")

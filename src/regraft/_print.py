@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import Any
 
 from regraft._console import printable, say
+from regraft.paired import points
 from regraft.prediction import Prediction
 
 NONE_OF_THESE = "none of these"
@@ -33,8 +34,25 @@ def training(document: Mapping[str, Any]) -> None:
     if counts[side]:
         evaluation({**document[side], "side": side})
         if "finetuned" in document:
-            print(f"before fine-tuning: {side} accuracy {_share(document['finetuned']['frozen'][side])}")
+            _beside_frozen(document["finetuned"], side)
     print(f"run: {document['run']}   ({seconds['total']:.1f} s)")
+
+
+def _beside_frozen(finetuned: Mapping[str, Any], measured: str) -> None:
+    """What fine-tuning changed on the same photos; of a run from before that was kept, the accuracy it began with."""
+    if "beside" not in finetuned:
+        print(f"before fine-tuning: {measured} accuracy {_share(finetuned['frozen'][measured])}")
+        return
+    print("fine-tuning, on the same photos:")
+    for side, found in finetuned["beside"].items():
+        before, after, right = found["before"], found["after"], found["accuracy"]
+        print(
+            f"  {side} accuracy {before['accuracy']:.1%} → {after['accuracy']:.1%} ({points(right)}, "
+            f"{right['gained']} of {right['n']} photos became right, {right['lost']} wrong), "
+            f"log loss {before['log_loss']:.3f} → {after['log_loss']:.3f}"
+        )
+        if after["rejected"] is not None:
+            print(f"  {side} answered with none of these {before['rejected'] or 0:.1%} → {after['rejected']:.1%}")
 
 
 def sweep(document: Mapping[str, Any]) -> None:
@@ -237,6 +255,12 @@ def exported(document: Mapping[str, Any]) -> None:
         f"compared with the run on {found['n']} {found['side']} photos: its accuracy is {found['run_accuracy']:.1%}, "
         f"probabilities differ by at most {found['difference']:.2g}"
     )
+    for name, decisions in ((f"{found['side']} photos", found["known"]), ("strangers", found["strangers"])):
+        if decisions and decisions["same"] is not None:
+            print(
+                f"none of these: {decisions['rejected']:.1%} of {decisions['n']} {name}, the run "
+                f"{decisions['run_rejected']:.1%}; both decide alike on {decisions['same']:.1%}"
+            )
     plain, proper, n = found["plain"]
     print(f"photos scaled without antialiasing, as most apps do: {plain:.1%} in place of {proper:.1%}, n={n}")
     print(f"beside it: MODEL_CARD.md, PREPROCESSING.md, example.py, labels.txt in {document['folder']}")

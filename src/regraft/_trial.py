@@ -12,7 +12,7 @@ from PIL import Image
 
 from regraft._files import peak_memory
 from regraft.errors import ImageError
-from regraft.exporters import Artifact, load_predictor
+from regraft.exporters import Artifact, load_artifact
 from regraft.images import Part, Pixels, Transform, decode, read
 from regraft.sources import Entry
 
@@ -22,22 +22,21 @@ PLAIN = 400
 _TIMED = 30
 
 
-def try_out(artifact: str, photos: list[Any], out: str) -> None:
+def try_out(artifact: str, photos: list[Any], strangers: list[Any], out: str) -> None:
     """Write to ``out`` (.npz) what an export answers.
 
-    These are the answers to all photos, those to photos that were scaled as most apps do it, the milliseconds that a
-    photo takes, and this process's peak of memory.
+    These are the answers to all photos and then to all strangers, those to photos that were scaled as most apps do it,
+    the milliseconds that a photo takes, and this process's peak of memory.
 
     Args:
         artifact: the exported file or folder.
         photos: each as ``[path, [file, offset, length]]``, with None in place of the list for a file of its own.
+        strangers: pictures of none of the classes, likewise.
         out: the file to write.
     """
-    predictor = load_predictor(artifact)
-    if not isinstance(predictor, Artifact):
-        raise TypeError(f"{artifact} is no export")
-    entries = [Entry(Path(path), "", part=Part(Path(part[0]), *part[1:]) if part else None) for path, part in photos]
-    answers = predictor.answers(entries, on_problem=lambda _: None)
+    predictor = load_artifact(Path(artifact))
+    entries, unknown = ([_entry(*place) for place in kind] for kind in (photos, strangers))
+    answers = predictor.answers([*entries, *unknown], on_problem=lambda _: None)
     size = predictor.facts.transform.size
     photo = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     np.savez(
@@ -49,6 +48,10 @@ def try_out(artifact: str, photos: list[Any], out: str) -> None:
         ms=median(_milliseconds(predictor, photo) for _ in range(_TIMED)),
         MiB=peak_memory(),
     )
+
+
+def _entry(path: str, part: list[Any] | None) -> Entry:
+    return Entry(Path(path), "", part=Part(Path(part[0]), *part[1:]) if part else None)
 
 
 def _milliseconds(artifact: Artifact, photo: Pixels) -> float:
@@ -65,7 +68,7 @@ def _plainly(artifact: Artifact, photos: list[Entry]) -> Any:
             pixels = plain_pixels(decode(read(photos[i].path, photos[i].part)), artifact.facts.transform)
         except ImageError:
             continue
-        result[i] = artifact.run(pixels[np.newaxis])[0][0]
+        result[i] = artifact.ask(pixels[np.newaxis])[0][0]
     return result
 
 

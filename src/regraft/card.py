@@ -77,7 +77,6 @@ def _exported(export: Mapping[str, Any]) -> list[str]:
     plain, proper, n = found["plain"]
     quantized = f", quantised to {export['quantize']}" if export["quantize"] else ""
     artifact = export["artifact"].replace("\\", "/").rpartition("/")[2]
-    never = "" if found["rejected"] is None else f' It answers {found["rejected"]:.1%} of them with "none of these".'
     return [
         "## This export",
         "",
@@ -85,7 +84,8 @@ def _exported(export: Mapping[str, Any]) -> list[str]:
         f"runtime and asked about {found['n']} {found['side']} photos of the run: it gives the run's answer to",
         f"{found['agreement']:.1%}, its probabilities differ by at most {found['difference']:.2g}.",
         f"Accuracy {found['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), the run's "
-        f"{found['run_accuracy']:.1%}.{never}",
+        f"{found['run_accuracy']:.1%}.",
+        *_none_of_these(found),
         f"Where photos are scaled without antialiasing, as most apps do, {plain:.1%} in place of {proper:.1%} (n={n}).",
         f"{found['ms']:g} ms a photo where it was made, {found['mebibytes']} MiB.",
         "",
@@ -98,6 +98,18 @@ def _exported(export: Mapping[str, Any]) -> list[str]:
         "regraft predict . photo.jpg",
         "```",
         "",
+    ]
+
+
+def _none_of_these(found: Mapping[str, Any]) -> list[str]:
+    """How the export and its run decide on "none of these", two lines for each kind of photos."""
+    strangers = "photos of none of the classes (noise, flat colours, solar cells where they are installed)"
+    kinds = ((f"{found['side']} photos", found["known"]), (strangers, found["strangers"]))
+    return [
+        f'It answers "none of these" to {one["rejected"]:.1%} of {one["n"]} {photos},\n'
+        f"the run to {one['run_rejected']:.1%}; both decide alike on {one['same']:.1%}."
+        for photos, one in kinds
+        if one and one["same"] is not None
     ]
 
 

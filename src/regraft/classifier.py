@@ -32,7 +32,7 @@ from regraft.computing import compute
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord, takes_levels
 from regraft.engine import Engine
-from regraft.errors import ImageError, RunError
+from regraft.errors import DataError, ImageError, RunError
 from regraft.features import extract
 from regraft.heads import Head
 from regraft.images import Problem, Transform
@@ -306,26 +306,43 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = None) -> Dataset:
-    """The photos that a run was trained on, or ``photos`` if they are no longer where they were."""
-    source = photos or classifier.source
+    """The photos that a run was trained on, or ``photos`` if they are no longer where they were. Warns of lost ones.
+
+    Raises:
+        DataError: none of them is there.
+        RunError: the run does not say where they were.
+    """
+    source = os.fspath(photos or classifier.source)
     if not source:
         raise RunError(f"{classifier.path} does not say where its photos are; type --photos FOLDER")
+    known = {digest for digests in _split_of(classifier).values() for digest in digests}
+    if not photos and Path(source).is_absolute() and not Path(source).exists():
+        told = f"the {len(known)} photos of {classifier.path} were in {source}, which is not there any more"
+        raise DataError(f"{told}; type --photos FOLDER")
     named = takes_levels(source)  # the photos may be in a table by now
     levels = (classifier.config.label_from, classifier.config.group_from) if named else ()
-    return Dataset.open(source, *levels)
+    dataset = Dataset.open(source, *levels)
+    found = len(known & {digest for record in dataset.records for digest in (record.identity, record.digest)})
+    told = f"{found} of the {len(known)} photos of {classifier.path} are in {source}"
+    if known and not found:
+        raise DataError(f"{told}; type --photos FOLDER")
+    if found < len(known):
+        _console.warn(f"only {told}; if the others are elsewhere, type --photos FOLDER")
+    return dataset
 
 
 def sides_of(classifier: Classifier, dataset: Dataset) -> Split:
-    """On which side of the run's split each photo was; one that the run did not know is on none. Warns of lost ones."""
-    folder = classifier.path or Path()
-    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    place = {digest: side for side in SIDES for digest in known[side]}
+    """On which side of the run's split each photo was; one that the run did not know is on none."""
+    place = {digest: side for side, digests in _split_of(classifier).items() for digest in digests}
     # Runs of old shards know their photos by the shards' bytes, all others by the photos that those were made from.
     found = [place.get(record.identity, place.get(record.digest)) for record in dataset.records]
-    gone = len(set(place) - {digest for record in dataset.records for digest in (record.identity, record.digest)})
-    if gone:
-        _console.warn(f"{gone} of the {len(place)} photos of {folder} are not there")
     return Split(**{side: tuple(i for i, at in enumerate(found) if at == side) for side in SIDES})
+
+
+def _split_of(classifier: Classifier) -> dict[str, list[str]]:
+    """The digests of the photos on each side of a run's split."""
+    known = json.loads(((classifier.path or Path()) / "split.json").read_text(encoding="utf-8"))
+    return {side: known[side] for side in ("train", "val", "test")}
 
 
 def _read_calibration(folder: Path, manifest: Mapping[str, Any]) -> Calibration:

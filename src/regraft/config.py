@@ -343,7 +343,7 @@ class ExportConfig:
     """How weights and values are made smaller: with litert fp16, int8-weights or int8, with openvino fp16 or int8."""
 
     min_agreement: float = 0.98
-    """Share of val photos on which a quantised export must give the run's answer; with less nothing is kept."""
+    """Share of val photos that a quantised export must answer as the run does; with less nothing is kept."""
 
     def __post_init__(self) -> None:
         """Check the types of the values, and what no type can say."""

@@ -27,6 +27,7 @@ from regraft.images import Problem
 
 BINS = 15
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.5)
+Z = 1.959963984540054  # the 97.5th percentile of the standard normal distribution
 TOP5_FROM = 6  # classes; with five, the top five are always right
 
 
@@ -300,10 +301,9 @@ def _going_together(answers: Any, y: Any, classes: int, paths: int) -> tuple[Ans
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
     """95 % interval for a share, right also near 0 and 1 (E. B. Wilson, 1927). ``n`` is at least 1."""
-    z = 1.959963984540054  # the 97.5th percentile of the standard normal distribution
-    share, correction = right / n, z * z / n
+    share, correction = right / n, Z * Z / n
     centre = (share + correction / 2) / (1 + correction)
-    half = z * math.sqrt(share * (1 - share) / n + correction / (4 * n)) / (1 + correction)
+    half = Z * math.sqrt(share * (1 - share) / n + correction / (4 * n)) / (1 + correction)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

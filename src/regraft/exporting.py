@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft._files import as_path, atomic_folder, folder_size, write_json, write_text
-from regraft._processes import call
 from regraft._values import options_of
 from regraft.backbones._graphs import graph_path, is_quantised
-from regraft.calibration import is_novel
 from regraft.card import model_card, preprocessing
 from regraft.classifier import Classifier, open_photos, read_manifest, run_path, sides_of
 from regraft.config import ExportConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.errors import ConfigError, DataError, ExportError, RunError
-from regraft.evaluation import wilson_interval
-from regraft.exporters import REPORT, Exporter, Facts, find_exporter
+from regraft.errors import ConfigError, ExportError, RunError
+from regraft.exporters import REPORT, Exporter, Facts, digests, find_exporter, vouch_for
+from regraft.exporters._comparison import Comparison, compare, require_equal
 from regraft.exporters._example import example
 from regraft.probe import limit_tensorflow
 from regraft.quantisation import CALIBRATION, pixels_of
+from regraft.splitting import Split
 
 COMPARED = 1000
 """The most photos that are compared."""
-
-TOLERANCE = 1e-3
-"""How much a probability of a float export may differ from the run's."""
-
-_NOVELTY_TOLERANCE = 1e-2  # on val novelty has its median at 0 and its 95th percentile near 2
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """An export beside its run, on the same photos.
-
-    Attributes:
-        side: of which side of the run's split the photos are.
-        n: photos that both could read.
-        agreement: the share to which both give the same class.
-        difference: the largest difference of a probability.
-        novelty_difference: the largest difference of the novelty; None where the run tells none.
-        ties: photos with another answer whose two most probable classes are closer than the tolerance.
-        accuracy: the export's, and its 95 % interval; beside it the run's.
-        rejected: share that the export answers with none of these; None where it never does.
-        plain: accuracy where photos are scaled without antialiasing, as most apps do, the export's on the same photos
-            as they should be, and how many of them were tried.
-        ms: milliseconds a photo on this machine, the median.
-        mebibytes: the most memory of a process that loads and asks it.
-    """
-
-    side: str
-    n: int
-    agreement: float
-    difference: float
-    novelty_difference: float | None
-    ties: int
-    accuracy: float
-    interval: tuple[float, float]
-    run_accuracy: float
-    rejected: float | None
-    plain: tuple[float, float, int]
-    ms: float
-    mebibytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,91 +93,23 @@ def export(
     folder = run / "exports" / name if out is None else as_path(out, "out")
     _require_free(folder, overwrite)
     dataset = open_photos(classifier, photos)
-    side, compared, others = _chosen(classifier, dataset)
+    side, compared, others = _chosen(dataset, sides_of(classifier, dataset))
     with atomic_folder(folder) as fresh:
         artifact = fresh / exporter.artifact
         calibration = pixels_of(classifier.backbone, others) if "int8" in config.quantize else _no_photos(classifier)
         exporter.write(classifier, artifact, config.quantize, calibration)
-        found = compare(classifier, artifact, Dataset(tuple(compared), dataset.classes), side)
-        _require_equal(found, config, bool(config.quantize) or _rounds(classifier))
+        found = compare(classifier, artifact, compared, side, {record.digest for record in dataset.records})
+        require_equal(found, config, bool(config.quantize) or _rounds(classifier))
         size = folder_size(artifact) if artifact.is_dir() else sum(_sizes(fresh))
         made = Export(folder, folder / exporter.artifact, config.format, config.quantize, size, found)
         _write_companions(fresh, classifier, exporter, made)
+    vouch_for(made.artifact)
     return made
-
-
-def compare(classifier: Classifier, artifact: Path, dataset: Dataset, side: str = "val") -> Comparison:
-    """Ask a run, in float32, and an artifact, in a process of its own, about the same encoded photos.
-
-    Raises:
-        BackboneError: the artifact cannot be read, or fails.
-        ExportError: it has other classes, or no photo can be compared.
-    """
-    reference = replace(classifier, config=replace(classifier.config, precision="fp32"), int8=None)
-    expected = reference.answers(list(dataset.records), on_problem=lambda _: None)
-    told = _asked(artifact, dataset.records)
-    if tuple(told["classes"].tolist()) != classifier.classes:
-        raise ExportError(f"{artifact.name} names the classes otherwise than the run: it is not kept")
-    good = ~np.isnan(expected.probabilities[:, 0])
-    if not good.any():
-        raise ExportError("no photo can be read to compare the export on; type --photos FOLDER")
-    index = {label: i for i, label in enumerate(classifier.classes)}
-    y = np.array([index.get(r.label, -1) for r in dataset.records], np.int64)  # it may have been filed anew since
-    p, q = expected.probabilities[good], told["probabilities"][good]
-    ordered = np.sort(p, axis=1)
-    same = p.argmax(axis=1) == q.argmax(axis=1)
-    right = q.argmax(axis=1) == y[good]
-    tried = ~np.isnan(told["plain"][:, 0])
-    plain, proper = (
-        float((told[kind].argmax(axis=1) == y)[tried].mean()) if tried.any() else 0.0
-        for kind in ("plain", "probabilities")
-    )
-    threshold = classifier.threshold
-    strange = _apart(expected.novelty[good], told["novelty"][good]) if classifier.calibration.novelty else None
-    return Comparison(
-        side=side,
-        n=int(good.sum()),
-        agreement=float(same.mean()),
-        difference=_apart(p, q),
-        novelty_difference=strange,
-        ties=int((~same & (ordered[:, -1] - ordered[:, -2] < 2 * TOLERANCE)).sum()),
-        accuracy=float(right.mean()),
-        interval=wilson_interval(int(right.sum()), len(right)),
-        run_accuracy=float((p.argmax(axis=1) == y[good]).mean()),
-        rejected=None if threshold is None else float(is_novel(told["novelty"][good], threshold).mean()),
-        plain=(plain, proper, int(tried.sum())),
-        ms=round(float(told["ms"]), 2),
-        mebibytes=int(told["MiB"]),
-    )
-
-
-def _apart(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """The largest difference; infinite where something was not answered."""
-    return float(np.abs(expected - found).max()) if np.isfinite(found).all() else float("inf")
 
 
 def _rounds(classifier: Classifier) -> bool:
     """Whether the backbone itself computes in eight bits: what is nearly equal is then not rounded alike everywhere."""
     return is_quantised(graph_path(classifier.backbone))
-
-
-def _require_equal(found: Comparison, config: ExportConfig, quantised: bool) -> None:
-    if quantised:
-        if found.agreement < config.min_agreement:
-            raise ExportError(
-                f"the {config.quantize or config.format} export gives the run's answer to {found.agreement:.1%} of "
-                f"{found.n} {found.side} photos, wanted {config.min_agreement:.1%}: it is not kept; type another "
-                "--quantize or --min-agreement"
-            )
-        return
-    others = round((1 - found.agreement) * found.n) - found.ties
-    strange = found.novelty_difference or 0.0
-    if found.difference > TOLERANCE or strange > _NOVELTY_TOLERANCE or others:
-        raise ExportError(
-            f"the export does not answer as the run does: probabilities differ by up to {found.difference:.2g} "
-            f"(wanted: {TOLERANCE:g}), novelty by {strange:.2g}, the answer on {others} of {found.n} {found.side} "
-            "photos: it is not kept; please report this"
-        )
 
 
 def _require_free(folder: Path, overwrite: bool) -> None:
@@ -232,14 +123,11 @@ def _require_free(folder: Path, overwrite: bool) -> None:
         raise RunError(f"{folder} is there already; type --overwrite to replace it, or another --out")
 
 
-def _chosen(classifier: Classifier, dataset: Dataset) -> tuple[str, list[ImageRecord], list[ImageRecord]]:
+def _chosen(dataset: Dataset, sides: Split) -> tuple[str, list[ImageRecord], list[ImageRecord]]:
     """The side to compare on, its photos, and those that calibrate."""
-    sides = sides_of(classifier, dataset)
-    for side in ("val", "test", "train"):
-        if indices := getattr(sides, side):
-            others = sides.train or indices
-            return side, _some(dataset, indices, COMPARED), _some(dataset, others, CALIBRATION)
-    raise DataError(f"none of the photos of {classifier.path} are there to compare the export on; type --photos FOLDER")
+    side = next(side for side in ("val", "test", "train") if getattr(sides, side))
+    compared = getattr(sides, side)
+    return side, _some(dataset, compared, COMPARED), _some(dataset, sides.train or compared, CALIBRATION)
 
 
 def _some(dataset: Dataset, indices: Sequence[int], most: int) -> list[ImageRecord]:
@@ -250,17 +138,6 @@ def _some(dataset: Dataset, indices: Sequence[int], most: int) -> list[ImageReco
 def _no_photos(classifier: Classifier) -> NDArray[np.uint8]:
     size = classifier.backbone.transform.size
     return np.empty((0, size, size, 3), np.uint8)
-
-
-def _asked(artifact: Path, records: Sequence[ImageRecord]) -> dict[str, NDArray[Any]]:
-    """What a process in which nothing else runs is answered by the artifact."""
-    photos = [[str(r.path), [str(r.part.file), r.part.offset, r.part.length] if r.part else None] for r in records]
-    with tempfile.TemporaryDirectory() as name:
-        out = Path(name) / "answers.npz"
-        job = {"artifact": str(artifact), "photos": photos, "out": str(out)}
-        call("regraft._trial:try_out", job, f"{artifact.name} cannot be compared", "tensorflow", ExportError)
-        with np.load(out) as found:
-            return {key: found[key] for key in found.files}
 
 
 def _sizes(folder: Path) -> list[int]:
@@ -276,5 +153,10 @@ def _write_companions(folder: Path, classifier: Classifier, exporter: Exporter, 
     write_text(folder / "PREPROCESSING.md", preprocessing(facts.transform))
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in facts.classes))
     write_text(folder / "example.py", example(exporter, made.format))
-    report = {"schema": 1, **made.to_dict(), "facts": json.loads(facts.to_json())}
+    report = {
+        "schema": 1,
+        **made.to_dict(),
+        "files": digests(folder / exporter.artifact),
+        "facts": json.loads(facts.to_json()),
+    }
     write_json(folder / REPORT, report)

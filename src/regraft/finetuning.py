@@ -27,12 +27,13 @@ from regraft.accelerator import load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
 from regraft.classifier import TUNED, Classifier, open_photos, run_path, sides_of
-from regraft.config import FinetuneConfig, TrainConfig
-from regraft.dataset import Dataset
+from regraft.config import OF_ONE_HEAD, FinetuneConfig, TrainConfig
+from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import DataError, RunError, TrainingError
 from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Course, Epoch, Trainer, is_out_of_memory, trainable_keras
+from regraft.paired import compare_predictors, what_is_worse
 from regraft.plots import plot_history
 from regraft.splitting import Split, group_counts
 from regraft.thawing import Photos, Thawed, affordable
@@ -80,8 +81,9 @@ def finetune(
     before = Classifier.load(run)
     folder = Path(f"{run}-ft") if out is None else as_path(out, "out")
     _require_free(folder, run, existing)
+    options, dataset = linear_options(before), open_photos(before, photos)
     trainable_keras(config.backend)
-    dataset, sides, features = _photos(before, photos)
+    dataset, sides, features = _readable(before, dataset)
     head = _linear_head(before, features, sides)
     asked, config = config, _within_budget(config, folder, before, head, len(sides.train), existing)
     thawed = Thawed(before.backbone, head, config)
@@ -92,14 +94,18 @@ def finetune(
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course)
     learned_head = _write_learned(thawed, folder)
-    after = _measured(before, (dataset, sides), learned_head, folder, ("val",) if as_trial else ("val", "test"))
+    measured = ("val",) if as_trial else ("val", "test")
+    after = _measured(replace(before, config=options), (dataset, sides), learned_head, folder, measured)
     told = {
         "blocks": thawed.blocks,
         "epochs": trainer.history[-1].number,
         "blend": trainer.blend_,
         "from": str(run.resolve()),
         "frozen": {side: before.metrics[side]["accuracy"] for side in ("val", "test")},
+        **_beside_frozen(before, after, {side: _records(dataset, getattr(sides, side)) for side in measured}),
     }
+    if told["worse"] and not as_trial:
+        _console.warn(_made_worse(told["worse"], os.fspath(run)))
     after = replace(after, metrics={**after.metrics, "seconds": clock.seconds(), "finetuned": told})
     write_json(folder / "history.json", [epoch.to_dict() for epoch in trainer.history])
     if not plot_history(trainer.history, folder / "history.png"):
@@ -108,6 +114,24 @@ def finetune(
     shutil.rmtree(folder / _CHECKPOINTS)
     (folder / UNFINISHED).unlink()
     return after
+
+
+def _records(dataset: Dataset, indices: Sequence[int]) -> list[ImageRecord]:
+    return [dataset.records[i] for i in indices]
+
+
+def _beside_frozen(before: Classifier, after: Classifier, photos: Mapping[str, list[ImageRecord]]) -> dict[str, Any]:
+    """The frozen and the fine-tuned classifier on the same photos, by side (`compare_predictors`); what is worse."""
+    frozen = replace(before, config=in_floats(before), int8=None)  # in floats the training began
+    found = {side: compare_predictors(frozen, after, records) for side, records in photos.items()}
+    beside = {side: compared for side, compared in found.items() if compared}
+    worse = [sentence for side, compared in beside.items() for sentence in what_is_worse(side, compared)]
+    return {"beside": beside, "worse": worse}
+
+
+def _made_worse(worse: Sequence[str], run: str) -> str:
+    instead = f"use the frozen run {run}, or fine-tune with a lower --learning-rate or fewer blocks, as --thaw 1"
+    return f"fine-tuning made it worse: {'; '.join(worse)}; {instead}"
 
 
 def _require_free(folder: Path, run: Path, existing: str) -> None:
@@ -160,6 +184,13 @@ def in_floats(before: Classifier) -> TrainConfig:
     return replace(before.config, precision="auto") if before.config.precision == "int8" else before.config
 
 
+def linear_options(before: Classifier) -> TrainConfig:
+    """The run's options as a fine-tuned run has them: a linear head, nothing quantised, no option of another head."""
+    defaults = TrainConfig()
+    others = {name: getattr(defaults, name) for name, head in OF_ONE_HEAD.items() if head != defaults.head}
+    return replace(in_floats(before), head=defaults.head, **others)
+
+
 def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
     """A run's backbone with the weights of a file that `write_weights` wrote."""
     old = before.backbone
@@ -167,9 +198,10 @@ def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
     return load_backbone(old.name, old.transform.size, **options, tuned=str(weights.resolve()))
 
 
-def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[Dataset, Split, Features]:
-    """The run's photos, on the sides that they had, and their features."""
-    dataset = open_photos(before, photos)
+def _readable(before: Classifier, dataset: Dataset) -> tuple[Dataset, Split, Features]:
+    """The run's photos that can be read, on the sides that they had, and their features."""
+    if not sides_of(before, dataset).train:
+        raise DataError(f"the photos that {before.path} was trained on are not there; type --photos FOLDER")
     extraction = extract(dataset.records, load_engine(before.backbone, in_floats(before), trained=before.precision))
     dataset, features, _ = readable(dataset, extraction, before.backbone)
     if dataset.classes != before.classes:
@@ -177,8 +209,6 @@ def _photos(before: Classifier, photos: str | os.PathLike[str] | None) -> tuple[
             f"the photos have the classes {', '.join(dataset.classes)}; the run has {', '.join(before.classes)}"
         )
     sides = sides_of(before, dataset)
-    if not sides.train:
-        raise DataError(f"the photos that {before.path} was trained on are not there; type --photos FOLDER")
     return dataset, sides, features
 
 
@@ -290,10 +320,13 @@ def _measured(
     folder: Path,
     measured: Sequence[str],
 ) -> Classifier:
-    """The new classifier, on the sides to be measured, as every user of it will run it."""
+    """The new classifier, on the sides to be measured, as every user of it will run it.
+
+    ``before`` is the old one, with the options of the new one.
+    """
     dataset, sides = photos
     backbone = tuned_backbone(before, folder / TUNED)
-    config = replace(in_floats(before), head="logistic")
+    config = before.config
     sample = sides.train[:: -(-len(sides.train) // _SAMPLE)]
     wanted = sorted({*sample, *(i for side in measured for i in getattr(sides, side))})
     extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config, trained=before.precision))

@@ -25,7 +25,7 @@ from regraft.classifier import TUNED, Classifier
 from regraft.dataset import Dataset, takes_levels
 from regraft.errors import ConfigError, RunError
 from regraft.evaluation import Evaluation, evaluate, open_side
-from regraft.finetuning import SHOWN, UNFINISHED, in_floats, tuned_backbone
+from regraft.finetuning import SHOWN, UNFINISHED, linear_options, tuned_backbone
 from regraft.heads.logistic import LogisticRegression
 
 
@@ -106,7 +106,7 @@ def _newest(folder: Path, scratch: Path) -> tuple[int, Classifier | None]:
     before = Classifier.load(begun["run"])
     head = LogisticRegression.from_state(load_file(own / "head.safetensors"))
     backbone = tuned_backbone(before, own / TUNED)
-    config = replace(in_floats(before), head="logistic")
+    config = linear_options(before)
     number = int(own.name.rpartition("-")[2])
     return number, replace(before, backbone=backbone, head=head, config=config, int8=None, calibration=Calibration())
 

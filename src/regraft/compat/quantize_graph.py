@@ -77,6 +77,7 @@ main = entry(
     quantize_graph,
     {
         "another --quantize or --min-agreement": "another --mode",
+        "another --quantize": "another --mode",
         "type --photos FOLDER": "type `regraft export RUN --photos FOLDER`",
     },
 )

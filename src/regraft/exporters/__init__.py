@@ -11,9 +11,9 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -21,104 +21,29 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import as_path, digest_json, thread_limit
+from regraft._cache import read_value, write_value
+from regraft._files import as_path, cache_folder, digest_file, digest_json, thread_limit
+from regraft._processes import call
+from regraft._processor import processor_digest
 from regraft._registry import Registry
 from regraft.calibration import Answers
-from regraft.classifier import Classifier, read_manifest
+from regraft.classifier import Classifier
 from regraft.errors import ExportError, ImageError
 from regraft.evaluation import Predictor
-from regraft.images import Pixels, Problem, Transform
+from regraft.exporters._facts import LONGEST
+from regraft.exporters._facts import Facts as Facts
+from regraft.images import Pixels, Problem
 from regraft.unlabelled import Found, Photo, loader, path_of, photos_in
-
-FACTS = 1
-"""Number of the facts' layout."""
 
 REPORT = "export.json"
 """In an export's folder: what was compared. Written last."""
 
-_LARGEST = 4096  # pixels a side
-_LONGEST = 16 * 2**20  # bytes of a text in an archive
+_MOST_BYTES = 2 * 2**30  # of a file: ONNX, TensorFlow and LiteRT know no larger ones
+_ROUNDING = 1e-2  # of probabilities, and of their sum: eight bits know a probability to 0.004
 _AHEAD = 64  # photos that are decoded before the runtime sees them
 
 Run = Callable[[Pixels], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
 """uint8 photos (N, S, S, 3) to probabilities (N, C) and novelty (N,), None where the export has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What an artifact knows of itself, in its own metadata.
-
-    Attributes:
-        classes: the labels, in the order of the probabilities.
-        transform: what is done to a photo before it goes in; mean, std and channel order are inside the artifact.
-        temperature: what logits were divided by, inside.
-        threshold: the novelty above which the answer is none of these; None for never.
-        run: digest of the run's manifest.
-        backbone: its full name.
-        licence: of the backbone's weights.
-        regraft: the version that wrote it.
-    """
-
-    classes: tuple[str, ...]
-    transform: Transform
-    temperature: float
-    threshold: float | None
-    run: str
-    backbone: str
-    licence: str
-    regraft: str
-
-    @classmethod
-    def of(cls, classifier: Classifier) -> Facts:
-        """Those of a run."""
-        if classifier.path is None:
-            raise ExportError("the classifier has no run folder; save it first")
-        manifest = read_manifest(classifier.path)
-        return cls(
-            classifier.classes,
-            classifier.backbone.transform,
-            classifier.temperature,
-            classifier.threshold,
-            digest_json(manifest)[:16],
-            classifier.backbone.name,
-            classifier.backbone.licence,
-            manifest["made_by"]["regraft"],
-        )
-
-    def require_labels(self, text: str | None, path: Path) -> None:
-        """Raise ExportError where labels that ``path`` holds for others, one a line, are not these."""
-        if text is None or tuple(text.splitlines()) != self.classes:
-            raise ExportError(f"{path} has two lists of labels that differ; export it again")
-
-    def to_json(self) -> str:
-        """As text, in ASCII: not every format's metadata takes more."""
-        return json.dumps({"facts": FACTS, **asdict(self)})
-
-    @classmethod
-    def from_json(cls, text: str | bytes | None, path: Path) -> Facts:
-        """Inverse of `to_json`. Raises ExportError where ``path`` holds none, or newer ones."""
-        if not text:
-            raise ExportError(
-                f"{path} does not say which classes it knows or how it wants photos: it was not written by "
-                f"`regraft export`; as a backbone it may do: regraft train PHOTOS --backbone file:{path}"
-            )
-        try:
-            values = json.loads(text)
-            if values.pop("facts") > FACTS:
-                raise ExportError(f"{path} was written by a newer regraft; type: pip install -U regraft")
-            values["transform"] = _checked(Transform.from_dict(values["transform"]))
-            return cls(**{**values, "classes": tuple(map(str, values["classes"]))})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ExportError(f"{path} has damaged metadata ({error}); export it again") from error
-
-
-def _checked(transform: Transform) -> Transform:
-    """Raise ValueError for what a file of a stranger may say, and no photo can be."""
-    if not 1 <= transform.size <= _LARGEST or (transform.crop is not None and not 0 < transform.crop <= 1):
-        raise ValueError(f"photos of {transform.size} pixels, of which {transform.crop} is kept")
-    if transform.resample not in ("bilinear", "bicubic"):
-        raise ValueError(f"photos scaled by {transform.resample}")
-    return transform
 
 
 def text_in_archive(file: Path | io.BytesIO, name: str) -> str | None:
@@ -128,8 +53,8 @@ def text_in_archive(file: Path | io.BytesIO, name: str) -> str | None:
     with zipfile.ZipFile(file) as archive:
         if name not in archive.namelist():
             return None
-        if archive.getinfo(name).file_size > _LONGEST:
-            raise ExportError(f"{name} in it is longer than {_LONGEST // 2**20} MiB: is it an export?")
+        if archive.getinfo(name).file_size > LONGEST:
+            raise ExportError(f"{name} in it is longer than {LONGEST // 2**20} MiB: is it an export?")
         return archive.read(name).decode("utf-8")
 
 
@@ -139,11 +64,13 @@ class Artifact:
 
     Attributes:
         facts: what it knows of itself.
-        run: what computes.
+        run: what computes; `ask` checks what it gives.
+        path: the file or folder that was loaded.
     """
 
     facts: Facts
     run: Run
+    path: Path = Path()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -178,13 +105,33 @@ class Artifact:
                     raise ImageError(f"{problem.path}: {problem.reason}")
                 on_problem(problem)
                 continue
-            row, strange = self.run(pixels[np.newaxis])
-            if row.shape != (1, len(self.classes)):
-                raise ExportError(f"it gives {row.shape[-1]} numbers a photo, and names {len(self.classes)} classes")
+            row, strange = self.ask(pixels[np.newaxis])
             probabilities[index] = row[0]
             if strange is not None:
                 novelty[index] = strange[0]
         return Answers(probabilities, novelty)
+
+    def ask(self, photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """What the artifact answers to photos (N, S, S, 3), as `run`; checked, since the file may come from anyone.
+
+        Raises:
+            ExportError: the runtime fails, or what it gives is no probabilities or no novelty.
+        """
+        try:
+            found, novelty = self.run(photos)
+        except Exception as error:  # runtimes raise what they like on damaged graphs
+            raise ExportError(f"{self.path} cannot answer: {_reason(error)}; export it again") from error
+        wanted = (len(photos), len(self.classes))
+        if found.shape != wanted or not _are_probabilities(found):
+            raise ExportError(
+                f"{self.path} gives no probabilities: numbers of the shape {found.shape}, of which the first are "
+                f"{_first(found)}; wanted {wanted} between 0 and 1, which add up to 1 for each photo; export it again"
+            )
+        missing = novelty is None and self.threshold is not None
+        if missing or (novelty is not None and (novelty.shape != wanted[:1] or not np.isfinite(novelty).all())):
+            told = "none" if novelty is None else f"{_first(novelty)}, of the shape {novelty.shape}"
+            raise ExportError(f"{self.path} gives no novelty of its photos: {told}; export it again")
+        return found, novelty
 
     def _decoded(self, photos: Sequence[Found]) -> Iterator[tuple[int, Pixels | str]]:
         def decode(photo: Found) -> Pixels | str:
@@ -198,6 +145,23 @@ class Artifact:
                 yield from enumerate(pool.map(decode, photos[start : start + _AHEAD]), start)
 
 
+def _are_probabilities(found: NDArray[np.float32]) -> bool:
+    """Whether rows (N, C) are finite, between 0 and 1, and add up to 1, but for rounding."""
+    if found.dtype.kind != "f" or not np.isfinite(found).all():
+        return False
+    inside = (found >= -_ROUNDING).all() and (found <= 1 + _ROUNDING).all()
+    return bool(inside and (np.abs(found.sum(axis=1, dtype=np.float64) - 1) <= _ROUNDING).all())
+
+
+def _first(found: NDArray[np.float32]) -> str:
+    return ", ".join(f"{number:.3g}" for number in found.ravel()[:3].tolist())
+
+
+def _reason(error: Exception) -> str:
+    """A runtime's error in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 class Exporter(Protocol):
     """One format.
 
@@ -205,6 +169,7 @@ class Exporter(Protocol):
         artifact: the name of its file, or folder, in an export's folder.
         writes, reads: what must be importable to write one, and to read one.
         extra: the extra that installs them; empty where none is needed.
+        runtime: what users call the program that reads it.
         quantizations: what ``--quantize`` may be.
         example: Python that defines ``load(folder)``, for the example beside the export.
     """
@@ -213,6 +178,7 @@ class Exporter(Protocol):
     writes: tuple[str, ...]
     reads: tuple[str, ...]
     extra: str
+    runtime: str
     quantizations: tuple[str, ...]
     example: str
 
@@ -263,13 +229,93 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
     if found is None:
         return Classifier.load(place)
     name, file = found
+    contents = _require_whole(file)
+    exporter = find_exporter(name, only_to_read=True)
+    _require_alive(file, contents, exporter.runtime)
+    return _loaded(name, exporter, file)
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Load an exported file in this process, which its runtime may end. Raises ExportError where it is none."""
+    found = _artifact_in(path)
+    if found is None:
+        raise ExportError(f"{path} is no export")
+    return _loaded(found[0], find_exporter(found[0], only_to_read=True), found[1])
+
+
+def ask_once(artifact: str) -> None:
+    """Load an exported file and ask it about a grey photo. Runs in a process of its own, which may die of it."""
+    predictor = load_artifact(Path(artifact))
+    size = predictor.facts.transform.size
+    predictor.ask(np.full((1, size, size, 3), 128, np.uint8))
+
+
+def vouch_for(artifact: Path) -> None:
+    """Remember that an artifact was asked in a process of its own on this processor, and that its runtime lived."""
+    write_value(_voucher(digests(artifact)), {"artifact": artifact.name})
+
+
+def runtime_of(artifact: Path) -> str:
+    """What users call the program that reads an artifact, such as ``LiteRT``."""
+    found = _artifact_in(artifact)
+    return registry.load(found[0])().runtime if found else "its runtime"
+
+
+def _loaded(name: str, exporter: Exporter, file: Path) -> Artifact:
     try:
-        return find_exporter(name, only_to_read=True).load(file)
+        return replace(exporter.load(file), path=file)
     except ExportError:
         raise
     except Exception as error:  # runtimes raise what they like on damaged bytes
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ExportError(f"{file} cannot be read as {name}: {reason}") from error
+        raise ExportError(f"{file} cannot be read as {name}: {_reason(error)}") from error
+
+
+def _require_alive(file: Path, contents: Mapping[str, str], runtime: str) -> None:
+    """Raise ExportError where the runtime dies of a file that nobody on this processor has asked before."""
+    if read_value(_voucher(contents)) is None:
+        call("regraft.exporters:ask_once", {"artifact": str(file)}, f"{file} in {runtime}", "tensorflow", ExportError)
+        vouch_for(file)
+
+
+def _voucher(contents: Mapping[str, str]) -> Path:
+    return cache_folder("probes") / f"export-{digest_json([dict(contents), processor_digest()])[:32]}.json"
+
+
+def digests(artifact: Path) -> dict[str, str]:
+    """SHA-256 digests of the files that an artifact consists of, by their paths beside it, or within it, if a folder.
+
+    ``model.xml`` comes with its weights, ``model.bin``.
+    """
+    inside = sorted(artifact.rglob("*")) if artifact.is_dir() else sorted(artifact.parent.glob(f"{artifact.stem}.*"))
+    files = [file for file in inside if file.is_file()]
+    return {file.relative_to(artifact.parent).as_posix(): digest_file(file) for file in files}
+
+
+def _require_whole(artifact: Path) -> dict[str, str]:
+    """The digests of an artifact. Raises ExportError where it is not the one that the report beside it is about.
+
+    Runtimes do not notice a bit that tipped over in the weights, and some would end the process over worse damage.
+    """
+    size = artifact.stat().st_size
+    if size > _MOST_BYTES:
+        raise ExportError(f"{artifact} has {size:,} bytes, more than the {_MOST_BYTES:,} that an export may have")
+    found = digests(artifact)
+    if any(found.get(name) != digest for name, digest in _known_digests(artifact.parent / REPORT).items()):
+        raise ExportError(
+            f"{artifact} is damaged: it is not the file that {REPORT} beside it was written about; export it again"
+        )
+    return found
+
+
+def _known_digests(report: Path) -> dict[str, str]:
+    """The digests that a report holds; none where there is no report, or one that is older or is of somebody else."""
+    if not report.is_file() or report.stat().st_size > LONGEST:
+        return {}
+    try:
+        files = json.loads(report.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return files if isinstance(files, dict) else {}
 
 
 def _artifact_in(place: Path) -> tuple[str, Path] | None:

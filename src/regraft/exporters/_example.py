@@ -10,7 +10,10 @@ Needs Python, NumPy, Pillow and {packages}; not regraft, which wrote this.
 """
 
 import json
+import os
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +42,38 @@ def pixels(name, transform):
     return np.asarray(image.resize((transform["size"],) * 2, resample, box=box))
 
 
+@contextmanager
+def quiet():
+    """Within it, what a runtime logs while it loads is kept back, and shown only where something fails."""
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(before, log.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def printable(text):
+    """A name as one line that any terminal can show: control characters in it are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def main():
-    facts, run = load(Path(__file__).resolve().parent)
+    with quiet():
+        facts, run = load(Path(__file__).resolve().parent)
     for name in sys.argv[1:]:
         probabilities, novelty = run(pixels(name, facts["transform"]))
         best = int(np.argmax(probabilities))
         label = facts["classes"][best]
         if novelty is not None and facts["threshold"] is not None and novelty > facts["threshold"]:
             label = f"none of these (nearest: {label})"
-        print(name, label, f"{probabilities[best]:.4f}", sep="\\t")
+        print(printable(name), printable(label), f"{probabilities[best]:.4f}", sep="\\t")
 
 
 if __name__ == "__main__":

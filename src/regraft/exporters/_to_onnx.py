@@ -96,7 +96,9 @@ class _Translation:
             name = next(iter(output.get_names()))
             self.add("Identity", [self.source(output.get_node(), 0)], name)
             outputs.append(helper.make_tensor_value_info(name, _type(output), _shape(output)))
-        graph = helper.make_graph(self.nodes, "classifier", inputs, outputs, self.initializers)
+        used = {name for node in self.nodes for name in node.input}  # others ONNX Runtime warns of, one by one
+        initializers = [one for one in self.initializers if one.name in used]
+        graph = helper.make_graph(self.nodes, "classifier", inputs, outputs, initializers)
         opset = [helper.make_opsetid("", OPSET)]
         made = helper.make_model(graph, producer_name="regraft", opset_imports=opset, ir_version=9)
         helper.set_model_props(made, dict(metadata))

@@ -26,8 +26,10 @@ class GraphDef(KerasExporter):
     writes: tuple[str, ...] = ("tensorflow",)
     reads: tuple[str, ...] = ("tensorflow",)
     extra = "tensorflow"
+    runtime = "TensorFlow"
     example = """
 def load(folder):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs also when it first computes
     import tensorflow
 
     definition = tensorflow.compat.v1.GraphDef.FromString((folder / "model.pb").read_bytes())

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from regraft import _console
 from regraft.errors import ExportError
 from regraft.exporters import Artifact, Facts, text_in_archive
+from regraft.exporters._facts import LONGEST
 from regraft.exporters._keras import KerasExporter
 from regraft.images import Pixels
 from regraft.optimisation import trainable_keras
 
 _FACTS = "regraft.json"
+_SWELLS = 8
+"""How many times its own size a file may take unpacked: weights hardly shrink."""
 
 
 class KerasFile(KerasExporter):
@@ -28,8 +31,10 @@ class KerasFile(KerasExporter):
     writes: tuple[str, ...] = ("tensorflow",)
     reads: tuple[str, ...] = ("keras",)
     extra = "tensorflow"
+    runtime = "Keras on TensorFlow"
     example = """
 def load(folder):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs also when it first computes
     import zipfile
 
     import keras
@@ -53,6 +58,9 @@ def load(folder):
     def load(self, path: Path) -> Artifact:
         """In Keras' safe mode, in which no code of the file's own runs."""
         facts = Facts.from_json(text_in_archive(path, _FACTS), path)
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _SWELLS * path.stat().st_size + LONGEST:
+                raise ExportError(f"{path} swells to far more than its own size: is it an export?")
         keras = sys.modules.get("keras") or trainable_keras("auto")  # who has Keras running chose its backend
         with _console.silenced():
             model = keras.saving.load_model(path, compile=False)

@@ -24,11 +24,13 @@ class Onnx:
     writes: tuple[str, ...] = ("onnx",)
     reads: tuple[str, ...] = ("onnxruntime",)
     extra = "onnx"
+    runtime = "ONNX Runtime"
     quantizations: tuple[str, ...] = ()
     example = """
 def load(folder):
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(3)  # errors
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
     def run(photo):

@@ -50,7 +50,8 @@ class OpenVino:
     writes: tuple[str, ...] = ("openvino",)
     reads: tuple[str, ...] = ("openvino",)
     extra = ""
-    quantizations = ("fp16", "int8")
+    runtime = "OpenVINO"
+    quantizations: tuple[str, ...] = ("fp16", "int8")
     example = """
 def load(folder):
     import openvino

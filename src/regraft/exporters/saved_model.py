@@ -27,8 +27,10 @@ class SavedModel(KerasExporter):
     writes: tuple[str, ...] = ("tensorflow",)
     reads: tuple[str, ...] = ("tensorflow",)
     extra = "tensorflow"
+    runtime = "TensorFlow"
     example = """
 def load(folder):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs also when it first computes
     import tensorflow
 
     model = tensorflow.saved_model.load(folder / "1")
@@ -51,10 +53,10 @@ def load(folder):
 
     def load(self, path: Path) -> Artifact:
         """With TensorFlow."""
-        tensorflow = quiet_tensorflow()
         told, labels = path / "assets" / _FACTS, path / "assets" / "labels.txt"
         facts = Facts.from_json(told.read_text(encoding="utf-8") if told.is_file() else None, path)
         facts.require_labels(labels.read_text(encoding="utf-8") if labels.is_file() else None, path)
+        tensorflow = quiet_tensorflow()
         model = tensorflow.saved_model.load(str(path))
         signature = model.signatures["serving_default"]
         if not {"probabilities"} <= set(signature.structured_outputs):
