@@ -26,6 +26,7 @@ CELLAR = [
     "_channels_first",
     "_tensorflow",
     "_arguments",
+    "_exits",
     "config",
 ]
 WALK = [

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.features import Features
-from regraft.heads import Head, Matrix, constant_dense, softmax
+from regraft.heads import Head, Matrix, array_of, constant_dense, softmax
 
 FEWEST = 10
 """Val photos below which nothing is said of what is none of the classes."""
@@ -166,10 +166,17 @@ class Calibration:
 
     @classmethod
     def from_state(cls, numbers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]) -> Self:
-        """Inverse of `to_dict` and `state`. Raises KeyError for what is neither."""
+        """Inverse of `to_dict` and `state`.
+
+        Raises:
+            KeyError: a number or an array is missing.
+            ValueError: an array is of another type or shape than `state` gives it.
+        """
         novelty = None
-        if "novelty_basis" in state:
-            novelty = Novelty(state["novelty_basis"], state["novelty_weights"], float(numbers["surest"]))
+        if numbers["surest"] is not None:
+            basis = array_of(dict(state), "novelty_basis", (None, None))
+            weights = array_of(dict(state), "novelty_weights", (3,))
+            novelty = Novelty(basis, weights, float(numbers["surest"]))
         return cls(float(numbers["temperature"]), novelty, numbers["threshold"])
 
 

@@ -7,10 +7,8 @@ Surprise: ``manifest.json`` is written last, and the folder appears at once; a r
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,29 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from regraft import _console, heads
-from regraft._files import write_json, write_text
+from regraft import _console
+from regraft._documents import mended
+from regraft._places import expanded
 from regraft.accelerator import AnyEngine, load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.calibration import Answers, Calibration
-from regraft.card import model_card
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import ImageError, RunError
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head
 from regraft.images import Pixels, Problem, Transform, read
-from regraft.sources import Entry
+from regraft.run_folder import LAYOUT, SCHEMA, Manifest, Run, Sides, read_run, read_split, write_run
+from regraft.sources import SIDES, Entry
 from regraft.splitting import Split
-
-SCHEMA = 2
-"""Number of the run folder's layout. A reader takes its own and all before it."""
-
-TUNED = "backbone.safetensors"
-"""Where a run folder keeps fine-tuned weights."""
-
-_INT8 = "backbone-int8.xml"
-_CALIBRATION = "calibration.safetensors"
 
 MANY = 8
 """From so many photos on, the engine is compiled for throughput."""
@@ -126,11 +116,35 @@ class Classifier:
         probabilities = np.full((len(images), len(self.classes)), np.nan, np.float32)
         novelty = np.full(len(images), np.nan, np.float32)
         good = ~np.isnan(x[:, 0])
-        probabilities[good], novelty[good] = self.calibration.answers(x[good], self.head.logits(x[good]))
+        probabilities[good], novelty[good] = self._answered(x[good])
         return Answers(probabilities, novelty)
+
+    def _answered(self, x: NDArray[np.float32]) -> Answers:
+        """The answers to feature rows (N, D). Raises RunError where they are no numbers: no reader of files sees that."""
+        try:
+            with np.errstate(all="ignore"):
+                found = self.calibration.answers(x, self.head.logits(x))
+        except ValueError as error:
+            raise RunError(
+                f"{self.path or 'the classifier'} has a head that does not take {x.shape[1]} features; train it again"
+            ) from error
+        if not np.isfinite(found.probabilities).all() or (self.calibration.novelty and not np.isfinite(found.novelty).all()):
+            raise RunError(
+                f"{self.path or 'the classifier'} answers with what is no number: its head or its calibration is "
+                "damaged; train it again"
+            )
+        return found
 
     def features(self, images: Sequence[Photo]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
         """Feature rows (N, D) of photos, NaN for those that cannot be read, and why not."""
+        try:
+            return self._features(images)
+        except RuntimeError as error:
+            if self.int8 is None:
+                raise
+            raise RunError(f"{self.int8} cannot be run ({_first_line(error)}); train the run again") from error
+
+    def _features(self, images: Sequence[Photo]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
         engine = self._engines[len(images) >= MANY]
         if images and all(isinstance(image, ImageRecord) for image in images):
             found = extract([image for image in images if isinstance(image, ImageRecord)], engine)
@@ -147,47 +161,35 @@ class Classifier:
         return x, tuple(problems[i] for i in sorted(problems))
 
     def trained_digests(self) -> frozenset[str]:
-        """Digests of the photos it was trained on; none where it has no run folder that tells."""
-        if self.path is None:
-            return frozenset()
-        try:
-            return frozenset(json.loads((self.path / "split.json").read_text(encoding="utf-8"))["train"])
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(
-                f"{self.path / 'split.json'} is missing or damaged ({error}); train the run again"
-            ) from error
+        """Return the digests of the photos it was trained on; none where it has no run folder that tells.
+
+        Raises:
+            RunError: the run's split is missing or damaged.
+        """
+        return frozenset(read_split(self.path).train) if self.path else frozenset()
 
     def save(self, folder: Path, dataset: Dataset, split: Mapping[str, Sequence[int]]) -> None:
-        """Write the run into an empty ``folder``; the manifest last."""
-        from safetensors.numpy import save_file
+        """Write the run into an empty ``folder``; the manifest last.
 
-        state = {name: np.ascontiguousarray(array) for name, array in self.head.state().items()}
-        save_file(state, folder / "head.safetensors")
-        if learned := self.calibration.state():
-            save_file({name: np.ascontiguousarray(array) for name, array in learned.items()}, folder / _CALIBRATION)
-        if self.int8:
-            for suffix in (".xml", ".bin"):
-                shutil.copyfile(self.int8.with_suffix(suffix), (folder / _INT8).with_suffix(suffix))
-        write_text(folder / "config.toml", self.config.to_toml())
-        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.classes))
-        sides = {side: [dataset.records[i].digest for i in indices] for side, indices in split.items()}
-        write_json(folder / "split.json", {"salt": self.config.salt, **sides})
-        write_json(folder / "metrics.json", self.metrics)
-        manifest = self._manifest(dataset)
-        write_text(folder / "MODEL_CARD.md", model_card(manifest, self.metrics))
-        write_json(folder / "manifest.json", manifest)
+        Raises:
+            RunError: what was learned or measured has a number that is not finite.
+        """
+        sides = Sides(**{side: tuple(dataset.records[i].digest for i in split[side]) for side in SIDES})
+        with mended(RunError):
+            manifest = Manifest.of(self._manifest(dataset), "the run cannot be written")
+        write_run(folder, Run(manifest, self.config, self.metrics, self.head, self.calibration, self.int8), sides)
 
     def _manifest(self, dataset: Dataset) -> dict[str, Any]:
         from importlib.metadata import version
 
         return {
             "schema": SCHEMA,
-            "classes": self.classes,
+            "classes": list(self.classes),
             "backbone": {
                 "name": self.backbone.name,
                 "fingerprint": self.backbone.fingerprint,
                 "num_features": self.backbone.num_features,
-                "stages": self.backbone.stages,
+                "stages": list(self.backbone.stages),
                 "licence": self.backbone.licence,
                 "options": _options(self.backbone),
                 "transform": self.backbone.transform.to_dict(),
@@ -212,63 +214,30 @@ class Classifier:
             RunError: it is no run, damaged, or written by a newer regraft.
             BackboneError: its backbone is not installed here.
         """
-        folder = Path(path).expanduser()
-        manifest = read_manifest(folder)
-        try:
-            from safetensors import SafetensorError
-            from safetensors.numpy import load_file
-
-            record = manifest["backbone"]
-            transform = Transform.from_dict(record["transform"])
-            state = load_file(folder / "head.safetensors")
-            head = heads.registry.load(manifest["head"])
-            config = TrainConfig.from_dict(_read_config(folder))
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            fitted = head.from_state(state)
-            calibration = _read_calibration(folder, manifest)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise RunError(f"{folder} is damaged ({type(error).__name__}: {error}); train it again") from error
-        options = dict(record.get("options", {}))
+        folder = expanded(path)
+        run = read_run(folder)
+        record = run.manifest.backbone
+        options = dict(record.options)
         if options.get("tuned"):
-            options["tuned"] = str((folder / options["tuned"]).resolve())
-        backbone = load_backbone(record["name"], transform.size, **options)
-        if backbone.fingerprint != record["fingerprint"]:
+            options["tuned"] = str((folder / LAYOUT.backbone).resolve())
+        backbone = load_backbone(record.name, record.transform.size, **options)
+        if backbone.fingerprint != record.fingerprint:
+            damaged = f"{LAYOUT.backbone} in it is damaged, or " if options.get("tuned") else ""
             raise RunError(
-                f"{folder} was trained on another version of {record['name']} than is installed; "
-                f"type: pip install regraft=={manifest['made_by']['regraft']}, or train it again"
+                f"{damaged}{folder} was trained on another version of {record.name} than is installed; "
+                f"type: pip install regraft=={run.manifest.made_by}, or train it again"
             )
-        int8 = folder / _INT8 if config.precision == "int8" else None
-        if int8 and not int8.is_file():
-            raise RunError(f"{folder} is damaged ({_INT8} is missing); train it again")
         return cls(
             backbone,
-            fitted,
-            tuple(manifest["classes"]),
-            config,
-            metrics,
+            run.head,
+            run.manifest.classes,
+            run.config,
+            run.metrics,
             folder,
-            int8,
-            manifest["data"].get("source", ""),
-            calibration,
+            run.int8,
+            run.manifest.source,
+            run.calibration,
         )
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """A run's manifest. Raises RunError where the folder is no run, or one of a newer regraft."""
-    if not folder.is_dir():
-        raise RunError(f"there is no run folder {folder}; `regraft train PHOTOS --out {folder}` makes one")
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        schema = manifest["schema"]
-    except FileNotFoundError as error:
-        raise RunError(f"{folder} is not a run folder: it has no manifest.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'manifest.json'} is damaged ({error}); train the run again") from error
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise RunError(
-            f"{folder} is of schema {schema}, this regraft reads up to {SCHEMA}; type: pip install -U regraft"
-        )
-    return manifest
 
 
 def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = None) -> Dataset:
@@ -280,38 +249,31 @@ def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = 
 
 
 def sides_of(classifier: Classifier, dataset: Dataset) -> Split:
-    """On which side of the run's split each photo was; one that the run did not know is on none. Warns of lost ones."""
+    """On which side of the run's split each photo was; one that the run did not know is on none. Warns of lost ones.
+
+    Raises:
+        RunError: the run's split is missing or damaged.
+    """
     folder = classifier.path or Path()
-    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    place = {digest: side for side in ("train", "val", "test") for digest in known[side]}
+    known = read_split(folder)
+    place = {digest: side for side in SIDES for digest in getattr(known, side)}
     gone = len(set(place) - {record.digest for record in dataset.records})
     if gone:
         _console.warn(f"{gone} of the {len(place)} photos of {folder} are not there")
     sides = {
         side: tuple(i for i, record in enumerate(dataset.records) if place.get(record.digest) == side)
-        for side in ("train", "val", "test")
+        for side in SIDES
     }
     return Split(**sides)
 
 
-def _read_calibration(folder: Path, manifest: Mapping[str, Any]) -> Calibration:
-    if manifest["schema"] < 2:
-        return Calibration()
-    from safetensors.numpy import load_file
-
-    path = folder / _CALIBRATION
-    return Calibration.from_state(manifest["calibration"], load_file(path) if path.is_file() else {})
-
-
 def _options(backbone: Backbone) -> dict[str, str]:
     options = {key: getattr(backbone.options, key) for key in ("stages", "weights", "pixels")}
-    return {**options, "tuned": TUNED} if backbone.options.tuned else options
+    return {**options, "tuned": LAYOUT.backbone} if backbone.options.tuned else options
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def loader(photo: Photo, transform: Transform) -> Loader:

@@ -8,14 +8,14 @@ Surprise: nothing heavy is imported before a verb runs, so that help comes at on
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from regraft import _console
-from regraft._arguments import UsageError, Verb, given, parse
+from regraft._arguments import Verb, given, parse
+from regraft._exits import STOPPED, run_command
 from regraft._options import (
     CheckOptions,
     EvaluateOptions,
@@ -28,7 +28,7 @@ from regraft._options import (
     SweepOptions,
 )
 from regraft.config import ExportConfig, FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig, read_toml
-from regraft.errors import ConfigError, RegraftError
+from regraft.errors import ConfigError
 
 
 def train(arguments: Any) -> int:
@@ -270,32 +270,19 @@ def _emit(document: Any, as_json: bool, show: Any = None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 the user must mend something, 2 wrong usage, 130 stopped."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # file names need not be UTF-8, nor terminals
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    _console.turn_on()
     if arguments is None:
         # In a process of our own: OpenVINO's model converter, which is optional and which we never call, takes as
         # long to import as the rest of OpenVINO, and brings a telemetry client.
         sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
-    try:
-        about = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
-        verb, found = parse("regraft", about, _version, VERBS, sys.argv[1:] if arguments is None else arguments)
-        code = verb.run(found)
-        sys.stdout.flush()
-    except UsageError as error:
-        return _fail(str(error), 2)
-    except RegraftError as error:
-        return _fail(str(error), 1)
-    except SystemExit as error:  # help was asked for
-        return int(error.code or 0)
-    except KeyboardInterrupt:
-        tuning = list(arguments or sys.argv[1:])[:1] == ["finetune"]
-        how = ", with --resume after the last whole epoch" if tuning else ""
-        return _fail(f"stopped; what was computed is kept, and the same command goes on from there{how}", 130)
-    except BrokenPipeError:  # the reader of our output has had enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    tokens = sys.argv[1:] if arguments is None else list(arguments)
+    stopped = f"{STOPPED}, with --resume after the last whole epoch" if tokens[:1] == ["finetune"] else STOPPED
+    return run_command("regraft", lambda: _run(tokens), stopped)
+
+
+def _run(tokens: Sequence[str]) -> int:
+    about = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
+    verb, found = parse("regraft", about, _version, VERBS, tokens)
+    code: int = verb.run(found)
     return code
 
 
@@ -303,8 +290,3 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("regraft")
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"regraft: {_console.printable(' '.join(message.split()))}", file=sys.stderr)
-    return code

@@ -10,14 +10,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_type_hints
 
+from regraft import _documents
+from regraft._documents import mended, of_type
 from regraft.errors import ConfigError
 
 T = TypeVar("T")
 Effort = Literal["quick", "balanced", "thorough"]
+LARGEST = 2**18
+"""The most bytes that a file of options may have."""
 
 
 class _Effort(NamedTuple):
@@ -380,20 +384,15 @@ class ShardConfig:
 
 
 def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
     for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown option {name!r}; there is {', '.join(sorted(known))}")
-    return cls(**values)
+        if name not in hints:
+            raise ConfigError(f"unknown option {name!r}; there is {', '.join(sorted(hints))}")
+    with mended(ConfigError):
+        return cls(**{name: of_type(name, value, hints[name]) for name, value in values.items()})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The options of a TOML file. Raises ConfigError where it cannot be read."""
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    with mended(ConfigError, "wanted a TOML file of options"):
+        return _documents.read_toml(path, LARGEST)

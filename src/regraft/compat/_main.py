@@ -1,50 +1,25 @@
-"""What the old commands' entry points share: streams, and errors as one line."""
+"""What the old commands' entry points share: errors as one line, in the words of the old flags."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from regraft import _console
-from regraft._arguments import UsageError
-from regraft.errors import RegraftError
+from regraft._exits import run_command
 
 Job = Callable[[Sequence[str]], int]
 
 
 def entry(prog: str, job: Job, words: Mapping[str, str] | None = None) -> Callable[..., int]:
-    """What a script calls. It returns the exit code: 0 done, 1 to be mended, 2 wrong usage, 130 stopped.
+    """Return what a script calls, which returns the exit code as `run_command` does.
 
     Args:
         prog: its name.
         job: what it does with the command line.
         words: what errors advise to type, and what stands for it in this command.
     """
-    return lambda tokens=None: _run(prog, job, words or {}, tokens)
 
+    def main(tokens: Sequence[str] | None = None) -> int:
+        return run_command(prog, lambda: job(sys.argv[1:] if tokens is None else tokens), words=words)
 
-def _run(prog: str, job: Job, words: Mapping[str, str], tokens: Sequence[str] | None) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    _console.turn_on()
-    try:
-        code = job(sys.argv[1:] if tokens is None else tokens)
-        sys.stdout.flush()
-        return code
-    except UsageError as error:
-        code, message = 2, str(error)
-    except RegraftError as error:
-        code, message = 1, str(error)
-        for ours, theirs in words.items():
-            message = message.replace(ours, theirs)
-    except KeyboardInterrupt:
-        code, message = 130, "stopped; what was computed is kept, and the same command goes on from there"
-    except SystemExit as error:  # help was asked for
-        return int(error.code or 0)
-    except BrokenPipeError:  # the reader of our output has had enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    sys.stderr.write(f"{prog}: {_console.printable(' '.join(message.split()))}\n")
-    return code
+    return main

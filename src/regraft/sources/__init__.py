@@ -93,6 +93,17 @@ def label_of(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+def flaw_of_label(label: str) -> str:
+    """Say why a text cannot be a label; nothing where it can.
+
+    A line break would shift all later lines of ``labels.txt``, and other control characters reach terminals.
+    """
+    if not label.strip():
+        return "is empty"
+    broken = next((c for c in label if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs")), "")
+    return f"has the character {broken!r} in it" if broken else ""
+
+
 def read_labels(folder: Path) -> list[str]:
     """The class names in ``labels.txt`` in ``folder``, one a line in index order; none where there is no such file.
 
