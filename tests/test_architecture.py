@@ -16,7 +16,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CELLAR = [
     "errors",
     "_files",
+    "_documents",
     "_console",
+    "_claims",
+    "_places",
     "_registry",
     "_fetch",
     "_unpack",
@@ -46,6 +49,7 @@ WALK = [
     "calibration",
     "evaluation",
     "card",
+    "run_folder",
     "classifier",
     "prediction",
     "training",

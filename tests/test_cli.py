@@ -36,7 +36,7 @@ def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
         (["predict", "no/run", "x.jpg"], 1, "there is no run folder"),
         (["info", "--clear"], 1, "info cache"),
         (["info", "--measure"], 1, "info backbones"),
-        (["check", "x", "--write", "/", "--drop", "blank"], 1, "is there already"),
+        (["check", "x", "--write", "/", "--drop", "blank"], 1, "type another --write"),
         (["check", "x", "--write", "y.csv", "--drop", "blnk"], 1, "unknown kind 'blnk'"),
     ],
 )

@@ -16,7 +16,7 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
-from typing import IO, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 
 class UsageError(Exception):
@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; type: {self.prog} --help")
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         (file or sys.stderr).write(message)  # argparse's own passes over a disk that is full
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 from regraft.errors import RegraftError, explain
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 T = TypeVar("T")
@@ -217,13 +216,17 @@ def of_type(name: str, value: Any, hint: Any) -> Any:
     if value is None and type(None) in kinds:
         return None
     kind = str if get_origin(kinds[0]) is Literal else kinds[0]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+    if kind is float and _is_count(value):
         return float(value)
     if kind is Path and isinstance(value, str | os.PathLike):
         return Path(value)
-    if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or abs(value) >= 2**53)):
+    if not isinstance(value, kind) or (kind is int and not _is_count(value)):
         raise DamagedError(f"{name} is {reprlib.repr(value)}; wanted {_WORDS[kind]}")
     return value
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 class Fields:
@@ -243,9 +246,13 @@ class Fields:
         """Return whether there is a value for ``key``, and it is not null."""
         return self.values.get(key) is not None
 
-    def text(self, key: str, wanted: str = "text", fits: Callable[[str], object] = lambda text: True) -> str:
-        """Return a text of which ``fits`` is true, as ``wanted`` says in words."""
-        return self._taken(key, wanted, lambda v: v if isinstance(v, str) and "\0" not in v and fits(v) else None)
+    def text(self, key: str, wanted: str = "text", fits: Callable[[str], object] | None = None) -> str:
+        """Return a text without zero bytes of which ``fits`` is true, as ``wanted`` says in words."""
+
+        def taken(value: Any) -> str | None:
+            return value if isinstance(value, str) and "\0" not in value and (fits is None or fits(value)) else None
+
+        return self._taken(key, wanted, taken)
 
     def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
         """Return a finite number from ``low`` to ``high``."""
@@ -280,9 +287,12 @@ class Fields:
 
     def texts(self, key: str, wanted: str = "a list of texts") -> tuple[str, ...]:
         """Return a list of texts."""
-        return self._taken(
-            key, wanted, lambda v: tuple(v) if isinstance(v, list | tuple) and all(isinstance(i, str) for i in v) else None
-        )
+
+        def taken(value: Any) -> tuple[str, ...] | None:
+            are_texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+            return tuple(value) if are_texts else None
+
+        return self._taken(key, wanted, taken)
 
     def numbers(self, key: str, count: int, low: float = -math.inf, high: float = math.inf) -> tuple[float, ...]:
         """Return a list of ``count`` finite numbers from ``low`` to ``high``."""
@@ -313,4 +323,3 @@ def _bounds(low: float, high: float) -> str:
     ends = [f"at least {low:g}"] if math.isfinite(low) else []
     ends += [f"at most {high:g}"] if math.isfinite(high) and high < 2**53 else []
     return f" of {' and '.join(ends)}" if ends else ""
-

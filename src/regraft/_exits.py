@@ -17,7 +17,9 @@ from regraft.errors import RegraftError, explain
 STOPPED = "stopped; what was computed is kept, and the same command goes on from there"
 
 
-def run_command(prog: str, job: Callable[[], int], stopped: str = STOPPED, words: Mapping[str, str] | None = None) -> int:
+def run_command(
+    prog: str, job: Callable[[], int], stopped: str = STOPPED, words: Mapping[str, str] | None = None
+) -> int:
     """Run a command to its end.
 
     Args:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._documents import Fields
 from regraft.features import Features
 from regraft.heads import Head, Matrix, array_of, constant_dense, softmax
 
@@ -163,6 +164,15 @@ class Calibration:
         """The numbers, as JSON values."""
         surest = self.novelty.surest if self.novelty else None
         return {"temperature": self.temperature, "threshold": self.threshold, "surest": surest}
+
+    @staticmethod
+    def numbers_of(fields: Fields) -> dict[str, float | None]:
+        """Read what `to_dict` gave out of a JSON document. Raises DamagedError for what no calibration can have."""
+        temperature = fields.number("temperature", 1e-4, 1e4)
+        threshold, surest = fields.number_or_none("threshold", -1e6, 1e6), fields.number_or_none("surest", -1e6, 1e6)
+        if threshold is not None and surest is None:
+            raise fields.wrong("surest", "a number, as there is a threshold")
+        return {"temperature": temperature, "threshold": threshold, "surest": surest}
 
     @classmethod
     def from_state(cls, numbers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]) -> Self:

@@ -120,7 +120,7 @@ class Classifier:
         return Answers(probabilities, novelty)
 
     def _answered(self, x: NDArray[np.float32]) -> Answers:
-        """The answers to feature rows (N, D). Raises RunError where they are no numbers: no reader of files sees that."""
+        """Answer feature rows (N, D). Raises RunError where the answers are no finite numbers."""
         try:
             with np.errstate(all="ignore"):
                 found = self.calibration.answers(x, self.head.logits(x))
@@ -128,7 +128,8 @@ class Classifier:
             raise RunError(
                 f"{self.path or 'the classifier'} has a head that does not take {x.shape[1]} features; train it again"
             ) from error
-        if not np.isfinite(found.probabilities).all() or (self.calibration.novelty and not np.isfinite(found.novelty).all()):
+        told = found if self.calibration.novelty else found[:1]
+        if not all(np.isfinite(numbers).all() for numbers in told):  # finite weights can still overflow
             raise RunError(
                 f"{self.path or 'the classifier'} answers with what is no number: its head or its calibration is "
                 "damaged; train it again"
@@ -261,8 +262,7 @@ def sides_of(classifier: Classifier, dataset: Dataset) -> Split:
     if gone:
         _console.warn(f"{gone} of the {len(place)} photos of {folder} are not there")
     sides = {
-        side: tuple(i for i, record in enumerate(dataset.records) if place.get(record.digest) == side)
-        for side in SIDES
+        side: tuple(i for i, record in enumerate(dataset.records) if place.get(record.digest) == side) for side in SIDES
     }
     return Split(**sides)
 

@@ -19,18 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import atomic_folder, folder_size, write_json, write_text
+from regraft._files import folder_size, write_json, write_text
+from regraft._places import Product, claimed, expanded
 from regraft.backbones._graphs import child, graph_path
 from regraft.calibration import is_novel
 from regraft.card import model_card, preprocessing
-from regraft.classifier import Classifier, open_photos, read_manifest, sides_of
+from regraft.classifier import Classifier, open_photos, sides_of
 from regraft.config import ExportConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.errors import ConfigError, DataError, ExportError, RunError
+from regraft.errors import ConfigError, DataError, ExportError
 from regraft.evaluation import wilson_interval
-from regraft.exporters import REPORT, Exporter, Facts, find_exporter
+from regraft.exporters import REPORT, Exporter, Facts, find_exporter, is_export
 from regraft.exporters._example import example
 from regraft.quantisation import CALIBRATION, pixels_of
+from regraft.run_folder import LAYOUT, read_manifest
 
 COMPARED = 1000
 """The most photos that are compared."""
@@ -39,6 +41,9 @@ TOLERANCE = 1e-3
 """How much a probability of a float export may differ from the run's."""
 
 _NOVELTY_TOLERANCE = 1e-2  # on val novelty has its median at 0 and its 95th percentile near 2
+
+
+_EXPORT = Product("an export", is_export)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +133,13 @@ def export(
         raise ConfigError(f"the format {config.format} has no quantization {config.quantize!r}; there is {known}")
     classifier = Classifier.load(run)
     name = "-".join(filter(None, (config.format, config.quantize)))
-    folder = Path(out).expanduser() if out else Path(run).expanduser() / "exports" / name
-    _require_free(folder, overwrite)
-    dataset = open_photos(classifier, photos)
-    side, compared, others = _chosen(classifier, dataset)
-    with atomic_folder(folder) as fresh:
+    folder = expanded(out) if out else expanded(run) / LAYOUT.exports / name
+    if folder.suffix in (".tflite", ".onnx", ".xml", ".keras", ".pb"):
+        raise ExportError(f"--out is a folder, in which the file will be; type --out {folder.with_suffix('')}")
+    with claimed(folder, _EXPORT, overwrite) as place:
+        fresh = place.fresh
+        dataset = open_photos(classifier, photos)
+        side, compared, others = _chosen(classifier, dataset)
         artifact = fresh / exporter.artifact
         calibration = pixels_of(classifier.backbone, others) if "int8" in config.quantize else _no_photos(classifier)
         exporter.write(classifier, artifact, config.quantize, calibration)
@@ -141,7 +148,7 @@ def export(
         size = folder_size(artifact) if artifact.is_dir() else sum(_sizes(fresh))
         made = Export(folder, folder / exporter.artifact, config.format, config.quantize, size, found)
         _write_companions(fresh, classifier, exporter, made)
-    return made
+    return replace(made, folder=place.path, artifact=place.path / exporter.artifact)
 
 
 def compare(classifier: Classifier, artifact: Path, dataset: Dataset, side: str = "val") -> Comparison:
@@ -218,17 +225,6 @@ def _require_equal(found: Comparison, config: ExportConfig, quantised: bool) -> 
         )
 
 
-def _require_free(folder: Path, overwrite: bool) -> None:
-    if folder.suffix in (".tflite", ".onnx", ".xml", ".keras", ".pb"):
-        raise ExportError(f"--out is a folder, in which the file will be; type --out {folder.with_suffix('')}")
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / REPORT).is_file():
-        raise RunError(f"{folder} is there and is no export, so it is not overwritten; type another --out")
-    if not overwrite:
-        raise RunError(f"{folder} is there already; type --overwrite to replace it, or another --out")
-
-
 def _chosen(classifier: Classifier, dataset: Dataset) -> tuple[str, list[ImageRecord], list[ImageRecord]]:
     """The side to compare on, its photos, and those that calibrate."""
     sides = sides_of(classifier, dataset)
@@ -267,12 +263,12 @@ def _sizes(folder: Path) -> list[int]:
 
 def _write_companions(folder: Path, classifier: Classifier, exporter: Exporter, made: Export) -> None:
     """What goes with the artifact; the report last."""
-    manifest = read_manifest(classifier.path or Path())
+    manifest = read_manifest(classifier.path or Path()).document
     facts = Facts.of(classifier)
     card = model_card(manifest, classifier.metrics, made.to_dict())
-    write_text(folder / "MODEL_CARD.md", card)
+    write_text(folder / LAYOUT.card, card)
     write_text(folder / "PREPROCESSING.md", preprocessing(facts.transform))
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in facts.classes))
+    write_text(folder / LAYOUT.labels, "".join(f"{label}\n" for label in facts.classes))
     write_text(folder / "example.py", example(exporter, made.format))
     report = {"schema": 1, **made.to_dict(), "facts": json.loads(facts.to_json())}
     write_json(folder / REPORT, report)

@@ -163,8 +163,9 @@ class Transform:
         """Read a record out of a JSON document. Raises DamagedError for one that no backbone can have."""
         crop = fields.number_or_none("crop", 1e-3, 1.0)
         resample = fields.text("resample", " or ".join(_RESAMPLE), _RESAMPLE.__contains__)
-        # Runs of the first days do not say it: they had no network that wants blue first.
-        order = fields.text("channel_order", "RGB or BGR", ("RGB", "BGR").__contains__) if fields.has("channel_order") else "RGB"
+        order = "RGB"  # runs of the first days do not say it: they had no network that wants blue first
+        if fields.has("channel_order"):
+            order = fields.text("channel_order", "RGB or BGR", ("RGB", "BGR").__contains__)
         return cls(
             size=fields.whole("size", 1, MAX_SIZE),
             crop=crop,

@@ -17,6 +17,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._files import atomic_file
+from regraft._places import Product, claimed, require_free
 from regraft.errors import ConfigError, ImageError
 from regraft.images import decode, read
 from regraft.optimisation import Epoch
@@ -25,6 +26,7 @@ from regraft.prediction import Prediction
 _BARS = 5
 """Classes beside each photo."""
 _MOST = 60
+_PLOT = Product("a plot of ours", lambda path: _is_drawn(path), option="--plot", error=ConfigError, overwrite="")
 _COLUMNS = 3
 _THUMBNAIL = 240
 _FONTS = 4
@@ -74,6 +76,7 @@ def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
     answered = [prediction for prediction in predictions if prediction.error is None]
     if not answered:
         raise ConfigError("--plot has nothing to draw: no photo was answered")
+    require_free(path, _PLOT)
     if len(answered) > _MOST:
         _console.say(f"{path} has the first {_MOST} of {len(answered)} photos")
     answered = answered[:_MOST]
@@ -91,10 +94,19 @@ def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
         for number, prediction in enumerate(answered):
             row, column = divmod(number, columns)
             _draw_answer(prediction, *cells[row, 2 * column : 2 * column + 2])
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        with claimed(path, _PLOT, file=True) as place:
+            figure.savefig(place.fresh, format="png", dpi=110)
     if any("Glyph" in str(one.message) for one in told):
         _console.warn(f"no font here has all letters of the labels, so {path} has boxes; install Noto Sans CJK")
+
+
+def _is_drawn(path: Path) -> bool:
+    """Whether a file is a PNG that says it was drawn by matplotlib: no photo does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(512)
+    return head.startswith(b"\x89PNG") and b"Matplotlib" in head
 
 
 def _families() -> list[str]:

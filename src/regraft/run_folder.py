@@ -7,7 +7,6 @@ Surprise: the split is read apart: it names every photo by its digest, and to pr
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from regraft import heads
+from regraft._claims import REPLACED
 from regraft._documents import (
     MEBIBYTE,
     DamagedError,
@@ -34,6 +34,7 @@ from regraft.calibration import Calibration
 from regraft.card import model_card
 from regraft.config import LARGEST, TrainConfig
 from regraft.errors import ConfigError, RunError
+from regraft.evaluation import require_evaluation
 from regraft.heads import Head
 from regraft.images import Transform
 from regraft.sources import SIDES, flaw_of_label
@@ -82,7 +83,7 @@ class Layout:
     curves: str = "history.png"
     unfinished: str = "finetune.json"
     checkpoints: str = "checkpoints"
-    replaced: str = "replaced"
+    replaced: str = REPLACED
     trial: str = "trial.json"
 
 
@@ -125,7 +126,8 @@ class Manifest:
         backbone: what computes its features.
         head: the name of its head.
         calibration: temperature, threshold and largest logit that counts, as `Calibration.to_dict` has them.
-        source: what names the photos that it was trained on; empty in old runs.
+        data: the digest of the photos that it was trained on, as `Dataset.digest` gives it.
+        source: what names those photos; empty in old runs.
         made_by: the version of regraft that wrote it.
         document: all of this, and more, as it stands in the file.
     """
@@ -135,6 +137,7 @@ class Manifest:
     backbone: BackboneRecord
     head: str
     calibration: Mapping[str, float | None]
+    data: str
     source: str
     made_by: str
     document: Mapping[str, Any] = field(repr=False, compare=False)
@@ -145,7 +148,6 @@ class Manifest:
         fields = Fields(document, where)
         schema = fields.whole("schema", 1, SCHEMA)
         data, maker = fields.fields("data"), fields.fields("made_by")
-        data.text("digest")
         data.whole("photos")
         for name in maker.values:
             maker.text(name)
@@ -154,7 +156,8 @@ class Manifest:
             _classes(fields),
             _backbone(fields.fields("backbone")),
             fields.text("head"),
-            _calibration(fields.fields("calibration") if schema > 1 else None),
+            Calibration.numbers_of(fields.fields("calibration")) if schema > 1 else Calibration().to_dict(),
+            data.text("digest"),
             data.text("source") if data.has("source") else "",
             maker.text("regraft"),
             document,
@@ -196,21 +199,6 @@ class Run:
     int8: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What a fine-tuning that is under way was begun with.
-
-    Attributes:
-        wanted: the options and the run, as JSON values: whoever goes on must want the same.
-        run: the folder of the run from which it starts.
-        thaw: what is thawed, once a budget has been turned into a number of blocks.
-    """
-
-    wanted: Mapping[str, Any]
-    run: str
-    thaw: str
-
-
 def is_run(folder: Path) -> bool:
     """Return whether a folder says that it is a run."""
     return (folder / LAYOUT.manifest).is_file()
@@ -231,7 +219,7 @@ def read_run(folder: Path) -> Run:
     with mended(RunError, _MEND):
         config = _read_config(folder / LAYOUT.config)
         metrics = read_metrics(folder, manifest)
-        head = _read_head(folder / LAYOUT.head, manifest)
+        head = _head(folder / LAYOUT.head, manifest.head, len(manifest.classes), manifest.backbone.num_features)
         calibration = _read_calibration(folder / LAYOUT.calibration, manifest)
         if manifest.backbone.options.get("tuned"):
             require_regular(folder / LAYOUT.backbone, _TENSORS)
@@ -253,8 +241,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"{folder} is no folder; wanted a run folder, which `regraft train PHOTOS` makes")
     path = folder / LAYOUT.manifest
     if is_unfinished(folder):
-        old = f"; the run that it replaces is in {folder / LAYOUT.replaced}" if (folder / LAYOUT.replaced).is_dir() else ""
-        raise RunError(f"{folder} is a fine-tuning that is not finished; go on with `regraft finetune --resume`{old}")
+        old = folder / LAYOUT.replaced
+        where = f"; the run that it is to replace is in {old}" if old.is_dir() else ""
+        raise RunError(f"{folder} is a fine-tuning that is not finished; go on with `regraft finetune --resume`{where}")
     if not path.exists():
         raise RunError(f"{folder} is not a run folder: it has no {LAYOUT.manifest}")
     with mended(RunError, _MEND):
@@ -274,6 +263,12 @@ def read_metrics(folder: Path, manifest: Manifest) -> dict[str, Any]:
     metrics: dict[str, Any] = read_json(path, _METRICS + 24 * pairs, 128 * pairs)
     _require_metrics(Fields(metrics, f"{path} is damaged"))
     return metrics
+
+
+def read_head(path: Path, name: str, classes: int, width: int) -> Head:
+    """Read the head called ``name``, for so many classes and features. Raises RunError."""
+    with mended(RunError, _MEND):
+        return _head(path, name, classes, width)
 
 
 def read_split(folder: Path) -> Sides:
@@ -319,20 +314,6 @@ def write_measured(folder: Path, manifest: Manifest, metrics: Mapping[str, Any])
     write_text(folder / LAYOUT.card, model_card(manifest.document, metrics))
 
 
-def read_begun(folder: Path) -> Begun:
-    """Read what a fine-tuning that is under way was begun with. Raises RunError."""
-    path = folder / LAYOUT.unfinished
-    with mended(RunError, "type --overwrite to begin anew"):
-        fields = Fields(read_json(path, _SMALL), f"{path} is damaged")
-        wanted = {"config": dict(fields.fields("config").values), "from": fields.text("from")}
-        return Begun(wanted, fields.text("run"), fields.text("thaw"))
-
-
-def write_begun(folder: Path, begun: Begun) -> None:
-    """Write what a fine-tuning was begun with."""
-    write_json(folder / LAYOUT.unfinished, {**begun.wanted, "run": begun.run, "thaw": begun.thaw})
-
-
 def _classes(fields: Fields) -> tuple[str, ...]:
     classes = fields.texts("classes", "a list of class names")
     if len(classes) < 2 or len(set(classes)) < len(classes):
@@ -361,17 +342,6 @@ def _backbone(fields: Fields) -> BackboneRecord:
     )
 
 
-def _calibration(fields: Fields | None) -> dict[str, float | None]:
-    """The numbers of a calibration; those of a run of the first schema, which had none, change nothing."""
-    if fields is None:
-        return Calibration().to_dict()
-    temperature = fields.number("temperature", 1e-4, 1e4)
-    threshold, surest = fields.number_or_none("threshold", -1e6, 1e6), fields.number_or_none("surest", -1e6, 1e6)
-    if threshold is not None and surest is None:
-        raise fields.wrong("surest", "a number, as there is a threshold")
-    return {"temperature": temperature, "threshold": threshold, "surest": surest}
-
-
 def _read_config(path: Path) -> TrainConfig:
     try:
         return TrainConfig.from_dict(read_toml(path, LARGEST))
@@ -379,10 +349,10 @@ def _read_config(path: Path) -> TrainConfig:
         raise DamagedError(f"{path} is damaged: {error}") from error
 
 
-def _read_head(path: Path, manifest: Manifest) -> Head:
+def _head(path: Path, name: str, classes: int, width: int) -> Head:
     state = read_tensors(path, _TENSORS)
     try:
-        return heads.restore(manifest.head, state, len(manifest.classes), manifest.backbone.num_features)
+        return heads.restore(name, state, classes, width)
     except (ConfigError, ValueError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
 
@@ -408,7 +378,7 @@ def _require_metrics(fields: Fields) -> None:
         problem.text("path")
         problem.text("reason")
     for side in ("val", "test"):
-        _require_evaluation(fields.fields(side))
+        require_evaluation(fields.fields(side))
     if fields.has("duplicate_groups"):
         for name in ("groups", "photos"):
             fields.fields("duplicate_groups").whole(name)
@@ -418,17 +388,3 @@ def _require_metrics(fields: Fields) -> None:
             tuned.whole(name)
         for side in ("val", "test"):
             tuned.fields("frozen").number_or_none(side, 0, 1)
-
-
-def _require_evaluation(fields: Fields) -> None:
-    for row in fields.each("per_class"):
-        row.text("label")
-        row.whole("n")
-        for name in ("precision", "recall", "f1"):
-            row.number_or_none(name, 0, 1)
-    fields.number_or_none("rejected", 0, 1)
-    if fields.whole("n"):
-        fields.number("accuracy", 0, 1)
-        fields.numbers("interval", 2, 0, 1)
-        fields.number("log_loss", 0)
-        fields.number("calibration_error", 0, 1)

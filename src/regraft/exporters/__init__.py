@@ -16,18 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import digest_json
+from regraft._documents import MEBIBYTE, Fields, mended, read_json
+from regraft._places import expanded
 from regraft._registry import Registry
 from regraft.calibration import Answers
-from regraft.classifier import Classifier, Photo, loader, path_of, read_manifest
+from regraft.classifier import Classifier, Photo, loader, path_of
 from regraft.errors import ExportError, ImageError
 from regraft.evaluation import Predictor
 from regraft.images import Pixels, Problem, Transform
+from regraft.run_folder import read_manifest
 
 FACTS = 1
 """Number of the facts' layout."""
@@ -35,6 +37,7 @@ FACTS = 1
 REPORT = "export.json"
 """In an export's folder: what was compared. Written last."""
 
+_REPORT = 16 * MEBIBYTE
 _LARGEST = 4096  # pixels a side
 _LONGEST = 16 * 2**20  # bytes of a text in an archive
 _AHEAD = 64  # photos that are decoded before the runtime sees them
@@ -78,10 +81,10 @@ class Facts:
             classifier.backbone.transform,
             classifier.temperature,
             classifier.threshold,
-            digest_json(manifest)[:16],
+            manifest.digest,
             classifier.backbone.name,
             classifier.backbone.licence,
-            manifest["made_by"]["regraft"],
+            manifest.made_by,
         )
 
     def require_labels(self, text: str | None, path: Path) -> None:
@@ -255,7 +258,7 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
         ExportError: it is an export that cannot be read.
         RunError: it is neither.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     found = _artifact_in(place)
     if found is None:
         return Classifier.load(place)
@@ -276,7 +279,23 @@ def _artifact_in(place: Path) -> tuple[str, Path] | None:
     if place.is_file():
         name = _SUFFIXES.get(place.suffix.lower())
         return (name, place) if name else None
-    if (place / REPORT).is_file():
-        name = json.loads((place / REPORT).read_text(encoding="utf-8"))["format"]
+    if is_export(place):
+        name = read_report(place)["format"]
         return name, place / registry.load(name)().artifact
     return None
+
+
+def is_export(folder: Path) -> bool:
+    """Return whether a folder says that it is an export."""
+    return (folder / REPORT).exists()
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read what `export` told of an export, as JSON values. Raises ExportError."""
+    path = folder / REPORT
+    with mended(ExportError, "export the run again"):
+        fields = Fields(read_json(path, _REPORT), f"{path} is damaged")
+        fields.whole("schema", 1, 1)
+        known = registry.names()
+        fields.text("format", f"one of {', '.join(known)}", known.__contains__)
+        return dict(fields.values)
