@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft._console import printable
+from regraft._console import printed as print  # noqa: A004 (nothing here reaches a terminal unescaped)
 from regraft.prediction import Prediction
 
 NONE_OF_THESE = "none of these"

@@ -7,7 +7,6 @@ Surprise: nothing heavy is imported before a verb runs, so that help comes at on
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -170,7 +169,7 @@ def _follow(arguments: Any, output: EvaluateOptions) -> int:
 
     for epoch, evaluation in follow(arguments.run, arguments.photos, None if output.once else output.watch):
         if output.json:
-            print(json.dumps({"epoch": epoch, **evaluation.to_dict()}, ensure_ascii=False), flush=True)
+            print(_console.as_json({"epoch": epoch, **evaluation.to_dict()}, None), flush=True)
         else:
             _print.evaluation({**evaluation.to_dict(), "side": f"epoch {epoch}:"})
             sys.stdout.flush()
@@ -263,7 +262,7 @@ VERBS = {
 
 def _emit(document: Any, as_json: bool, show: Any = None) -> None:
     if as_json:
-        print(json.dumps(document, ensure_ascii=False, indent=2))
+        print(_console.as_json(document))
     else:
         show(document)
 

@@ -18,7 +18,7 @@ from regraft import _console
 from regraft._files import digest_bytes, digest_json
 from regraft.errors import DataError, ImageError
 from regraft.images import Look, Part, Problem, Transform, read
-from regraft.sources import Entry, Side, find_source
+from regraft.sources import Entry, Side, find_source, require_fit_labels
 
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
 
@@ -82,9 +82,10 @@ class Dataset:
                 also at a URL; TFRecord or WebDataset shards; ``tfds:NAME``, ``hf:NAME``, ``demo:elpv``.
 
         Raises:
-            DataError: there is nothing there, no class, or no file that could be a photo.
+            DataError: there is nothing there, no class, no file that could be a photo, or a label that cannot be one.
         """
         listing = find_source(os.fspath(spec)).list(os.fspath(spec))
+        require_fit_labels(listing)  # here, where the labels of every source come in
         results: list[ImageRecord | Problem] = []
         batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
         workers = os.cpu_count() or 1

@@ -339,8 +339,7 @@ class Trainer:
         return self.folder / f"epoch-{number:04}.safetensors"
 
     def _restore(self) -> None:
-        path = self.folder / LAYOUT.history
-        if not path.exists():
+        if not (path := self.folder / LAYOUT.history).exists():
             return
         with mended(RunError, _MEND):
             known = Fields({"epochs": read_json(path, _HISTORY)}, f"{path} is damaged").each("epochs")

@@ -83,9 +83,11 @@ def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    # A label may have dollar signs in it, and is no formula.
+    style: dict[Any, Any] = {"font.family": _families(), "font.size": 8, "text.parse_math": False}
     columns = min(_COLUMNS, len(answered))
     rows = -(-len(answered) // columns)
-    with rc_context({"font.family": _families(), "font.size": 8}), warnings.catch_warnings(record=True) as told:
+    with rc_context(style), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         figure = Figure(figsize=(4.6 * columns, 1.9 * rows), layout="constrained")
         cells = figure.subplots(rows, 2 * columns, squeeze=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from regraft._console import printable
 from regraft._registry import Registry
 from regraft.errors import DataError
 from regraft.images import Part, Problem
@@ -102,6 +103,19 @@ def flaw_of_label(label: str) -> str:
         return "is empty"
     broken = next((c for c in label if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs")), "")
     return f"has the character {broken!r} in it" if broken else ""
+
+
+def require_fit_labels(listing: Listing) -> None:
+    """Raise DataError for photos whose labels cannot be labels, naming the first of them."""
+    flaws = {label: flaw_of_label(label) for label in {entry.label for entry in listing.entries}}
+    unfit = [entry for entry in listing.entries if flaws[entry.label]]
+    if unfit:
+        first = unfit[0]
+        more = f", and so have {len(unfit) - 1} more" if len(unfit) > 1 else ""
+        raise DataError(
+            f"{printable(str(first.path))} has the label {first.label!r}, which {flaws[first.label]}{more}; rename its folder, or mend "
+            "what gives it that label"
+        )
 
 
 def read_labels(folder: Path) -> list[str]:
