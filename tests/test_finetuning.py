@@ -104,7 +104,10 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
     assert evaluated["accuracy"] > 0.9
     assert "top" in json.loads(regraft("predict", moved, photos / "circle" / "000.jpg", "--json").stdout)[0]
     (moved / "backbone.safetensors").unlink()
-    assert "backbone.safetensors is missing; train the run again" in regraft("predict", moved, photos / "circle", code=1).stderr
+    assert (
+        "backbone.safetensors is missing; train the run again"
+        in regraft("predict", moved, photos / "circle", code=1).stderr
+    )
 
 
 @needs_tensorflow

@@ -160,7 +160,10 @@ def _require_free(folder: Path, run: Path, existing: str) -> None:
     """Raise RunError where something is in the way at ``folder`` that is not to be replaced or gone on with."""
     if folder.resolve() == run.resolve():
         raise RunError(f"{folder} is the run to start from; type another --out")
-    if is_unfinished(folder) and (existing == "resume" or not _has_learned(folder)):
+    if is_unfinished(folder) and existing == "resume":
+        read_begun(folder)  # damage is told now, not after minutes
+        return
+    if is_unfinished(folder) and not _has_learned(folder):
         return
     how = "--resume to go on with it, or --overwrite" if is_unfinished(folder) else "--overwrite"
     require_free(folder, replace(_FINETUNING, overwrite=how), existing == "overwrite")

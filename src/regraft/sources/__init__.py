@@ -113,8 +113,8 @@ def require_fit_labels(listing: Listing) -> None:
         first = unfit[0]
         more = f", and so have {len(unfit) - 1} more" if len(unfit) > 1 else ""
         raise DataError(
-            f"{printable(str(first.path))} has the label {first.label!r}, which {flaws[first.label]}{more}; rename its folder, or mend "
-            "what gives it that label"
+            f"{printable(str(first.path))} has the label {first.label!r}, which {flaws[first.label]}{more}; "
+            "rename its folder, or mend what gives it that label"
         )
 
 
