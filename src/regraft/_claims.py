@@ -93,8 +93,9 @@ class Claim:
             except OSError as error:
                 if error.errno not in _IN_THE_WAY:
                     raise
-        _console.warn(f"{shown} appeared or changed meanwhile and was left alone: the result is in {beside}")
-        return beside
+        told = shown.with_name(beside.name) if shown.name == self.target.name else beside
+        _console.warn(f"{shown} appeared or changed meanwhile and was left alone: the result is in {told}")
+        return told
 
     def name(self, error: OSError, shown: Path) -> None:
         """Have an error speak of ``shown``, which the user typed, not of hidden files beside it."""

@@ -98,11 +98,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 def require_free(path: Path, product: Product, overwrite: bool = False) -> None:
     """Raise the product's error unless nothing is at ``path``, an empty folder, or what the user wants replaced."""
     another = f"type another {product.option}"
-    if path.name in ("", ".."):
-        raise product.error(f"{str(path)!r} cannot be replaced by {product.name}; {another}, the path of a new one")
-    above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
-    if above is not None and not above.is_dir():
-        raise product.error(f"{above} is no folder, so {path} cannot be in it; {another}")
+    _require_possible(path, product)
     if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
         return
     if path.is_dir() and not any(path.iterdir()):
@@ -115,6 +111,30 @@ def require_free(path: Path, product: Product, overwrite: bool = False) -> None:
         raise product.error(
             f"{path} is there already; type {product.overwrite} to replace it, or another {product.option}"
         )
+
+
+def require_writable(path: str | os.PathLike[str], product: Product, overwrite: bool = False) -> None:
+    """`require_free`, and try whether the disk lets one write there: to be told before the work, not after.
+
+    Raises:
+        RegraftError: the product's, where the place is not free, or another process is writing there.
+        OSError: one may not write there.
+    """
+    chosen = expanded(path)
+    require_free(chosen, product, overwrite)
+    _claim(chosen, product).release()
+
+
+def _require_possible(path: Path, product: Product) -> None:
+    """Raise the product's error, or OSError, for what cannot be the path of anything new."""
+    another = f"type another {product.option}"
+    if path.name in ("", ".."):
+        raise product.error(f"{str(path)!r} cannot be {product.name}; {another}, the path of a new one")
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
+    if above is not None and not above.is_dir():
+        raise product.error(f"{above} is no folder, so {path} cannot be in it; {another}")
+    with suppress(FileNotFoundError):
+        path.lstat()  # a name may be too long
 
 
 @contextmanager
@@ -176,7 +196,8 @@ def _held(ours: Claim, shown: Path) -> Iterator[None]:
 
 
 def _claim(path: Path, product: Product) -> Claim:
-    """Claim a place. Raises the product's error where another process has it."""
+    """Claim a place. Raises the product's error where another process has it, or it can be none."""
+    _require_possible(path, product)
     try:
         return claim(path)
     except TakenError as error:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._places import Product, claimed, require_free
+from regraft._places import Product, claimed, require_writable
 from regraft.accelerator import load_engine
 from regraft.config import FeatureConfig
 from regraft.dataset import Dataset
@@ -190,7 +190,7 @@ def check_manifest(path: Path, kinds: Collection[str]) -> None:
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"unknown kind {kind!r}; there is {', '.join(KINDS)}")
-    require_free(path, _MANIFEST)
+    require_writable(path, _MANIFEST)
 
 
 def check(photos: str | os.PathLike[str], config: FeatureConfig | None = None) -> Audit:

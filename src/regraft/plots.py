@@ -17,7 +17,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._files import atomic_file
-from regraft._places import Product, claimed, require_free
+from regraft._places import Product, claimed, require_writable
 from regraft.errors import ConfigError, ImageError
 from regraft.images import decode, read
 from regraft.optimisation import Epoch
@@ -76,7 +76,7 @@ def plot_predictions(predictions: Sequence[Prediction], path: Path) -> None:
     answered = [prediction for prediction in predictions if prediction.error is None]
     if not answered:
         raise ConfigError("--plot has nothing to draw: no photo was answered")
-    require_free(path, _PLOT)
+    require_writable(path, _PLOT)
     if len(answered) > _MOST:
         _console.say(f"{path} has the first {_MOST} of {len(answered)} photos")
     answered = answered[:_MOST]

@@ -49,7 +49,11 @@ def without(name: str, path: str) -> Damage:
 
 def filled(name: str, content: bytes) -> Damage:
     """Put other bytes into a file."""
-    return lambda run: bool((run / name).write_bytes(content)) and None
+
+    def damage(run: Path) -> None:
+        (run / name).write_bytes(content)
+
+    return damage
 
 
 def gone(name: str) -> Damage:

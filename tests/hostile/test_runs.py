@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "manifest null": (filled(MANIFEST, b"null"), r"manifest\.json: there is None; wanted an object"),
     "manifest deep": (filled(MANIFEST, _json_bomb(100_000)), r"manifest\.json is damaged: nested more than 32 deep"),
     "manifest rather deep": (filled(MANIFEST, _json_bomb(40)), r"manifest\.json is damaged: nested more than 32 deep"),
-    "manifest of commas": (
+    "manifest of lists": (
         filled(MANIFEST, b"[" + b"0," * 2**23 + b"0]"),
         r"more values than fit in memory|larger than",
     ),
@@ -231,7 +231,7 @@ def test_a_damaged_run_is_told_in_one_line(
     assert not (tmp_path / "tuned").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "manifest of commas"])
+@pytest.mark.parametrize("name", [name for name in CASES if name != "manifest of lists"])
 def test_python_gets_a_typed_error(name: str, run: Path) -> None:
     damage, _ = CASES[name]
     damage(run)

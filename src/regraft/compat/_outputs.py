@@ -21,10 +21,10 @@ from regraft.exporting import export
 from regraft.run_folder import is_run, read_manifest
 
 _SAVED_MODEL = Product(
-    "a SavedModel", lambda path: (path / "saved_model.pb").is_file(), error=ExportError, overwrite=""
+    "a SavedModel", lambda path: (path / "saved_model.pb").is_file(), option="path", error=ExportError, overwrite=""
 )
-_GRAPH = Product("a file", Path.is_file, error=ExportError, overwrite="")  # as the old commands did it
-_LABELS = Product("a text file", lambda path: _is_text(path), error=ExportError, overwrite="")
+_GRAPH = Product("a file", Path.is_file, option="path", error=ExportError, overwrite="")  # as the old commands did it
+_LABELS = Product("a text file", lambda path: _is_text(path), option="path", error=ExportError, overwrite="")
 _FORMATS = {".pb": "graph-def", ".tflite": "litert", ".onnx": "onnx", ".xml": "openvino", ".keras": "keras"}
 
 

@@ -160,6 +160,7 @@ main = entry(
         "--learning-rate": "--initial_learning_rate",
         "--weights": "--pretrained_model_checkpoint_path",
         "--resolution": "--image_size",
+        "another --out": "another --train_dir",
         "type --overwrite to begin anew": "type another --train_dir",
         "; type --photos FOLDER": ": they were --data_dir",
     },
