@@ -28,7 +28,7 @@ from regraft.backbones import Backbone, load_backbone
 from regraft.calibration import Answers, Calibration
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.errors import ImageError, RunError
+from regraft.errors import ImageError, RunError, explain
 from regraft.features import Loader, compute, extract
 from regraft.heads import Head
 from regraft.images import Pixels, Problem, Transform, read
@@ -221,7 +221,10 @@ class Classifier:
         options = dict(record.options)
         if options.get("tuned"):
             options["tuned"] = str((folder / LAYOUT.backbone).resolve())
-        backbone = load_backbone(record.name, record.transform.size, **options)
+        try:
+            backbone = load_backbone(record.name, record.transform.size, **options)
+        except OSError as error:  # the name may be a path
+            raise RunError(f"{folder / LAYOUT.manifest}: its backbone cannot be read: {explain(error)}") from error
         if backbone.fingerprint != record.fingerprint:
             damaged = f"{LAYOUT.backbone} in it is damaged, or " if options.get("tuned") else ""
             raise RunError(

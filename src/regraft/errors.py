@@ -84,9 +84,10 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError):
         reason = _BY_NUMBER.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
-        # A number stands for an open file, of which no name is known.
-        named = error.filename is not None and not isinstance(error.filename, int)
-        return f"{os.fsdecode(error.filename)}: {reason}" if named else reason
+        if error.filename is None or isinstance(error.filename, int):  # the number of an open file
+            return reason
+        name = os.fsdecode(error.filename)
+        return f"{name if len(name) < 1000 else name[:100] + '…'}: {reason}"
     if isinstance(error, MemoryError):
         return "memory ran out; close other programs, or choose a smaller backbone or resolution"
     if isinstance(error, RecursionError):

@@ -186,7 +186,7 @@ def test_nobody_elses_run_is_replaced(photos: Path, tmp_path: Path, cache: Path,
     for folder in ("mine", "notes"):
         command = ("--image_dir", photos, "--architecture=efficientnet_lite0", "--output_graph=g.xml")
         failed = old("retrain", *command, f"--checkpoint_path={folder}", code=1)
-        assert f"{folder} is there and was not written by regraft-retrain" in failed.stderr
+        assert f"{folder} is there already and is not a run of regraft-retrain" in failed.stderr
 
 
 def test_a_reader_that_has_had_enough_is_no_error(photos: Path, tmp_path: Path, cache: Path) -> None:

@@ -127,6 +127,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "backbone a text": (in_json(MANIFEST, "backbone", "lite0"), r"backbone: there is 'lite0'; wanted an object"),
     "backbone unknown": (in_json(MANIFEST, "backbone.name", "embedded:nope"), r"nope"),
     "backbone of another version": (in_json(MANIFEST, "backbone.fingerprint", "0" * 64), r"another version of"),
+    "backbone of a long name": (in_json(MANIFEST, "backbone.name", "a" * 5000), r"backbone cannot be read.*too long"),
     "options unknown": (in_json(MANIFEST, "backbone.options", {"x": ""}), r"wanted options among .*not 'x'"),
     "options numbers": (in_json(MANIFEST, "backbone.options.stages", 3), r"stages is 3; wanted text"),
     "tuned weights elsewhere": (
