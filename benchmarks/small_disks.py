@@ -63,7 +63,7 @@ def tried(size: int, photos: Path, folder: Path, expected: str) -> dict[str, Any
     with disk(size, folder / f"disk-{size}") as small:
         cache, run = small / "cache", small / "run"
         trained = ended("train", photos, "--effort", "quick", "--out", run, cache=cache, cwd=folder)
-        exported = {"code": None, "fault": ""}
+        exported: dict[str, Any] = {"code": None, "fault": ""}
         if trained["code"] == 0:
             exported = ended("export", run, "--format", "openvino", cache=cache, cwd=folder)
         faults = [trained["fault"], exported["fault"]]

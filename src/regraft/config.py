@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from regraft.errors import ConfigError
 
 T = TypeVar("T")
 Effort = Literal["quick", "balanced", "thorough"]
-LARGEST = 2**18
-"""The most bytes that a file of options may have."""
+LARGEST = 2**15
+"""The most bytes of a file of options; what reads TOML takes minutes for long names of a stranger."""
 
 
 class _Effort(NamedTuple):
@@ -385,9 +386,10 @@ class ShardConfig:
 
 def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     hints = get_type_hints(cls)
-    for name in values:
-        if name not in hints:
-            raise ConfigError(f"unknown option {name!r}; there is {', '.join(sorted(hints))}")
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"options are {reprlib.repr(values)}; wanted a table of names and values")
+    if unknown := [name for name in values if name not in hints]:
+        raise ConfigError(f"unknown option {unknown[0]!r}; there is {', '.join(sorted(hints))}")
     with mended(ConfigError):
         return cls(**{name: of_type(name, value, hints[name]) for name, value in values.items()})
 

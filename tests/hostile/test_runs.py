@@ -99,7 +99,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     ),
     "head of a long header": (filled(HEAD, b"\xff\xff\xff\x7f\0\0\0\0{"), r"header is larger than 1 MiB"),
     "config a pipe": (pipe(CONFIG), r"config\.toml is a pipe"),
-    "config huge": (huge(CONFIG), r"config\.toml is larger than 0\.25 MiB|larger than 262144 bytes"),
+    "config huge": (huge(CONFIG), r"config\.toml is larger than 32768 bytes"),
     "config no TOML": (filled(CONFIG, b"effort = "), r"config\.toml is not TOML"),
     "config deep": (filled(CONFIG, b"a = " + b"[" * 50_000), r"config\.toml is not TOML"),
     "metrics a pipe": (pipe(METRICS), r"metrics\.json is a pipe"),
@@ -374,3 +374,44 @@ def test_a_sweep_makes_a_damaged_trial_again(photos: Path, tmp_path: Path, warm_
     again = swept()
     assert [t.accuracy for t in again.trials] == [t.accuracy for t in first.trials]
     read_run(damaged)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"effort = 3\n", "effort is 3; wanted text"),
+        (b'val = "half"\n', "val is 'half'; wanted a number"),
+        (b"val = true\n", "val is True; wanted a number"),
+        (b"steps = 1.5\n", "steps is 1.5; wanted a whole number"),
+        (b"steps = 99999999999999999999\n", "steps is 99999999999999999999; wanted a whole number"),
+        (b"resolution = inf\n", "resolution is inf; wanted a whole number"),
+        (b"salt = [1]\n", r"salt is \[1\]; wanted text"),
+        (b'"" = 1\n', "unknown option ''"),
+        (b"[effort]\na = 1\n", "effort is .*wanted text"),
+        (b"\xff", "is damaged: it is no UTF-8 text"),
+        (b"a = [" + b"[" * 10**5, "is not TOML"),
+        (b"a." * 10**4 + b"b = 1", "is not TOML: it is nested too deeply|unknown option 'a'"),
+        (b"a." * 10**5 + b"b = 1", "is larger than 32768 bytes"),
+        (b"steps = " + b"9" * 5000, "is not TOML"),
+        (b"#" * 2**19, "is larger than"),
+    ],
+)
+def test_a_file_of_options_is_told_what_is_wrong_with_it(
+    content: bytes, says: str, tmp_path: Path, photos: Path, hostile: Hostile
+) -> None:
+    (tmp_path / "options.toml").write_bytes(content)
+    hostile("train", photos, "--config", "options.toml", says=says)
+
+
+def test_a_file_of_options_may_be_anything(tmp_path: Path, photos: Path, run: Path, hostile: Hostile) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, says in (
+        ("pipe", "is a pipe"),
+        ("/dev/zero", "is a device"),
+        (".", "is a folder"),
+        ("none", "is missing"),
+    ):
+        hostile("train", photos, "--config", path, says=says)
+        hostile("finetune", run, "--config", path, says=says)
+    (tmp_path / "shared.toml").write_text("train = 3\n")
+    hostile("sweep", photos, "--config", "shared.toml", says="options are 3; wanted a table")
