@@ -11,7 +11,6 @@ import os
 import re
 import reprlib
 import stat
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +146,8 @@ def _finite(text: str) -> float:
 
 def read_toml(path: Path, most: int) -> dict[str, Any]:
     """Return the values of a TOML file of at most ``most`` bytes. Raises DamagedError."""
+    import tomllib  # --help need not wait for it
+
     try:
         return tomllib.loads(read_text(path, most))
     except ValueError as error:  # TOMLDecodeError is one, and so is that of a number of too many digits

@@ -78,7 +78,8 @@ def test_the_second_training_to_one_place_is_told_at_once(
     photos: Path, tmp_path: Path, run: Path, hostile: Hostile
 ) -> None:
     first = started("train", photos, "--effort", "quick", "--salt", "2", "--out", "new", cwd=tmp_path)
-    wait_until(lambda: bool(claims(tmp_path)), first)
+    wait_until(lambda: bool(under_way(tmp_path)), first)
+    first.send_signal(signal.SIGSTOP)  # or it would be done before the second one has begun
     hostile(
         "train",
         photos,
@@ -87,6 +88,7 @@ def test_the_second_training_to_one_place_is_told_at_once(
         "--overwrite",
         says=rf"another regraft \(process {first.pid} on .*is writing to",
     )
+    first.send_signal(signal.SIGCONT)
     _, told = first.communicate()
     assert first.returncode == 0, told
     assert Classifier.load(tmp_path / "new").config.salt == "2"
