@@ -233,7 +233,7 @@ def test_a_run_with_too_few_photos_is_compared_on_what_there_is(run: Path, tmp_p
 def test_what_is_in_the_way_stays(run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("text")
-    with pytest.raises(RunError, match="is no export, so it is not overwritten"):
+    with pytest.raises(RunError, match="is not an export, so it is not overwritten"):
         export(run, tmp_path / "mine", ExportConfig("openvino"), overwrite=True)
     with pytest.raises(ExportError, match="--out is a folder"):
         export(run, tmp_path / "pets.onnx", ExportConfig("openvino"))

@@ -104,7 +104,10 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
     assert evaluated["accuracy"] > 0.9
     assert "top" in json.loads(regraft("predict", moved, photos / "circle" / "000.jpg", "--json").stdout)[0]
     (moved / "backbone.safetensors").unlink()
-    assert "is missing; fine-tune again" in regraft("predict", moved, photos / "circle", code=1).stderr
+    assert (
+        "backbone.safetensors is missing; train the run again"
+        in regraft("predict", moved, photos / "circle", code=1).stderr
+    )
 
 
 @needs_tensorflow
@@ -170,6 +173,39 @@ def test_killed_and_resumed_is_as_if_undisturbed(run: Path, tmp_path: Path, regr
         assert resumed[side] == whole[side]
     first, second = (load_file(tmp_path / name / "backbone.safetensors") for name in ("whole", "killed"))
     assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_a_run_that_is_replaced_stays_whole_until_the_new_one_is(run: Path, tmp_path: Path, regraft: Command) -> None:
+    old = Path(shutil.copytree(run, tmp_path / "old"))
+    wanted = ("finetune", str(run), *QUICK, "--epochs", "3", "--out", "old")
+    refused = regraft(*wanted, "--overwrite", "--learning-rate", "1e30", code=1)
+    assert "diverged" in refused.stderr
+    assert {path.name for path in old.iterdir()} == {path.name for path in run.iterdir()}, "nothing was learned"
+
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    command = [sys.executable, "-m", "regraft", *wanted, "--overwrite"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    checkpoints = old / "checkpoints"
+    while not (checkpoints / "history.json").is_file() and process.poll() is None:
+        time.sleep(0.02)
+    busy = regraft(*wanted, "--overwrite", code=1).stderr
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert f"another regraft (process {process.pid} on" in busy
+    assert f"the run that it is to replace is in {Path('old') / 'replaced'}" in regraft("info", "old", code=1).stderr
+    assert regraft("info", "old/replaced").stdout.partition("\n")[2] == regraft("info", run).stdout.partition("\n")[2]
+
+    kept = {path: path.read_bytes() for path in checkpoints.iterdir() if path.is_file()}
+    for path in kept:
+        path.write_bytes(kept[path][:-100])
+        assert f"{path.name} is damaged" in regraft(*wanted, "--resume", code=1).stderr
+        path.write_bytes(kept[path])
+    regraft(*wanted, "--resume")
+    assert not (old / "replaced").exists()
+    assert "fine-tuned" in (old / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
 
 
 @needs_tensorflow

@@ -113,7 +113,7 @@ def test_the_background_class_and_given_labels(tmp_path: Path) -> None:
 def test_another_folder_is_never_replaced(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(ConfigError, match="holds something"):
+    with pytest.raises(ConfigError, match="is not a folder of shards, so it is not overwritten"):
         shard(photos, tmp_path / "mine")
     for config in (ShardConfig(shards=5), ShardConfig(per_shard=100)):
         shard(photos, tmp_path / "s", config)

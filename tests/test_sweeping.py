@@ -113,10 +113,11 @@ def test_what_cannot_be_is_told_at_once(photos: Path, tmp_path: Path, cache: Pat
     with pytest.raises(DataError, match="no val photo to choose on"):
         sweep(photos, tmp_path / "s", SweepConfig(), TrainConfig(effort="quick", val=0.0))
     run = train(photos, tmp_path / "run", QUICK)
-    with pytest.raises(RunError, match="is a run"):
+    with pytest.raises(RunError, match="is not a folder of trials"):
         sweep(photos, run.path or "", SweepConfig())
     (tmp_path / "mine" / "best").mkdir(parents=True)
-    with pytest.raises(RunError, match="is no run, so it is not replaced"):
+    (tmp_path / "mine" / "best" / "thesis.txt").write_text("precious")
+    with pytest.raises(RunError, match="best is there already and is not a trial, so it is not overwritten"):
         sweep(photos, tmp_path / "mine", SweepConfig())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from regraft import Classifier, TrainConfig, train
 from regraft.errors import DataError, RunError
-from regraft.training import run_folder
+from regraft.training import claimed_run, default_run
 from tests.conftest import draw_folder
 from tests.test_duplicates import scene
 
@@ -127,14 +127,18 @@ def test_a_folder_that_is_no_run_is_never_overwritten(tmp_path: Path, photos: Pa
 
 def test_default_names_are_free_and_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_folder("my photos/", None, False) == Path("runs/my-photos")
-    Path("runs/my-photos").mkdir(parents=True)
-    assert run_folder("my photos", None, False) == Path("runs/my-photos-2")
-    assert run_folder("demo:elpv", None, False) == Path("runs/elpv")
-    assert run_folder("http://host/x/flower_photos.tgz#sha256=00", None, False) == Path("runs/flower_photos")
-    assert run_folder("data/photos.csv", None, False) == Path("runs/photos")
-    assert run_folder("tfds:cats_vs_dogs", None, False) == Path("runs/tfds-cats_vs_dogs")
-    assert run_folder(".", None, False) == Path("runs") / tmp_path.name
+    assert default_run("my photos/") == Path("runs/my-photos")
+    for expected in ("my-photos", "my-photos-2", "my-photos-3"):
+        with claimed_run("my photos", None, False) as place:
+            assert place.path == Path("runs") / expected
+            (place.fresh / "manifest.json").write_text("{}")
+    with claimed_run("my photos", None, False) as first, claimed_run("my photos", None, False) as second:
+        assert (first.path.name, second.path.name) == ("my-photos-4", "my-photos-5")
+    assert default_run("demo:elpv") == Path("runs/elpv")
+    assert default_run("http://host/x/flower_photos.tgz#sha256=00") == Path("runs/flower_photos")
+    assert default_run("data/photos.csv") == Path("runs/photos")
+    assert default_run("tfds:cats_vs_dogs") == Path("runs/tfds-cats_vs_dogs")
+    assert default_run(".") == Path("runs") / tmp_path.name
 
 
 def by_cameras(root: Path, cameras: int = 6) -> Path:

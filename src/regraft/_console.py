@@ -6,12 +6,14 @@ warnings and errors.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -62,7 +64,29 @@ def warn(message: str) -> None:
 def printable(text: str) -> str:
     """``text`` as one line that any UTF-8 terminal can show: control characters and odd bytes escaped."""
     safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if safe.isprintable():
+        return safe
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def printed(*lines: object, end: str = "\n", file: TextIO | None = None) -> None:
+    """Print as `print` does, but escaped as by `printable`: what strangers named reaches no terminal raw.
+
+    Line breaks and tabs stay, since they are ours: whoever prints columns escapes the cells first.
+    """
+    text = re.sub(r"[^\n\t]+", lambda found: printable(found[0]), " ".join(map(str, lines)))
+    print(text, end=end, file=file)
+
+
+def as_json(document: Any, indent: int | None = 2) -> str:
+    """Return a document as JSON whose texts keep their letters; what does not print is escaped.
+
+    JSON itself escapes the control characters below 32 alone; a terminal also obeys some above 127.
+    """
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TextIO
 from regraft import _console
 from regraft._arguments import UsageError
 from regraft._signals import Terminated, ignore_signals, raise_if_stopped, stop_on_signals
-from regraft.errors import RegraftError
+from regraft.errors import RegraftError, explain
 
 STOPPED, TERMINATED = 130, 143
 """The exit codes after Ctrl-C, and after SIGTERM or SIGHUP, as shells have them."""
@@ -80,8 +80,11 @@ def _outcome(job: Callable[[], int], words: Mapping[str, str]) -> tuple[int, str
         if error.errno == errno.EPIPE:  # the reader of our output has had enough, as `head` does
             return 0, ""
         return 1, f"stdout cannot be written: {reason(error)}"
-    except OSError as error:
-        return 1, f"{error.filename or 'the system'}: {reason(error)}"
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        return 1, told
     return code, ""
 
 

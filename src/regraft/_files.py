@@ -296,6 +296,17 @@ def _is_locked(shelter: Path) -> bool:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have the system's errors within it name ``path`` where they name nothing: a write to a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed to disk and takes that name.
 
@@ -306,9 +317,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")  # mkstemp's would be for its owner alone
     temporary.touch(exist_ok=False)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        with naming(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -333,13 +345,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends, the same bytes on every platform."""
-    path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    with naming(path):
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented UTF-8 JSON. File names that are not UTF-8 keep their odd bytes as escapes."""
-    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-    path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import unicodedata
@@ -11,7 +10,8 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
-from regraft._console import printable, say
+from regraft._console import as_json, printable, say
+from regraft._console import printed as print  # noqa: A004 (nothing here reaches a terminal unescaped)
 from regraft.paired import points
 from regraft.prediction import Prediction
 
@@ -207,7 +207,7 @@ def json_array(chunks: Iterable[Sequence[Prediction]], top: int) -> Iterator[Pre
     before = "[\n"
     for chunk in chunks:
         for answer in chunk:
-            text = json.dumps(replace(answer, top=answer.top[:top]).to_dict(), ensure_ascii=False, indent=2)
+            text = as_json(replace(answer, top=answer.top[:top]).to_dict())
             print(before + "  " + text.replace("\n", "\n  "), end="")
             before = ",\n"
         sys.stdout.flush()

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._console import printable
+from regraft._files import naming
 from regraft._tfrecord import frame
 
 _BUCKETS = 30
@@ -32,7 +34,8 @@ class EventFile:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._event = Event
-        self._file = (folder / f"events.out.tfevents.{time.time_ns()}.regraft").open("wb")
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}.regraft"
+        self._file = self._path.open("wb")
         self._write(file_version="brain.Event:2")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -66,12 +69,14 @@ class EventFile:
         """Write the run's hyperparameters for the HParams tab."""
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in values.items()}
+        plain = {k: v if isinstance(v, bool | int | float) else printable(str(v)) for k, v in values.items()}
         self._write(summary=hparams_pb(plain))
 
     def close(self) -> None:
         """Write out what is buffered."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
     def _write(self, **fields: Any) -> None:
-        self._file.write(frame(self._event(wall_time=time.time(), **fields).SerializeToString()))
+        with naming(self._path):
+            self._file.write(frame(self._event(wall_time=time.time(), **fields).SerializeToString()))

@@ -9,10 +9,15 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from regraft import _documents
+from regraft._documents import mended
 from regraft._files import as_path, kind_of
 from regraft.errors import ConfigError
 
 T = TypeVar("T")
+
+LARGEST = 2**15
+"""The most bytes of a file of options; what reads TOML takes minutes for long names of a stranger."""
 
 
 def options_of(cls: type[T], given: Any) -> T:
@@ -40,6 +45,8 @@ def options_of(cls: type[T], given: Any) -> T:
 
 def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     """Return the options with the given values. Raises ConfigError for a name that is no option, or a wrong value."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"options are {kind_of(values)}; wanted a table of names and values")
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in known:
@@ -86,11 +93,5 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", Path:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The options of a TOML file. Raises ConfigError where it cannot be read."""
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    with mended(ConfigError, "wanted a TOML file of options"):
+        return _documents.read_toml(path, LARGEST)

@@ -23,6 +23,7 @@ from regraft._files import atomic_file, digest_file, digest_json
 from regraft.errors import ConfigError
 from regraft.evaluation import Predictor
 from regraft.prediction import CHUNK, Prediction, answer_chunks
+from regraft.run_folder import LAYOUT
 from regraft.unlabelled import Found, path_of
 
 _SCHEMA = 1
@@ -102,8 +103,8 @@ def keep_answers(
 
 def digest_of(place: Path) -> str:
     """Return the digest of what answers: of a run's manifest, or of all files of an export."""
-    if (place / "manifest.json").is_file():
-        files = [place / "manifest.json"]
+    if (place / LAYOUT.manifest).is_file():
+        files = [place / LAYOUT.manifest]
     elif place.is_dir():
         files = sorted(file for file in place.rglob("*") if file.is_file())
     else:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import as_path, atomic_file
+from regraft._files import as_path
+from regraft._places import Product, claimed, require_writable
 from regraft._values import options_of
 from regraft.accelerator import load_engine
 from regraft.config import FeatureConfig
@@ -73,6 +74,7 @@ FOLDS = 5
 STRENGTH = 0.001
 """L2 strength of the out-of-fold heads. With 5 % of the flowers' labels flipped, 80 % of the flipped were among the
 worst 5 %; with 0.01, which predicts better, 75 %: a weaker head bends less to wrong labels."""
+_MANIFEST = Product("a manifest", None, option="--write", error=ConfigError)
 DOUBT = -0.5
 """Margin below which a label is called wrong: another class is this much more probable."""
 BLANK_SPREAD = 2.0
@@ -182,7 +184,7 @@ class Audit:
             _console.warn(f"{len(rows) - len(written)} photos are not in {path}: their names are not Unicode")
         if not written:
             raise DataError("no photo would be left; type fewer kinds after --drop")
-        with atomic_file(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
+        with claimed(path, _MANIFEST, file=True) as place, place.fresh.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([("path", "label", "split", "group"), *written])
         return len(written)
 
@@ -192,8 +194,7 @@ def check_manifest(path: Path, kinds: Collection[str]) -> None:
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"unknown kind {kind!r}; there is {', '.join(KINDS)}")
-    if path.exists():
-        raise ConfigError(f"{path} is there already; type another name, or delete it")
+    require_writable(path, _MANIFEST)
 
 
 def check(

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._documents import Fields
 from regraft.features import Features
-from regraft.heads import Head, Matrix, constant_dense, softmax
+from regraft.heads import Head, Matrix, array_of, constant_dense, softmax
 
 FEWEST = 10
 """Val photos below which nothing is said of what is none of the classes."""
@@ -164,12 +165,28 @@ class Calibration:
         surest = self.novelty.surest if self.novelty else None
         return {"temperature": self.temperature, "threshold": self.threshold, "surest": surest}
 
+    @staticmethod
+    def numbers_of(fields: Fields) -> dict[str, float | None]:
+        """Read what `to_dict` gave out of a JSON document. Raises DamagedError for what no calibration can have."""
+        temperature = fields.number("temperature", 1e-4, 1e4)
+        threshold, surest = fields.number_or_none("threshold", -1e6, 1e6), fields.number_or_none("surest", -1e6, 1e6)
+        if threshold is not None and surest is None:
+            raise fields.wrong("surest", "a number, as there is a threshold")
+        return {"temperature": temperature, "threshold": threshold, "surest": surest}
+
     @classmethod
     def from_state(cls, numbers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]) -> Self:
-        """Inverse of `to_dict` and `state`. Raises KeyError for what is neither."""
+        """Inverse of `to_dict` and `state`.
+
+        Raises:
+            KeyError: a number or an array is missing.
+            ValueError: an array is of another type or shape than `state` gives it.
+        """
         novelty = None
-        if "novelty_basis" in state:
-            novelty = Novelty(state["novelty_basis"], state["novelty_weights"], float(numbers["surest"]))
+        if numbers["surest"] is not None:
+            basis = array_of(dict(state), "novelty_basis", (None, None))
+            weights = array_of(dict(state), "novelty_weights", (3,))
+            novelty = Novelty(basis, weights, float(numbers["surest"]))
         return cls(float(numbers["temperature"]), novelty, numbers["threshold"])
 
 

@@ -7,10 +7,23 @@ Surprise: it says nothing that was not measured or recorded; there is no templat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from regraft._console import printable
 from regraft.images import Transform
+
+# An underscore within a word means nothing; "://", "www." and "@" make links of themselves.
+_MARKUP = re.compile(r"[\\`*\[\]<>&|~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def markdown(text: str) -> str:
+    """Return ``text`` as Markdown that shows it as it is, whatever a stranger wrote: no HTML, link, table or heading.
+
+    Escaped by number, which every renderer understands; control characters stand as on the terminal.
+    """
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(text))
 
 
 def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], export: Mapping[str, Any] | None = None) -> str:
@@ -21,14 +34,15 @@ def model_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], export: 
     lines = [
         f"# Classifier of {len(manifest['classes'])} classes",
         "",
-        f"Classes: {', '.join(manifest['classes'])}.",
-        f"A {manifest['head']} head on {_features(metrics.get('finetuned'))} of {backbone['name']} "
-        f"(weights {backbone['licence']}) at {backbone['transform']['size']} px, made by regraft {made_by['regraft']}.",
+        f"Classes: {', '.join(map(markdown, manifest['classes']))}.",
+        f"A {markdown(manifest['head'])} head on {_features(metrics.get('finetuned'))} of {markdown(backbone['name'])} "
+        f"(weights {markdown(backbone['licence'])}) at {backbone['transform']['size']} px, made by regraft "
+        f"{markdown(made_by['regraft'])}.",
         "",
         "## Data",
         "",
         f"{data['photos']} photos: {counts['train']} train, {counts['val']} val, {counts['test']} test; "
-        f"{len(metrics['problems'])} files were left out. Digest `{data['digest'][:16]}`.",
+        f"{len(metrics['problems'])} files were left out. Digest {markdown(data['digest'][:16])}.",
         *_copies(metrics.get("duplicate_groups")),
         "",
         "## Measured",
@@ -164,5 +178,5 @@ def _measured(evaluation: Mapping[str, Any], side: str) -> list[str]:
     ]
     for row in evaluation["per_class"]:
         precision, recall = ("–" if row[k] is None else f"{row[k]:.3f}" for k in ("precision", "recall"))
-        rows.append(f"| {row['label'].replace('|', chr(92) + '|')} | {row['n']} | {precision} | {recall} |")
+        rows.append(f"| {markdown(row['label'])} | {row['n']} | {precision} | {recall} |")
     return rows

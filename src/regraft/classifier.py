@@ -7,10 +7,8 @@ Surprise: ``manifest.json`` is written last, and the folder appears at once; a r
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,33 +19,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft import _console, heads
-from regraft._files import as_path, write_json, write_text
+from regraft import _console
+from regraft._documents import mended
+from regraft._files import as_path
 from regraft.accelerator import AnyEngine, load_engine
 from regraft.backbones import Backbone, load_backbone
-from regraft.backbones._graphs import SEAL
 from regraft.calibration import Answers, Calibration
-from regraft.card import model_card
 from regraft.computing import compute
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset, ImageRecord, takes_levels
 from regraft.engine import Engine
-from regraft.errors import DataError, ImageError, RunError
+from regraft.errors import DataError, ImageError, RunError, explain
 from regraft.features import extract
 from regraft.heads import Head
-from regraft.images import Problem, Transform
+from regraft.images import Problem
+from regraft.run_folder import LAYOUT, SCHEMA, Manifest, Run, Sides, read_run, read_split, write_run
 from regraft.sources import SIDES
 from regraft.splitting import Split
 from regraft.unlabelled import Found, Photo, loader, path_of, photos_in
-
-SCHEMA = 2
-"""Number of the run folder's layout. A reader takes its own and all before it."""
-
-TUNED = "backbone.safetensors"
-"""Where a run folder keeps fine-tuned weights."""
-
-_INT8 = "backbone-int8.xml"
-_CALIBRATION = "calibration.safetensors"
 
 MANY = 8
 """From so many photos on, the engine is compiled for throughput."""
@@ -131,14 +120,39 @@ class Classifier:
         probabilities = np.full((len(photos), len(self.classes)), np.nan, np.float32)
         novelty = np.full(len(photos), np.nan, np.float32)
         good = ~np.isnan(x[:, 0])
-        probabilities[good], novelty[good] = self.calibration.answers(x[good], self.head.logits(x[good]))
+        probabilities[good], novelty[good] = self._answered(x[good])
         return Answers(probabilities, novelty)
+
+    def _answered(self, x: NDArray[np.float32]) -> Answers:
+        """Answer feature rows (N, D). Raises RunError where the answers are no finite numbers."""
+        try:
+            with np.errstate(all="ignore"):
+                found = self.calibration.answers(x, self.head.logits(x))
+        except ValueError as error:
+            raise RunError(
+                f"{self.path or 'the classifier'} has a head that does not take {x.shape[1]} features; train it again"
+            ) from error
+        told = found if self.calibration.novelty else found[:1]
+        if not all(np.isfinite(numbers).all() for numbers in told):  # finite weights can still overflow
+            raise RunError(
+                f"{self.path or 'the classifier'} answers with what is no number: its head or its calibration is "
+                "damaged; train it again"
+            )
+        return found
 
     def features(self, images: Photo | Iterable[Photo]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
         """Feature rows (N, D) of photos, NaN for those that cannot be read, and why not."""
         return self._features(list(photos_in(images)))
 
     def _features(self, photos: Sequence[Found]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
+        try:
+            return self._computed(photos)
+        except RuntimeError as error:
+            if self.int8 is None:
+                raise
+            raise RunError(f"{self.int8} cannot be run ({_first_line(error)}); train the run again") from error
+
+    def _computed(self, photos: Sequence[Found]) -> tuple[NDArray[np.float32], tuple[Problem, ...]]:
         engine = self._engines[len(photos) >= MANY]
         if photos and all(isinstance(photo, ImageRecord) for photo in photos):
             found = extract([photo for photo in photos if isinstance(photo, ImageRecord)], engine)
@@ -153,47 +167,35 @@ class Classifier:
         return x, tuple(problems[i] for i in sorted(problems))
 
     def trained_digests(self) -> frozenset[str]:
-        """Identities of the photos it was trained on; none where it has no run folder that tells."""
-        if self.path is None:
-            return frozenset()
-        try:
-            return frozenset(json.loads((self.path / "split.json").read_text(encoding="utf-8"))["train"])
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(
-                f"{self.path / 'split.json'} is missing or damaged ({error}); train the run again"
-            ) from error
+        """Return the identities of the photos it was trained on; none where it has no run folder that tells.
+
+        Raises:
+            RunError: the run's split is missing or damaged.
+        """
+        return frozenset(read_split(self.path).train) if self.path else frozenset()
 
     def save(self, folder: Path, dataset: Dataset, split: Mapping[str, Sequence[int]]) -> None:
-        """Write the run into an empty ``folder``; the manifest last."""
-        from safetensors.numpy import save_file
+        """Write the run into an empty ``folder``; the manifest last.
 
-        state = {name: np.ascontiguousarray(array) for name, array in self.head.state().items()}
-        save_file(state, folder / "head.safetensors")
-        if learned := self.calibration.state():
-            save_file({name: np.ascontiguousarray(array) for name, array in learned.items()}, folder / _CALIBRATION)
-        if self.int8:
-            for file in (f for f in map(self.int8.with_suffix, (".xml", ".bin", SEAL)) if f.exists()):
-                shutil.copyfile(file, (folder / _INT8).with_suffix(file.suffix))
-        write_text(folder / "config.toml", self.config.to_toml())
-        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in self.classes))
-        sides = {side: [dataset.records[i].identity for i in indices] for side, indices in split.items()}
-        write_json(folder / "split.json", {"salt": self.config.salt, **sides})
-        write_json(folder / "metrics.json", self.metrics)
-        manifest = self._manifest(dataset)
-        write_text(folder / "MODEL_CARD.md", model_card(manifest, self.metrics))
-        write_json(folder / "manifest.json", manifest)
+        Raises:
+            RunError: what was learned or measured has a number that is not finite.
+        """
+        sides = Sides(**{side: tuple(dataset.records[i].identity for i in split[side]) for side in SIDES})
+        with mended(RunError):
+            manifest = Manifest.of(self._manifest(dataset), "the run cannot be written")
+        write_run(folder, Run(manifest, self.config, self.metrics, self.head, self.calibration, self.int8), sides)
 
     def _manifest(self, dataset: Dataset) -> dict[str, Any]:
         from importlib.metadata import version
 
         return {
             "schema": SCHEMA,
-            "classes": self.classes,
+            "classes": list(self.classes),
             "backbone": {
                 "name": self.backbone.name,
                 "fingerprint": self.backbone.fingerprint,
                 "num_features": self.backbone.num_features,
-                "stages": self.backbone.stages,
+                "stages": list(self.backbone.stages),
                 "licence": self.backbone.licence,
                 "options": _options(self.backbone),
                 "transform": self.backbone.transform.to_dict(),
@@ -220,44 +222,32 @@ class Classifier:
             BackboneError: its backbone is not installed here.
         """
         folder = as_path(path, "the run")
-        manifest = read_manifest(folder)
-        try:
-            from safetensors import SafetensorError
-            from safetensors.numpy import load_file
-
-            record = manifest["backbone"]
-            transform = Transform.from_dict(record["transform"])
-            state = load_file(folder / "head.safetensors")
-            head = heads.registry.load(manifest["head"])
-            config = TrainConfig.from_dict(_read_config(folder))
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            fitted = head.from_state(state)
-            calibration = _read_calibration(folder, manifest)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise RunError(f"{folder} is damaged ({type(error).__name__}: {error}); train it again") from error
-        options = dict(record.get("options", {}))
+        run = read_run(folder)
+        record = run.manifest.backbone
+        options = dict(record.options)
         if options.get("tuned"):
-            options["tuned"] = str((folder / options["tuned"]).resolve())
-        backbone = load_backbone(record["name"], transform.size, **options)
-        if backbone.fingerprint != record["fingerprint"]:
+            options["tuned"] = str((folder / LAYOUT.backbone).resolve())
+        try:
+            backbone = load_backbone(record.name, record.transform.size, **options)
+        except OSError as error:  # the name may be a path
+            raise RunError(f"{folder / LAYOUT.manifest}: its backbone cannot be read: {explain(error)}") from error
+        if backbone.fingerprint != record.fingerprint:
+            damaged = f"{LAYOUT.backbone} in it is damaged, or " if options.get("tuned") else ""
             raise RunError(
-                f"{folder} was trained on another version of {record['name']} than is installed; "
-                f"type: pip install regraft=={manifest['made_by']['regraft']}, or train it again"
+                f"{damaged}{folder} was trained on another version of {record.name} than is installed; "
+                f"type: pip install regraft=={run.manifest.made_by}, or train it again"
             )
-        int8 = folder / _INT8 if config.precision == "int8" else None
-        if int8 and not int8.is_file():
-            raise RunError(f"{folder} is damaged ({_INT8} is missing); train it again")
         return cls(
             backbone,
-            fitted,
-            tuple(manifest["classes"]),
-            config,
-            metrics,
+            run.head,
+            run.manifest.classes,
+            run.config,
+            run.metrics,
             folder,
-            int8,
-            manifest["data"].get("source", ""),
-            calibration,
-            _trained_in(manifest),
+            run.int8,
+            run.manifest.source,
+            run.calibration,
+            _trained_in(run.manifest.document),
         )
 
 
@@ -287,24 +277,6 @@ def run_path(run: Any) -> Path:
     return as_path(run, "the run")
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """A run's manifest. Raises RunError where the folder is no run, or one of a newer regraft."""
-    if not folder.is_dir():
-        raise RunError(f"there is no run folder {folder}; `regraft train PHOTOS --out {folder}` makes one")
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        schema = manifest["schema"]
-    except FileNotFoundError as error:
-        raise RunError(f"{folder} is not a run folder: it has no manifest.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'manifest.json'} is damaged ({error}); train the run again") from error
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise RunError(
-            f"{folder} is of schema {schema}, this regraft reads up to {SCHEMA}; type: pip install -U regraft"
-        )
-    return manifest
-
-
 def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = None) -> Dataset:
     """The photos that a run was trained on, or ``photos`` if they are no longer where they were. Warns of lost ones.
 
@@ -332,34 +304,27 @@ def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = 
 
 
 def sides_of(classifier: Classifier, dataset: Dataset) -> Split:
-    """On which side of the run's split each photo was; one that the run did not know is on none."""
+    """On which side of the run's split each photo was; one that the run did not know is on none.
+
+    Raises:
+        RunError: the run's split is missing or damaged.
+    """
     place = {digest: side for side, digests in _split_of(classifier).items() for digest in digests}
     # Runs of old shards know their photos by the shards' bytes, all others by the photos that those were made from.
     found = [place.get(record.identity, place.get(record.digest)) for record in dataset.records]
     return Split(**{side: tuple(i for i, at in enumerate(found) if at == side) for side in SIDES})
 
 
-def _split_of(classifier: Classifier) -> dict[str, list[str]]:
-    """The digests of the photos on each side of a run's split."""
-    known = json.loads(((classifier.path or Path()) / "split.json").read_text(encoding="utf-8"))
-    return {side: known[side] for side in ("train", "val", "test")}
-
-
-def _read_calibration(folder: Path, manifest: Mapping[str, Any]) -> Calibration:
-    if manifest["schema"] < 2:
-        return Calibration()
-    from safetensors.numpy import load_file
-
-    path = folder / _CALIBRATION
-    return Calibration.from_state(manifest["calibration"], load_file(path) if path.is_file() else {})
+def _split_of(classifier: Classifier) -> dict[str, tuple[str, ...]]:
+    """The digests of the photos on each side of a run's split. Raises RunError."""
+    known = read_split(classifier.path or Path())
+    return {side: getattr(known, side) for side in SIDES}
 
 
 def _options(backbone: Backbone) -> dict[str, str]:
     options = {key: getattr(backbone.options, key) for key in ("stages", "weights", "pixels")}
-    return {**options, "tuned": TUNED} if backbone.options.tuned else options
+    return {**options, "tuned": LAYOUT.backbone} if backbone.options.tuned else options
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -7,7 +7,6 @@ Surprise: nothing heavy is imported before a verb runs, so that help comes at on
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -176,7 +175,7 @@ def _follow(arguments: Any, output: EvaluateOptions) -> int:
     seconds = None if output.once else output.watch
     for epoch, evaluation in follow(arguments.run, arguments.photos, seconds, given(arguments, Levels)):
         if output.json:
-            print(json.dumps({"epoch": epoch, **evaluation.to_dict()}, ensure_ascii=False), flush=True)
+            print(_console.as_json({"epoch": epoch, **evaluation.to_dict()}, None), flush=True)
         else:
             _print.evaluation({**evaluation.to_dict(), "side": f"epoch {epoch}:"})
             sys.stdout.flush()
@@ -332,7 +331,7 @@ def _tell_options(config: Any) -> None:
 
 def _emit(document: Any, as_json: bool, show: Any = None) -> None:
     if as_json:
-        print(json.dumps(document, ensure_ascii=False, indent=2))
+        print(_console.as_json(document))
     else:
         show(document)
 

@@ -19,7 +19,7 @@ from regraft._files import digest_bytes, digest_json, threads
 from regraft._levels import Levels
 from regraft.errors import ConfigError, DataError, ImageError
 from regraft.images import Look, Part, Problem, Transform, read
-from regraft.sources import Entry, Layered, Listing, Side, find_source, spec_of
+from regraft.sources import Entry, Layered, Listing, Side, find_source, require_fit_labels, spec_of
 
 _BATCH = 64  # files a thread reads at a time: handing them over one by one took twice as long
 
@@ -96,12 +96,13 @@ class Dataset:
 
         Raises:
             ConfigError: a level is none, or ``spec`` is neither a folder nor an archive.
-            DataError: there is nothing there, no class, or no file that could be a photo.
+            DataError: there is nothing there, no class, no file that could be a photo, or a label that cannot be one.
         """
         if isinstance(spec, Dataset):
             return spec
         spec = spec_of(spec)
         listing = _listed(spec, Levels(label_from=label_from, group_from=group_from))
+        require_fit_labels(listing)  # here, where the labels of every source come in
         results: list[ImageRecord | Problem] = []
         batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
         with ThreadPoolExecutor(threads()) as pool, _console.progress("reading", len(listing.entries)) as advance:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
+from regraft._documents import Fields
 from regraft._files import kind_of
 from regraft._levels import Levels
 from regraft.calibration import Answers, is_novel
@@ -161,6 +162,21 @@ class Evaluation:
         values = asdict(self)
         values["mistakes"] = [{**asdict(m), "path": str(m.path)} for m in self.mistakes]
         return values
+
+
+def require_evaluation(fields: Fields) -> None:
+    """Raise DamagedError unless a document has what is read of an `Evaluation.to_dict`; more may stand beside it."""
+    for row in fields.each("per_class"):
+        row.text("label")
+        row.whole("n")
+        for name in ("precision", "recall", "f1"):
+            row.number_or_none(name, 0, 1)
+    fields.number_or_none("rejected", 0, 1)
+    if fields.whole("n"):
+        fields.number("accuracy", 0, 1)
+        fields.numbers("interval", 2, 0, 1)
+        fields.number("log_loss", 0)
+        fields.number("calibration_error", 0, 1)
 
 
 def evaluate(predictor: Predictor, dataset: Dataset) -> tuple[Evaluation, tuple[Problem, ...]]:

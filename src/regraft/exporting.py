@@ -10,30 +10,34 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import as_path, atomic_folder, folder_size, write_json, write_text
+from regraft._files import as_path, folder_size, write_json, write_text
+from regraft._places import Product, claimed
 from regraft._values import options_of
 from regraft.backbones._graphs import graph_path, is_quantised
 from regraft.card import model_card, preprocessing
-from regraft.classifier import Classifier, open_photos, read_manifest, run_path, sides_of
+from regraft.classifier import Classifier, open_photos, run_path, sides_of
 from regraft.config import ExportConfig
 from regraft.dataset import Dataset, ImageRecord
-from regraft.errors import ConfigError, ExportError, RunError
-from regraft.exporters import REPORT, Exporter, Facts, digests, find_exporter, vouch_for
+from regraft.errors import ConfigError, ExportError
+from regraft.exporters import REPORT, Exporter, Facts, digests, find_exporter, is_export, vouch_for
 from regraft.exporters._comparison import Comparison, compare, require_equal
 from regraft.exporters._example import example
 from regraft.probe import limit_tensorflow
 from regraft.quantisation import CALIBRATION, pixels_of
+from regraft.run_folder import LAYOUT, read_manifest
 from regraft.splitting import Split
 
 COMPARED = 1000
 """The most photos that are compared."""
+
+_EXPORT = Product("an export", is_export)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +94,13 @@ def export(
     limit_tensorflow()
     classifier = Classifier.load(run)
     name = "-".join(filter(None, (config.format, config.quantize)))
-    folder = run / "exports" / name if out is None else as_path(out, "out")
-    _require_free(folder, overwrite)
-    dataset = open_photos(classifier, photos)
-    side, compared, others = _chosen(dataset, sides_of(classifier, dataset))
-    with atomic_folder(folder) as fresh:
+    folder = run / LAYOUT.exports / name if out is None else as_path(out, "out")
+    if folder.suffix in (".tflite", ".onnx", ".xml", ".keras", ".pb"):
+        raise ExportError(f"--out is a folder, in which the file will be; type --out {folder.with_suffix('')}")
+    with claimed(folder, _EXPORT, overwrite) as place:
+        fresh = place.fresh
+        dataset = open_photos(classifier, photos)
+        side, compared, others = _chosen(dataset, sides_of(classifier, dataset))
         artifact = fresh / exporter.artifact
         calibration = pixels_of(classifier.backbone, others) if "int8" in config.quantize else _no_photos(classifier)
         exporter.write(classifier, artifact, config.quantize, calibration)
@@ -103,24 +109,13 @@ def export(
         size = folder_size(artifact) if artifact.is_dir() else sum(_sizes(fresh))
         made = Export(folder, folder / exporter.artifact, config.format, config.quantize, size, found)
         _write_companions(fresh, classifier, exporter, made)
-    vouch_for(made.artifact)
-    return made
+    vouch_for(place.path / exporter.artifact)
+    return replace(made, folder=place.path, artifact=place.path / exporter.artifact)
 
 
 def _rounds(classifier: Classifier) -> bool:
     """Whether the backbone itself computes in eight bits: what is nearly equal is then not rounded alike everywhere."""
     return is_quantised(graph_path(classifier.backbone))
-
-
-def _require_free(folder: Path, overwrite: bool) -> None:
-    if folder.suffix in (".tflite", ".onnx", ".xml", ".keras", ".pb"):
-        raise ExportError(f"--out is a folder, in which the file will be; type --out {folder.with_suffix('')}")
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / REPORT).is_file():
-        raise RunError(f"{folder} is there and is no export, so it is not overwritten; type another --out")
-    if not overwrite:
-        raise RunError(f"{folder} is there already; type --overwrite to replace it, or another --out")
 
 
 def _chosen(dataset: Dataset, sides: Split) -> tuple[str, list[ImageRecord], list[ImageRecord]]:
@@ -146,12 +141,12 @@ def _sizes(folder: Path) -> list[int]:
 
 def _write_companions(folder: Path, classifier: Classifier, exporter: Exporter, made: Export) -> None:
     """What goes with the artifact; the report last."""
-    manifest = read_manifest(classifier.path or Path())
+    manifest = read_manifest(classifier.path or Path()).document
     facts = Facts.of(classifier)
     card = model_card(manifest, classifier.metrics, made.to_dict())
-    write_text(folder / "MODEL_CARD.md", card)
+    write_text(folder / LAYOUT.card, card)
     write_text(folder / "PREPROCESSING.md", preprocessing(facts.transform))
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in facts.classes))
+    write_text(folder / LAYOUT.labels, "".join(f"{label}\n" for label in facts.classes))
     write_text(folder / "example.py", example(exporter, made.format))
     report = {
         "schema": 1,

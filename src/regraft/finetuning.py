@@ -8,11 +8,10 @@ commute with shifts, and nearly with mirroring.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._files import as_path, atomic_folder, digest_json, write_json
+from regraft._documents import MEBIBYTE, Fields, mended, read_json, write_tensors
+from regraft._files import as_path, atomic_file, atomic_folder, digest_json, write_json
+from regraft._places import Product, Site, locked, require_free
 from regraft._tensorboard import EventFile
 from regraft._values import options_of
 from regraft.accelerator import load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
-from regraft.classifier import TUNED, Classifier, open_photos, run_path, sides_of
+from regraft.classifier import Classifier, open_photos, run_path, sides_of
 from regraft.config import OF_ONE_HEAD, FinetuneConfig, TrainConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import DataError, RunError, TrainingError
@@ -35,17 +36,31 @@ from regraft.heads.logistic import LogisticRegression
 from regraft.optimisation import Course, Epoch, Trainer, is_out_of_memory, trainable_keras
 from regraft.paired import compare_predictors, what_is_worse
 from regraft.plots import plot_history
+from regraft.run_folder import LAYOUT, is_run, is_unfinished
 from regraft.splitting import Split, group_counts
 from regraft.thawing import Photos, Thawed, affordable
 from regraft.training import Clock, calibrate, evaluate_side, readable
 
-UNFINISHED = "finetune.json"
-"""In a folder where fine-tuning was begun: what it was begun with."""
-_CHECKPOINTS = "checkpoints"
+_FINETUNING = Product("a run folder", lambda folder: is_run(folder) or is_unfinished(folder))
 _SAMPLE = 1000
 """Training photos that show, through the new weights, what is none of the classes."""
-SHOWN = f"{_CHECKPOINTS}/classifier-"
+SHOWN = f"{LAYOUT.checkpoints}/classifier-"
 """How the folder of the newest epoch's weights begins, for those who follow; its number comes next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a fine-tuning that is under way was begun with.
+
+    Attributes:
+        wanted: the options and the run, as JSON values: whoever goes on must want the same.
+        run: the folder of the run from which it starts.
+        thaw: what is thawed, once a budget has been turned into a number of blocks.
+    """
+
+    wanted: Mapping[str, Any]
+    run: str
+    thaw: str
 
 
 def finetune(
@@ -77,10 +92,28 @@ def finetune(
         RunError: ``run`` is no run, or ``out`` is in the way.
         TrainingError: the training diverged.
     """
-    clock, run, config = Clock(), run_path(run), options_of(FinetuneConfig, config)
+    run, config = run_path(run), options_of(FinetuneConfig, config)
     before = Classifier.load(run)
-    folder = Path(f"{run}-ft") if out is None else as_path(out, "out")
-    _require_free(folder, run, existing)
+    with locked(Path(f"{run}-ft") if out is None else as_path(out, "out"), _FINETUNING) as site:
+        _require_free(site.path, run, existing)
+        try:
+            return _finetuned(before, site, config, photos, existing, as_trial, course)
+        except BaseException:
+            if is_unfinished(site.path) and not _has_learned(site.path):
+                site.put_back()
+            raise
+
+
+def _finetuned(
+    before: Classifier,
+    site: Site,
+    config: FinetuneConfig,
+    photos: str | os.PathLike[str] | None,
+    existing: str,
+    as_trial: bool,
+    course: Course | None,
+) -> Classifier:
+    clock, folder = Clock(), site.path
     options, dataset = linear_options(before), open_photos(before, photos)
     trainable_keras(config.backend)
     dataset, sides, features = _readable(before, dataset)
@@ -90,7 +123,7 @@ def finetune(
     with clock("activations"):
         seen = Photos(dataset.records, features, sides.train, sides.val)
         thawed.load(seen, in_floats(before), config, before.precision)
-    _begin(folder, run, before, asked, config.thaw, existing)
+    _begin(site, before, asked, config.thaw, existing)
     with clock("training"):
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course)
     learned_head = _write_learned(thawed, folder)
@@ -100,19 +133,20 @@ def finetune(
         "blocks": thawed.blocks,
         "epochs": trainer.history[-1].number,
         "blend": trainer.blend_,
-        "from": str(run.resolve()),
+        "from": str((before.path or Path()).resolve()),
         "frozen": {side: before.metrics[side]["accuracy"] for side in ("val", "test")},
         **_beside_frozen(before, after, {side: _records(dataset, getattr(sides, side)) for side in measured}),
     }
     if told["worse"] and not as_trial:
-        _console.warn(_made_worse(told["worse"], os.fspath(run)))
+        _console.warn(_made_worse(told["worse"], str(before.path)))
     after = replace(after, metrics={**after.metrics, "seconds": clock.seconds(), "finetuned": told})
-    write_json(folder / "history.json", [epoch.to_dict() for epoch in trainer.history])
-    if not plot_history(trainer.history, folder / "history.png"):
-        _console.note("history.png is not drawn, as matplotlib is not installed")
+    write_json(folder / LAYOUT.history, [epoch.to_dict() for epoch in trainer.history])
+    if not plot_history(trainer.history, folder / LAYOUT.curves):
+        _console.note(f"{LAYOUT.curves} is not drawn, as matplotlib is not installed")
     after.save(folder, dataset, asdict(sides))
-    shutil.rmtree(folder / _CHECKPOINTS)
-    (folder / UNFINISHED).unlink()
+    for rest in (LAYOUT.checkpoints, LAYOUT.replaced):
+        shutil.rmtree(folder / rest, ignore_errors=True)
+    (folder / LAYOUT.unfinished).unlink()
     return after
 
 
@@ -134,20 +168,37 @@ def _made_worse(worse: Sequence[str], run: str) -> str:
     return f"fine-tuning made it worse: {'; '.join(worse)}; {instead}"
 
 
+def read_begun(folder: Path) -> Begun:
+    """Read what a fine-tuning that is under way was begun with. Raises RunError."""
+    path = folder / LAYOUT.unfinished
+    with mended(RunError, "type --overwrite to begin anew"):
+        fields = Fields(read_json(path, MEBIBYTE), f"{path} is damaged")
+        wanted = {"config": dict(fields.fields("config").values), "from": fields.text("from")}
+        return Begun(wanted, fields.text("run"), fields.text("thaw"))
+
+
+def write_begun(folder: Path, begun: Begun) -> None:
+    """Write what a fine-tuning was begun with."""
+    with atomic_file(folder / LAYOUT.unfinished) as path:
+        write_json(path, {**begun.wanted, "run": begun.run, "thaw": begun.thaw})
+
+
 def _require_free(folder: Path, run: Path, existing: str) -> None:
     """Raise RunError where something is in the way at ``folder`` that is not to be replaced or gone on with."""
     if folder.resolve() == run.resolve():
         raise RunError(f"{folder} is the run to start from; type another --out")
-    if not folder.exists() or not any(folder.iterdir()):
+    if is_unfinished(folder) and existing == "resume":
+        read_begun(folder)  # damage is told now, not after minutes
         return
-    unfinished = (folder / UNFINISHED).is_file()
-    if unfinished and not (folder / _CHECKPOINTS / "history.json").is_file():
-        return  # nothing was learned there
-    if not unfinished and not (folder / "manifest.json").is_file():
-        raise RunError(f"{folder} is there already; type another --out")
-    if existing != "overwrite" and not (existing == "resume" and unfinished):
-        how = "--resume to go on with it, or --overwrite" if unfinished else "--overwrite"
-        raise RunError(f"{folder} is there already; type {how}")
+    if is_unfinished(folder) and not _has_learned(folder):
+        return
+    how = "--resume to go on with it, or --overwrite" if is_unfinished(folder) else "--overwrite"
+    require_free(folder, replace(_FINETUNING, overwrite=how), existing == "overwrite")
+
+
+def _has_learned(folder: Path) -> bool:
+    """Whether a fine-tuning that is not finished has a checkpoint to go on from."""
+    return (folder / LAYOUT.checkpoints / LAYOUT.history).exists()
 
 
 def _within_budget(
@@ -156,27 +207,34 @@ def _within_budget(
     """With as many blocks as the budget allows; a run that is gone on with keeps those it was begun with."""
     if not config.budget:
         return config
-    unfinished = folder / UNFINISHED
-    if existing == "resume" and unfinished.is_file():
-        thaw = json.loads(unfinished.read_text(encoding="utf-8"))["thaw"]
-    else:
-        thaw = affordable(before.backbone, head, config, photos)
+    resumed = existing == "resume" and is_unfinished(folder)
+    thaw = read_begun(folder).thaw if resumed else affordable(before.backbone, head, config, photos)
     return replace(config, thaw=thaw, budget="")
 
 
-def _begin(folder: Path, run: Path, before: Classifier, config: FinetuneConfig, thaw: str, existing: str) -> None:
-    """Make the run folder, with what must be alike to go on. Raises RunError where it is not."""
+def _begin(site: Site, before: Classifier, config: FinetuneConfig, thaw: str, existing: str) -> None:
+    """Make the run folder, with what must be alike to go on. Raises RunError where it is not.
+
+    A run that is there is kept in it, whole, until the new one is finished.
+    """
+    run, folder = str((before.path or Path()).resolve()), site.path
     wanted = {"config": asdict(config), "from": digest_json([before.backbone.fingerprint, before.metrics])}
-    unfinished = folder / UNFINISHED
-    if existing == "resume" and unfinished.is_file():
-        begun = json.loads(unfinished.read_text(encoding="utf-8"))
-        if any(begun.get(key) != wanted[key] for key in wanted):
+    if existing == "resume" and is_unfinished(folder):
+        if read_begun(folder).wanted != wanted:
             raise RunError(f"{folder} was begun with other options or from another run; type --overwrite to begin anew")
         return
-    if folder.exists():
-        shutil.rmtree(folder)
-    (folder / _CHECKPOINTS).mkdir(parents=True)
-    write_json(unfinished, {**wanted, "run": str(run.expanduser().resolve()), "thaw": thaw})
+
+    def fill(fresh: Path) -> None:
+        write_begun(fresh, Begun(wanted, run, thaw))
+        (fresh / LAYOUT.checkpoints).mkdir(exist_ok=True)
+
+    if not is_unfinished(folder):
+        site.begin(fill)
+        return
+    for path in folder.iterdir():  # an earlier attempt that is given up; a run that it replaces stays
+        if path.is_dir() and path.name != LAYOUT.replaced:
+            shutil.rmtree(path)
+    fill(folder)
 
 
 def in_floats(before: Classifier) -> TrainConfig:
@@ -227,18 +285,16 @@ def _write_learned(thawed: Thawed, folder: Path) -> LogisticRegression:
     """Write the backbone's weights as they are now; the head."""
     thawed.upper.write_back()
     learned = [original for original, _, _ in thawed.upper.layers]
-    write_weights(thawed.whole, learned, folder / TUNED, thawed.backbone.options.tuned)
+    write_weights(thawed.whole, learned, folder / LAYOUT.backbone, thawed.backbone.options.tuned)
     weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
     return LogisticRegression.from_state({"weight": weight, "bias": bias})
 
 
 def _show(thawed: Thawed, folder: Path, number: int) -> None:
     """Write the epoch's classifier for those who follow, then remove the one before."""
-    from safetensors.numpy import save_file
-
     path = Path(f"{folder / SHOWN}{number:04}")
     with atomic_folder(path) as fresh:
-        save_file(_write_learned(thawed, fresh).state(), fresh / "head.safetensors")
+        write_tensors(fresh / LAYOUT.head, _write_learned(thawed, fresh).state())
     for older in path.parent.glob(f"{Path(SHOWN).name}*"):
         if older != path:
             shutil.rmtree(older, ignore_errors=True)
@@ -260,15 +316,15 @@ def _trained(
             config = replace(config, batch_size=config.batch_size // 2)
             _console.warn(f"memory is too short: beginning again with {config.batch_size} photos a step")
             thawed.model.set_weights(begun)
-            shutil.rmtree(folder / _CHECKPOINTS)
-            (folder / _CHECKPOINTS).mkdir()
+            shutil.rmtree(folder / LAYOUT.checkpoints)
+            (folder / LAYOUT.checkpoints).mkdir()
 
 
 def _trained_once(
     thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any], course: Course | None
 ) -> Trainer:
-    trainer = Trainer(thawed.model, config, folder / _CHECKPOINTS, thawed.dense.variables, course)
-    with _TensorBoard(folder / "logs", hyperparameters, thawed, config.histograms) as draw:
+    trainer = Trainer(thawed.model, config, folder / LAYOUT.checkpoints, thawed.dense.variables, course)
+    with _TensorBoard(folder / LAYOUT.logs, hyperparameters, thawed, config.histograms) as draw:
 
         def on_epoch(epoch: Epoch) -> None:
             draw(epoch)
@@ -325,7 +381,7 @@ def _measured(
     ``before`` is the old one, with the options of the new one.
     """
     dataset, sides = photos
-    backbone = tuned_backbone(before, folder / TUNED)
+    backbone = tuned_backbone(before, folder / LAYOUT.backbone)
     config = before.config
     sample = sides.train[:: -(-len(sides.train) // _SAMPLE)]
     wanted = sorted({*sample, *(i for side in measured for i in getattr(sides, side))})
@@ -339,7 +395,7 @@ def _measured(
         side: evaluate_side(head, features, dataset, getattr(sides, side) if side in measured else (), calibration)
         for side in ("val", "test")
     }
-    kept = {key: before.metrics[key] for key in ("classes", "problems", "duplicate_groups")}
+    kept = {key: before.metrics[key] for key in ("classes", "problems", "duplicate_groups") if key in before.metrics}
     counts = {side: len(getattr(sides, side)) for side in ("train", "val", "test")}
     computed = {"computed": extraction.computed, "cached": extraction.cached}
     evaluations = {side: evaluation.to_dict() for side, evaluation in found.items()}

@@ -7,7 +7,6 @@ Surprise: checkpoints are soon gone, so what they compute goes to a cache that i
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -15,18 +14,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.numpy import load_file
-
-from regraft._files import scratch_cache
+from regraft._files import as_path, scratch_cache
 from regraft._levels import Levels
 from regraft._tensorboard import EventFile
 from regraft.calibration import Calibration
-from regraft.classifier import TUNED, Classifier
+from regraft.classifier import Classifier
 from regraft.dataset import Dataset, takes_levels
 from regraft.errors import ConfigError, RunError
 from regraft.evaluation import Evaluation, evaluate, open_side
-from regraft.finetuning import SHOWN, UNFINISHED, linear_options, tuned_backbone
-from regraft.heads.logistic import LogisticRegression
+from regraft.finetuning import SHOWN, linear_options, read_begun, tuned_backbone
+from regraft.run_folder import LAYOUT, is_run, is_unfinished, read_head
 
 
 def follow(
@@ -51,17 +48,17 @@ def follow(
         DataError: the photos cannot be measured.
         RunError: there is no checkpoint yet and ``seconds`` is None, or ``run`` is neither under way nor finished.
     """
-    folder = Path(run).expanduser()
+    folder = as_path(run, "the run")
     if seconds is not None and seconds <= 0:
         raise ConfigError(f"watch {seconds:g} is no time; type, for example, --watch 30")
-    if not (folder / UNFINISHED).is_file() and not _is_finished(folder):
+    if not is_unfinished(folder) and not is_run(folder):
         raise RunError(f"nothing is fine-tuned in {folder}; `regraft finetune RUN --out {folder}` does")
     dataset, last = photos if isinstance(photos, Dataset) else _opened(folder, os.fspath(photos), levels or {}), -1
-    curves = EventFile(folder / "logs" / "eval")
+    curves = EventFile(folder / LAYOUT.logs / "eval")
     with scratch_cache() as scratch:
         try:
             while True:
-                finished = _is_finished(folder)
+                finished = is_run(folder)
                 epoch, classifier = _finished(folder) if finished else _newest(folder, scratch)
                 if classifier and (finished or epoch != last):
                     found, _ = evaluate(classifier, dataset)
@@ -78,13 +75,9 @@ def follow(
 
 
 def _opened(folder: Path, photos: str, levels: Mapping[str, str]) -> Dataset:
-    run = folder if _is_finished(folder) else json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))["run"]
+    run = folder if is_run(folder) else read_begun(folder).run
     own = {"label_from": Classifier.load(run).config.label_from} if takes_levels(photos) else {}
     return open_side(photos, levels=Levels(**{**own, **levels}))
-
-
-def _is_finished(folder: Path) -> bool:
-    return (folder / "manifest.json").is_file()
 
 
 def _finished(folder: Path) -> tuple[int, Classifier]:
@@ -99,13 +92,12 @@ def _newest(folder: Path, scratch: Path) -> tuple[int, Classifier | None]:
         return 0, None
     own = scratch / found[-1].name
     try:
-        begun = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
         shutil.copytree(found[-1], own, dirs_exist_ok=True)
     except (FileNotFoundError, shutil.Error):
         return 0, None
-    before = Classifier.load(begun["run"])
-    head = LogisticRegression.from_state(load_file(own / "head.safetensors"))
-    backbone = tuned_backbone(before, own / TUNED)
+    before = Classifier.load(read_begun(folder).run)
+    backbone = tuned_backbone(before, own / LAYOUT.backbone)
+    head = read_head(own / LAYOUT.head, "logistic", len(before.classes), backbone.num_features)
     config = linear_options(before)
     number = int(own.name.rpartition("-")[2])
     return number, replace(before, backbone=backbone, head=head, config=config, int8=None, calibration=Calibration())

@@ -14,18 +14,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from regraft._documents import Fields
 from regraft.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL import ImageCms
 
 Pixels = NDArray[np.uint8]
+Triple = tuple[float, float, float]
 
 DECODING_VERSION = 2
 """Part of every cached feature's key: to be raised when the pixels of the same file change."""
@@ -39,6 +41,9 @@ unless it is progressive."""
 
 MAX_CONVERTED = 40_000_000
 """The most where they must be converted or turned, which takes copies."""
+
+MAX_SIZE = 4096
+"""The most pixels that a side of what a backbone sees may have."""
 
 THUMBNAIL = 16
 """Side of a thumbnail, in pixels."""
@@ -110,8 +115,8 @@ class Transform:
     size: int
     crop: float | None
     resample: Literal["bilinear", "bicubic"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
     channel_order: Literal["RGB", "BGR"] = "RGB"
 
     def pixels(self, image: Image.Image) -> Pixels:
@@ -150,8 +155,25 @@ class Transform:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Transform:
-        """Inverse of `to_dict`."""
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        """Inverse of `to_dict`. Raises ValueError for a record that no backbone can have."""
+        return cls.from_fields(Fields(values, "transform"))
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Transform:
+        """Read a record out of a JSON document. Raises DamagedError for one that no backbone can have."""
+        crop = fields.number_or_none("crop", 1e-3, 1.0)
+        resample = fields.text("resample", " or ".join(_RESAMPLE), _RESAMPLE.__contains__)
+        order = "RGB"  # runs of the first days do not say it: they had no network that wants blue first
+        if fields.has("channel_order"):
+            order = fields.text("channel_order", "RGB or BGR", ("RGB", "BGR").__contains__)
+        return cls(
+            size=fields.whole("size", 1, MAX_SIZE),
+            crop=crop,
+            resample=cast("Literal['bilinear', 'bicubic']", resample),
+            mean=cast("Triple", fields.numbers("mean", 3, -1e6, 1e6)),
+            std=cast("Triple", fields.numbers("std", 3, 1e-6, 1e6)),
+            channel_order=cast("Literal['RGB', 'BGR']", order),
+        )
 
 
 class Portable(NamedTuple):

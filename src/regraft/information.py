@@ -7,7 +7,6 @@ Surprise: clearing the cache is always safe; only time is lost.
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from importlib.metadata import version
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from regraft import _console, probe
-from regraft._files import cache_folder, folder_size
+from regraft._files import as_path, cache_folder, folder_size
 from regraft._processes import call
 from regraft.backbones import list_backbones, load_backbone
-from regraft.classifier import read_manifest
 from regraft.errors import BackboneError, ConfigError, RegraftError
-from regraft.exporters import REPORT
+from regraft.exporters import is_export, read_report
+from regraft.run_folder import read_run
 
 _CACHES = ("features", "graphs", "activations", "openvino", "duplicates", "downloads", "unpacked")
 
@@ -50,7 +49,7 @@ def describe(what: str | None, clear: bool = False, measure: bool = False) -> di
             return {"backbones": [_backbone(name, measure, advance) for name in names]}
     if what == "cache":
         return _cache(clear)
-    return _run(Path(what).expanduser())
+    return _run(as_path(what, "what"))
 
 
 def _backbone(name: str, measure: bool, advance: _console.Advance) -> dict[str, Any]:
@@ -103,19 +102,18 @@ def _cached_rows(folder: Path) -> int:
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    if (folder / REPORT).is_file():
-        export: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return export
-    manifest = read_manifest(folder)
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if is_export(folder):
+        return read_report(folder)
+    run = read_run(folder)
+    metrics = run.metrics
     kept = ("n", "accuracy", "interval", "log_loss", "calibration_error")
     return {
         "run": str(folder),
-        "classes": manifest["classes"],
-        "backbone": manifest["backbone"]["name"],
-        "size": manifest["backbone"]["transform"]["size"],
-        "head": manifest["head"],
+        "classes": list(run.manifest.classes),
+        "backbone": run.manifest.backbone.name,
+        "size": run.manifest.backbone.transform.size,
+        "head": run.manifest.head,
         "counts": metrics["counts"],
-        **{side: {key: metrics[side][key] for key in kept} for side in ("val", "test")},
-        "made_by": manifest["made_by"],
+        **{side: {key: metrics[side].get(key) for key in kept} for side in ("val", "test")},
+        "made_by": run.manifest.document["made_by"],
     }

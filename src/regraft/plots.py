@@ -18,6 +18,7 @@ from typing import Any
 
 from regraft import _console
 from regraft._files import as_path, atomic_file, kind_of
+from regraft._places import Product, claimed, require_writable
 from regraft.errors import ConfigError, ImageError
 from regraft.images import decode, read
 from regraft.optimisation import Epoch
@@ -26,6 +27,7 @@ from regraft.prediction import Prediction
 _BARS = 5
 """Classes beside each photo."""
 _MOST = 60
+_PLOT = Product("a plot of ours", lambda path: _is_drawn(path), option="--plot", error=ConfigError, overwrite="")
 _COLUMNS = 3
 _THUMBNAIL = 240
 _FONTS = 4
@@ -80,14 +82,17 @@ def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[
     answered, count = _drawn(predictions)
     if not answered:
         raise ConfigError("--plot has nothing to draw: no photo was answered")
+    require_writable(path, _PLOT)
     if count > len(answered):
         _console.say(f"{path} has the first {len(answered)} of {count} photos")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    # A label may have dollar signs in it, and is no formula.
+    style: dict[Any, Any] = {"font.family": _families(), "font.size": 8, "text.parse_math": False}
     columns = min(_COLUMNS, len(answered))
     rows = -(-len(answered) // columns)
-    with rc_context({"font.family": _families(), "font.size": 8}), warnings.catch_warnings(record=True) as told:
+    with rc_context(style), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         figure = Figure(figsize=(4.6 * columns, 1.9 * rows), layout="constrained")
         cells = figure.subplots(rows, 2 * columns, squeeze=False)
@@ -96,8 +101,8 @@ def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[
         for number, prediction in enumerate(answered):
             row, column = divmod(number, columns)
             _draw_answer(prediction, *cells[row, 2 * column : 2 * column + 2])
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        with claimed(path, _PLOT, file=True) as place:
+            figure.savefig(place.fresh, format="png", dpi=110)
     if any("Glyph" in str(one.message) for one in told):
         _console.warn(f"no font here has all letters of the labels, so {path} has boxes; install Noto Sans CJK")
 
@@ -118,6 +123,15 @@ def _drawn(predictions: Iterable[Prediction]) -> tuple[list[Prediction], int]:
             if len(kept) < _MOST:
                 kept.append(prediction)
     return kept, count
+
+
+def _is_drawn(path: Path) -> bool:
+    """Whether a file is a PNG that says it was drawn by matplotlib: no photo does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(512)
+    return head.startswith(b"\x89PNG") and b"Matplotlib" in head
 
 
 def _families() -> list[str]:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from regraft import _console
-from regraft._files import as_path, atomic_folder, threads, write_json, write_text
+from regraft._documents import MEBIBYTE, mended, read_text
+from regraft._files import as_path, naming, threads, write_json, write_text
 from regraft._levels import Levels
+from regraft._places import Product, claimed
 from regraft._tfrecord import example, frame
 from regraft._values import options_of
 from regraft.config import ShardConfig
@@ -31,6 +33,7 @@ from regraft.images import Portable, Problem, portable
 from regraft.sources import SIDES, Side, label_of
 
 _INDEX = "shards.json"
+_SHARDS = Product("a folder of shards", lambda folder: (folder / _INDEX).is_file(), error=ConfigError, overwrite="")
 _BATCH = 8  # photos a thread takes at a time
 _PREFIX: dict[Side | None, str] = {"train": "train", "val": "validation", "test": "test", None: "photos"}
 
@@ -65,16 +68,20 @@ def shard(
         DataError: there are no photos, or a class that the given labels do not have.
         ConfigError: ``out`` holds something else, or a side is to have no shard.
     """
-    out, config = as_path(out, "out"), options_of(ShardConfig, config)
-    if out.exists() and not (out / _INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} holds something that is no shards of ours; type another --out")
-    of_side = {side: replace(config, shards=count, per_shard=None) for side, count in (counts or {}).items()}
-    dataset = Dataset.open(photos, levels.label_from, levels.group_from)
+    with claimed(as_path(out, "out"), _SHARDS) as place:
+        dataset = Dataset.open(photos, levels.label_from, levels.group_from)
+        document = _shard(dataset, place.fresh, options_of(ShardConfig, config), counts or {})
+    return {"out": str(place.path), **document}
+
+
+def _shard(dataset: Dataset, folder: Path, config: ShardConfig, counts: Mapping[Side | None, int]) -> dict[str, Any]:
+    """`shard` into an empty folder."""
+    of_side = {side: replace(config, shards=count, per_shard=None) for side, count in counts.items()}
     names = (["background"] if config.background else []) + class_names(dataset, config.labels)
     index = {name: number for number, name in enumerate(names)}
     problems = list(dataset.problems)
     written: dict[str, int] = {}
-    with atomic_folder(out) as folder, _console.progress("sharding", len(dataset.records)) as advance:
+    with naming(folder), _console.progress("sharding", len(dataset.records)) as advance:
         for side in (*SIDES, None):
             records = sorted((r for r in dataset.records if r.split == side), key=_order)
             encoded = _encoded(records, index, config, problems)
@@ -89,18 +96,16 @@ def shard(
             "shards": [{"file": name, "photos": count} for name, count in written.items()],
         }
         write_json(folder / _INDEX, document)
-    told = [{"path": str(p.path), "reason": p.reason} for p in problems]
-    return {"out": str(out), **document, "problems": told}
+    return {**document, "problems": [{"path": str(p.path), "reason": p.reason} for p in problems]}
 
 
 def class_names(dataset: Dataset, file: Path | None) -> list[str]:
     """The classes in index order: the data set's, or the lines of ``file``. Raises DataError for one it lacks."""
     if file is None:
         return list(dataset.classes)
-    try:
-        names = [label_of(line) for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from error
+    with mended(DataError, "wanted the class names, one a line"):
+        text = read_text(file, 16 * MEBIBYTE).removeprefix("\ufeff")
+    names = [label_of(line) for line in text.splitlines() if line.strip()]
     missing = [label for label in dataset.classes if label not in names]
     if missing:
         raise DataError(f"{file} lacks the classes {', '.join(missing)}; add them, or leave their photos out")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import math
 import os
 import re
@@ -24,17 +23,19 @@ from time import perf_counter
 from typing import Any
 
 from regraft import _console, heads
-from regraft._files import as_path, atomic_file, atomic_folder, digest_json, write_json, write_text
+from regraft._documents import MEBIBYTE, Fields, read_json
+from regraft._files import as_path, atomic_file, digest_json, write_json, write_text
+from regraft._places import Product, claimed, locked, require_free
 from regraft._tensorboard import EventFile
 from regraft._values import options_of
-from regraft.card import model_card
-from regraft.classifier import Classifier, read_manifest, sides_of
+from regraft.classifier import Classifier, sides_of
 from regraft.config import OF_ONE_HEAD, FinetuneConfig, SweepConfig, TrainConfig
 from regraft.dataset import Dataset
 from regraft.errors import ConfigError, DataError, RegraftError, RunError
 from regraft.evaluation import evaluate
 from regraft.finetuning import finetune
 from regraft.optimisation import trainable_keras
+from regraft.run_folder import LAYOUT, is_run, is_unfinished, read_run, read_split, write_measured
 from regraft.sources import SIDES, spec_of
 from regraft.training import (
     Clock,
@@ -48,7 +49,8 @@ from regraft.training import (
 )
 
 _AXES = ("backbone", "resolution", "stages", "head", "thaw", "learning_rate")
-_TRIAL = "trial.json"
+_BEST = "best"
+_SMALL = MEBIBYTE
 _FINE = (10 ** (-2 / 3), 10 ** (-1 / 3), 10 ** (1 / 3), 10 ** (2 / 3))
 """Rates around the best power of ten."""
 
@@ -134,29 +136,39 @@ def sweep(
         options_of(TrainConfig, train),
         options_of(FinetuneConfig, tune),
     )
-    _require_free(folder)
     _require_possible(config, tune)
-    bench = _Bench(folder, whole_spec(photos), train, tune)
+    with locked(folder, _SWEEP):
+        _require_free(folder)
+        return _swept(_Bench(folder, whole_spec(photos), train, tune), config, start)
+
+
+def _swept(bench: _Bench, config: SweepConfig, start: float) -> Sweep:
+    """Make all trials, measure the best one, write the tables."""
     for trial in bench.search(config) if config.trials else bench.grid(config):
         _console.say(_line(trial))
     trials = sorted(bench.done.values(), key=lambda trial: trial.score, reverse=True)
     if trials[0].error:
         raise RunError(f"all {len(trials)} trials failed, the first one since {trials[0].error}")
     best = bench.measured(trials[0])
-    found = Sweep(folder, tuple(trials), best, bench.command(trials[0]), round(perf_counter() - start, 3))
-    _write_table(folder / "sweep.csv", trials)
-    write_json(folder / "sweep.json", found.to_dict())
+    found = Sweep(bench.folder, tuple(trials), best, bench.command(trials[0]), round(perf_counter() - start, 3))
+    _write_table(bench.folder / "sweep.csv", trials)
+    with atomic_file(bench.folder / "sweep.json") as path:
+        write_json(path, found.to_dict())
     return found
 
 
+def _is_sweep(folder: Path) -> bool:
+    """Whether trials may be added to what is there: a folder that is no run itself."""
+    return folder.is_dir() and not is_run(folder) and not is_unfinished(folder)
+
+
+_SWEEP = Product("a folder of trials", _is_sweep, overwrite="")
+_TRIAL = Product("a trial", lambda folder: is_run(folder) or is_unfinished(folder), overwrite="")
+
+
 def _require_free(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; type another --out")
-    if (folder / "manifest.json").is_file():
-        raise RunError(f"{folder} is a run; type another --out")
-    best = folder / "best"
-    if best.exists() and not (best / "manifest.json").is_file():
-        raise RunError(f"{best} is no run, so it is not replaced; type another --out")
+    require_free(folder, _SWEEP)
+    require_free(folder / _BEST, _TRIAL)
 
 
 def _require_possible(config: SweepConfig, tune: FinetuneConfig) -> None:
@@ -239,11 +251,13 @@ class _Bench:
 
     def _finished(self, folder: Path, options: Options) -> Trial | None:
         try:
-            known = json.loads((folder / _TRIAL).read_text(encoding="utf-8"))
+            fields = Fields(read_json(folder / LAYOUT.trial, _SMALL), folder)
+            accuracy, log_loss = fields.number("accuracy", 0, 1), fields.number("log_loss", 0)
+            known = Trial(fields.text("name"), options, accuracy, log_loss, fields.number("seconds"))
             prepared = self._prepare(options)
-            same = read_manifest(folder)["data"]["digest"] == prepared.dataset.digest
-            return Trial(options=options, **known) if same and _same_sides(folder, prepared) else None
-        except (OSError, ValueError, TypeError, KeyError, RegraftError):
+            same = read_run(folder).manifest.data == prepared.dataset.digest and _same_sides(folder, prepared)
+            return known if same else None
+        except (OSError, RegraftError):
             return None
 
     def _made(self, folder: Path, options: Options, start: float) -> Trial:
@@ -257,14 +271,16 @@ class _Bench:
         seconds = round(perf_counter() - start, 3)
         _tell_tensorboard(folder, options, val)
         record = {"name": folder.name, "accuracy": val["accuracy"], "log_loss": val["log_loss"], "seconds": seconds}
-        with atomic_file(folder / _TRIAL) as path:  # last: it says that the trial is done
+        with atomic_file(folder / LAYOUT.trial) as path:  # last: it says that the trial is done
             write_json(path, record)
         return Trial(options=options, **record)
 
     def _frozen(self, folder: Path, options: Options) -> Classifier:
         prepared = self._prepare(options)
         config = replace(prepared.config, **_head_options(self.train, options))
-        return learn(prepared, config, folder, Clock(), as_trial=True)
+        with claimed(folder, _TRIAL) as place:
+            classifier = learn(prepared, config, place.fresh, Clock(), as_trial=True)
+        return replace(classifier, path=place.path)
 
     def _tuned(self, folder: Path, options: Options) -> Classifier:
         base = self.run(_meant({**options, "thaw": "0", "head": "logistic", "learning_rate": ""}))
@@ -314,13 +330,11 @@ class _Bench:
         records = tuple(sorted(test_side, key=lambda record: (record.identity, record.label)))
         if records:
             test, _ = evaluate(classifier, replace(prepared.dataset, records=records))
-        with atomic_folder(self.folder / "best") as fresh:
-            shutil.copytree(self.folder / trial.name, fresh, ignore=_of_a_trial, dirs_exist_ok=True)
-            metrics = json.loads((fresh / "metrics.json").read_text(encoding="utf-8"))
-            metrics |= {"test": test.to_dict()} if records else {}
-            write_json(fresh / "metrics.json", metrics)
-            write_text(fresh / "MODEL_CARD.md", model_card(read_manifest(fresh), metrics))
-        return Classifier.load(self.folder / "best")
+        with claimed(self.folder / _BEST, _TRIAL) as place:
+            shutil.copytree(self.folder / trial.name, place.fresh, ignore=_of_a_trial, dirs_exist_ok=True)
+            run = read_run(place.fresh)
+            write_measured(place.fresh, run.manifest, {**run.metrics, **({"test": test.to_dict()} if records else {})})
+        return Classifier.load(place.path)
 
     def command(self, trial: Trial) -> str:
         """What makes the same classifier again."""
@@ -334,16 +348,16 @@ class _Bench:
 
 def _same_sides(folder: Path, prepared: Prepared) -> bool:
     """Whether a trial had each photo on the side it has now: where groups changed, or an older regraft split, not."""
-    known = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    records = prepared.dataset.records
+    known, records = read_split(folder), prepared.dataset.records
     return all(
-        sorted(known[side]) == sorted(records[i].identity for i in getattr(prepared.sides, side)) for side in SIDES
+        sorted(getattr(known, side)) == sorted(records[i].identity for i in getattr(prepared.sides, side))
+        for side in SIDES
     )
 
 
 def _of_a_trial(_: str, names: list[str]) -> list[str]:
     """What a trial's folder has, and the best one's copy need not: the curves, and what makes it a trial."""
-    return [name for name in names if name in (_TRIAL, "logs") or name.startswith("events.")]
+    return [name for name in names if name in (LAYOUT.trial, LAYOUT.logs) or name.startswith("events.")]
 
 
 def _meant(options: Options) -> dict[str, str]:

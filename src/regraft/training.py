@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console, heads
-from regraft._files import as_path, atomic_folder
+from regraft._files import as_path
+from regraft._places import Place, Product, claimed
 from regraft._tensorboard import EventFile
 from regraft._values import options_of
 from regraft.accelerator import load_engine
@@ -31,13 +32,14 @@ from regraft.classifier import Classifier
 from regraft.config import TrainConfig
 from regraft.dataset import Dataset
 from regraft.duplicates import duplicate_groups
-from regraft.errors import DataError, RunError
+from regraft.errors import DataError
 from regraft.evaluation import Evaluation, measure
 from regraft.features import Extraction, Features, extract
 from regraft.heads import Head, OnStep, Step
 from regraft.heads.logistic import LogisticRegression
 from regraft.images import Problem
 from regraft.quantisation import quantised_graph
+from regraft.run_folder import LAYOUT, is_run
 from regraft.selection import AUTO, choose_backbone, require_backbone
 from regraft.sources import spec_of
 from regraft.splitting import Split, group_counts, split
@@ -66,21 +68,21 @@ def train(
         ConfigError: there is no such head, or what is given for an option or a path cannot be one.
         DataError: the photos cannot make a classifier.
         BackboneError: the backbone is unknown or not installed.
-        RunError: ``out`` is in the way.
+        RunError: something is at ``out`` already, or another process is writing there.
     """
-    photos, config = spec_of(photos), options_of(TrainConfig, config)
-    folder = run_folder(photos, out, overwrite)
-    clock = Clock()
-    heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
-    require_backbone(config)
-    with clock("scan"):
-        dataset = Dataset.open(photos, config.label_from, config.group_from)
-        give_hint(dataset)
-        require_two_classes(dataset)  # told now, not after minutes of extraction
-    prepared = prepare(dataset, config, clock, whole_spec(photos))
-    report_problems(prepared.dataset.problems)
-    check_trainable(prepared.dataset, prepared.sides)
-    return learn(prepared, prepared.config, folder, clock)
+    photos, config, clock = spec_of(photos), options_of(TrainConfig, config), Clock()
+    with claimed_run(photos, out, overwrite) as place:
+        heads.registry.load(config.head)  # an unknown name is told now, not after minutes of extraction
+        require_backbone(config)
+        with clock("scan"):
+            dataset = Dataset.open(photos, config.label_from, config.group_from)
+            give_hint(dataset)
+            require_two_classes(dataset)  # told now, not after minutes of extraction
+        prepared = prepare(dataset, config, clock, whole_spec(photos))
+        report_problems(prepared.dataset.problems)
+        check_trainable(prepared.dataset, prepared.sides)
+        classifier = learn(prepared, prepared.config, place.fresh, clock)
+    return replace(classifier, path=place.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +128,15 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, source: str) ->
     return Prepared(config, dataset, backbone, int8, features, sides, metrics, source)
 
 
-def learn(prepared: Prepared, config: TrainConfig, folder: Path, clock: Clock, as_trial: bool = False) -> Classifier:
-    """Fit the head, measure it, write the run.
+def learn(prepared: Prepared, config: TrainConfig, fresh: Path, clock: Clock, as_trial: bool = False) -> Classifier:
+    """Fit the head, measure it, write the run into the empty folder ``fresh``.
 
     A trial of a sweep leaves test alone, and its hyperparameters are told by the sweep.
     """
-    with atomic_folder(folder) as fresh:
-        with clock("fit"):
-            hyperparameters = {} if as_trial else asdict(config)
-            head = fit(prepared.features, prepared.sides, config, fresh / "logs", hyperparameters)
-        classifier = conclude(prepared, config, head, fresh, clock, as_trial)
-    return replace(classifier, path=folder)
+    with clock("fit"):
+        hyperparameters = {} if as_trial else asdict(config)
+        head = fit(prepared.features, prepared.sides, config, fresh / LAYOUT.logs, hyperparameters)
+    return conclude(prepared, config, head, fresh, clock, as_trial)
 
 
 def conclude(
@@ -213,7 +213,7 @@ def beside_int8(dataset: Dataset, backbone: Backbone, sides: Split, config: Trai
 
 def whole_spec(photos: str | os.PathLike[str]) -> str:
     """What names the same photos from any folder: a whole path where it is one."""
-    path = Path(photos).expanduser()
+    path = as_path(photos, "photos")
     return str(path.resolve()) if path.exists() else os.fspath(photos)
 
 
@@ -291,29 +291,33 @@ def check_trainable(dataset: Dataset, sides: Split) -> None:
 
 
 def report_problems(problems: Sequence[Problem], shown: int = 10) -> None:
-    """Name the files that are left out; beyond ``shown`` only count them (metrics.json has them all)."""
+    """Name the files that are left out; beyond ``shown`` only count them (the run's metrics have them all)."""
     for problem in problems[:shown]:
         _console.warn(f"left out {problem.path}: {problem.reason}")
     if len(problems) > shown:
         _console.warn(f"left out {len(problems) - shown} more files")
 
 
-def run_folder(photos: str | os.PathLike[str], out: str | os.PathLike[str] | None, overwrite: bool) -> Path:
-    """Where the run will be. Raises RunError where something else is there already."""
-    if out is None:
-        name = re.sub(r"[#?].*$", "", os.fspath(photos)) if "://" in os.fspath(photos) else os.fspath(photos)
-        stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(os.path.realpath(name)).name)) or "photos"
-        base = Path("runs") / stem.removeprefix("demo-")
-        taken = (base.with_name(f"{base.name}-{i}") for i in range(2, 10**6))
-        return base if overwrite or not base.exists() else next(path for path in taken if not path.exists())
-    folder = as_path(out, "out")
-    if not folder.exists():
-        return folder
-    if not overwrite:
-        raise RunError(f"{folder} is there already; type --overwrite to replace it, or another --out")
-    if not (folder / "manifest.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not a run folder, so it is not overwritten; type another --out")
-    return folder
+RUN = Product("a run folder", is_run)
+"""What `train` writes, and may replace where the user asks for it."""
+
+
+def claimed_run(
+    photos: str | os.PathLike[str], out: str | os.PathLike[str] | None, overwrite: bool
+) -> AbstractContextManager[Place]:
+    """Claim the place of a run. Raises RunError where something else is there, or is being written."""
+    if out is not None:
+        return claimed(out, RUN, overwrite)
+    base = default_run(photos)
+    others = (base.with_name(f"{base.name}-{i}") for i in range(2, 10**6))
+    return claimed(base, RUN, overwrite, () if overwrite else others)
+
+
+def default_run(photos: str | os.PathLike[str]) -> Path:
+    """Return the folder under ``runs/`` that is named after a spec of photos."""
+    name = re.sub(r"[#?].*$", "", os.fspath(photos)) if "://" in os.fspath(photos) else os.fspath(photos)
+    stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(name).resolve().name)) or "photos"
+    return Path("runs") / stem.removeprefix("demo-")
 
 
 class Clock:

@@ -46,7 +46,10 @@ def test_shards_are_those_of_the_old_pipeline(shards: Path, photos: Path, old: O
     same = ("--train_directory", photos, "--validation_directory", photos, "--output_directory", "other")
     assert "is to be both sides" in old("build_image_data", *same, code=1).stderr
     into = ("--train_directory", photos, "--validation_directory", "val", "--output_directory", "val")
-    assert "holds something that is no shards of ours" in old("build_image_data", *into, code=1).stderr
+    assert (
+        "is not a folder of shards, so it is not overwritten; type another --output_directory"
+        in old("build_image_data", *into, code=1).stderr
+    )
 
 
 @needs_tensorflow

@@ -146,7 +146,7 @@ def test_the_old_walk(tmp_path: Path, old: Old) -> None:
     early = old("retrain", "--image_dir", "nowhere", "--output_graph=graph.h5", code=1)
     assert "graph.h5 has the suffix of no format; there is .pb, .tflite" in early.stderr
     early = old("retrain", "--image_dir", "nowhere", "--output_graph=labels.xml", "--saved_model_dir=logs", code=1)
-    assert "logs is a folder and no SavedModel, so it is not replaced" in early.stderr
+    assert "logs is there already and is not a SavedModel" in early.stderr
 
 
 def test_views_are_the_same_next_time_and_differ_from_each_other(photos: Path) -> None:
@@ -186,7 +186,7 @@ def test_nobody_elses_run_is_replaced(photos: Path, tmp_path: Path, cache: Path,
     for folder in ("mine", "notes"):
         command = ("--image_dir", photos, "--architecture=efficientnet_lite0", "--output_graph=g.xml")
         failed = old("retrain", *command, f"--checkpoint_path={folder}", code=1)
-        assert f"{folder} is there and was not written by regraft-retrain" in failed.stderr
+        assert f"{folder} is there already and is not a run of regraft-retrain" in failed.stderr
 
 
 def test_a_reader_that_has_had_enough_is_no_error(photos: Path, tmp_path: Path, cache: Path) -> None:

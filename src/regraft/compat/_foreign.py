@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from regraft import _console
+from regraft._documents import MEBIBYTE, mended, read_text
+from regraft._files import as_path
 from regraft.calibration import Answers
 from regraft.compat._flags import Flag
 from regraft.dataset import ImageRecord
@@ -45,7 +47,7 @@ def load_graph(path: str, options: Namespace) -> Predictor:
         ExportError: there is nothing, it cannot be read, or has not one score for each label.
         RunError: it is a folder of something else.
     """
-    file = Path(path).expanduser()
+    file = as_path(path, "the graph")
     try:
         return load_ours(path)
     except (ExportError, RunError):
@@ -56,7 +58,7 @@ def load_graph(path: str, options: Namespace) -> Predictor:
 
 def load_ours(path: str) -> Predictor:
     """An export or run of ours. Raises ExportError or RunError where it is none."""
-    file = Path(path).expanduser()
+    file = as_path(path, "the graph")
     if not file.exists():
         raise ExportError(f"there is no {path}; wanted a graph that regraft-retrain wrote, or a .pb, .tflite or .onnx")
     if file.suffix == ".pb" and file.is_file():
@@ -201,10 +203,8 @@ def _tensor(model: Any, name: str, what: str) -> Any:
 def _labels(graph: str, options: Namespace) -> tuple[str, ...]:
     beside = [Path(graph).with_name(name) for name in _LABELS]
     path = Path(options.labels) if options.labels else next((path for path in beside if path.is_file()), beside[0])
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportError(f"{path} has no labels to read ({error}); type --labels FILE") from error
+    with mended(ExportError, "type --labels FILE"):
+        return tuple(read_text(path, 16 * MEBIBYTE).splitlines())
 
 
 def _place(ports: Sequence[Any], name: str, what: str) -> int:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from regraft import _console
-from regraft._files import atomic_file, atomic_folder, digest_json
-from regraft.classifier import Classifier, read_manifest
+from regraft._documents import MEBIBYTE, DamagedError, read_text
+from regraft._files import write_text
+from regraft._places import Product, claimed, require_free
+from regraft.classifier import Classifier
 from regraft.config import ExportConfig
 from regraft.errors import ExportError
 from regraft.evaluation import Predictor
 from regraft.exporters import Artifact, find_exporter
 from regraft.exporters.graph_def import name_output
 from regraft.exporting import export
+from regraft.run_folder import is_run, read_manifest
 
+_SAVED_MODEL = Product(
+    "a SavedModel", lambda path: (path / "saved_model.pb").is_file(), option="path", error=ExportError, overwrite=""
+)
+_GRAPH = Product("a file", Path.is_file, option="path", error=ExportError, overwrite="")  # as the old commands did it
+_LABELS = Product("a text file", lambda path: _is_text(path), option="path", error=ExportError, overwrite="")
 _FORMATS = {".pb": "graph-def", ".tflite": "litert", ".onnx": "onnx", ".xml": "openvino", ".keras": "keras"}
 
 
@@ -26,8 +35,7 @@ def require_writable(path: Path, saved_model: bool = False) -> str:
         raise ExportError(
             f"{path} has the suffix of no format; there is {', '.join(_FORMATS)}, or none for a SavedModel"
         )
-    if path.is_dir() and (kind != "saved-model" or (any(path.iterdir()) and not (path / "saved_model.pb").is_file())):
-        raise ExportError(f"{path} is a folder and no SavedModel, so it is not replaced")
+    require_free(path, _SAVED_MODEL if kind == "saved-model" else _GRAPH)
     find_exporter(kind)
     return kind
 
@@ -36,10 +44,9 @@ def run_behind(predictor: Predictor, folder: str) -> Classifier | None:
     """The run in ``folder`` from which a graph was written, or a run itself; None where it was written from another."""
     if isinstance(predictor, Classifier):
         return predictor
-    if not isinstance(predictor, Artifact) or not (Path(folder) / "manifest.json").is_file():
+    if not isinstance(predictor, Artifact) or not is_run(Path(folder)):
         return None
-    known = digest_json(read_manifest(Path(folder)))[:16]
-    return Classifier.load(folder) if known == predictor.facts.run else None
+    return Classifier.load(folder) if read_manifest(Path(folder)).digest == predictor.facts.run else None
 
 
 def write_output(
@@ -64,12 +71,26 @@ def write_output(
         if kind == "graph-def" and tensor:
             name_output(made.artifact, tensor)
         if kind == "saved-model":
-            with atomic_folder(path) as fresh:
-                shutil.copytree(made.artifact, fresh, dirs_exist_ok=True)
+            with claimed(path, _SAVED_MODEL) as place:
+                shutil.copytree(made.artifact, place.fresh, dirs_exist_ok=True)
         else:
             for file in sorted(made.artifact.parent.glob(f"{made.artifact.stem}.*")):
                 if file.suffix in (path.suffix, ".bin"):
-                    with atomic_file(path.with_suffix(file.suffix)) as fresh:
-                        shutil.copyfile(file, fresh)
+                    with claimed(path.with_suffix(file.suffix), _GRAPH, file=True) as place:
+                        shutil.copyfile(file, place.fresh)
     found = made.comparison
     _console.say(f"{path}: {made.bytes:,} bytes, gives the run's answer to {found.agreement:.1%} of {found.n} photos")
+
+
+def write_labels(classes: Sequence[str], path: Path) -> None:
+    """Write class names to a text file, one a line. Raises ExportError where something else than a text is there."""
+    with claimed(path, _LABELS, file=True) as place:
+        write_text(place.fresh, "".join(f"{label}\n" for label in classes))
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        read_text(path, MEBIBYTE)
+    except DamagedError:
+        return False
+    return True

@@ -63,7 +63,7 @@ def _both_sides(train: str, validation: str) -> Dataset:
     return Dataset(records, tuple(sorted({record.label for record in records})), problems)
 
 
-main = entry("regraft-build-image-data", build_image_data)
+main = entry("regraft-build-image-data", build_image_data, {"another --out": "another --output_directory"})
 
 
 if __name__ == "__main__":

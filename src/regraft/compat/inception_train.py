@@ -24,6 +24,7 @@ from regraft.config import FinetuneConfig, TrainConfig
 from regraft.errors import RunError
 from regraft.finetuning import finetune
 from regraft.optimisation import Course
+from regraft.run_folder import is_run
 from regraft.training import train, whole_spec
 
 MODEL = "model"
@@ -67,7 +68,7 @@ def inception_train(tokens: Sequence[str]) -> int:
     if options.max_steps < 1:
         raise UsageError(f"--max_steps is {options.max_steps}; wanted at least 1")
     folder, config = Path(options.train_dir), _config(options)
-    if (folder / MODEL / "manifest.json").is_file():
+    if is_run(folder / MODEL):
         raise RunError(f"{folder} holds a training that is finished; type another --train_dir")
     before = _before(options, folder / _FROZEN)
     passing = max(1, before.metrics["counts"]["train"] // options.batch_size)
@@ -92,7 +93,7 @@ def _before(options: Namespace, folder: Path) -> Classifier:
         weights=_weights(options),
         test=0.0,
     )
-    if not (folder / "manifest.json").is_file():
+    if not is_run(folder):
         return train(options.data_dir, folder, wanted)
     found = Classifier.load(folder)
     if replace(found.config, backbone=wanted.backbone) != wanted or found.source != whole_spec(options.data_dir):
@@ -159,6 +160,7 @@ main = entry(
         "--learning-rate": "--initial_learning_rate",
         "--weights": "--pretrained_model_checkpoint_path",
         "--resolution": "--image_size",
+        "another --out": "another --train_dir",
         "type --overwrite to begin anew": "type another --train_dir",
         "; type --photos FOLDER": ": they were --data_dir",
     },

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
+from regraft._console import printable
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._foreign import GRAPH_FLAGS, load_graph
 from regraft.compat._main import entry
@@ -33,7 +34,7 @@ def label_image(tokens: Sequence[str]) -> int:
     scores = predictor.predict_proba([Path(options.image)])[0]
     sys.stdout.write(f"\nEvaluation time (1-image): {perf_counter() - start:.3f}s\n\n")
     for i in np.argsort(-scores, kind="stable")[:_TOP]:
-        sys.stdout.write(f"{predictor.classes[i]} (score={scores[i]:.5f})\n")
+        sys.stdout.write(f"{printable(predictor.classes[i])} (score={scores[i]:.5f})\n")
     return 0
 
 

@@ -14,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft._arguments import UsageError
-from regraft._files import write_text
 from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import backbone_of_module, pixels_of
-from regraft.compat._outputs import require_writable, write_output
+from regraft.compat._outputs import require_writable, write_labels, write_output
 from regraft.compat._photos import prepared_photos, training_features
 from regraft.config import FinetuneConfig, TrainConfig
 from regraft.distortion import Distortion
@@ -135,9 +134,7 @@ def _write(classifier: Classifier, options: Namespace) -> None:
     if options.summaries_dir and classifier.path:
         shutil.copytree(classifier.path / "logs", options.summaries_dir, dirs_exist_ok=True)
     if options.labels_output_file:
-        path = Path(options.labels_output_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "".join(f"{label}\n" for label in classifier.classes))
+        write_labels(classifier.classes, Path(options.labels_output_file))
     if options.saved_model_dir:
         write_output(classifier, Path(options.saved_model_dir), saved_model=True)
     if options.tflite_output_file:

@@ -19,19 +19,20 @@ import numpy as np
 
 from regraft import _console
 from regraft._arguments import UsageError
-from regraft._files import atomic_folder, write_text
+from regraft._files import write_text
+from regraft._places import Product, claimed
 from regraft._tensorboard import EventFile
-from regraft.classifier import Classifier, read_manifest
+from regraft.classifier import Classifier
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module, pixels_of, weights_in
-from regraft.compat._outputs import require_writable, write_output
+from regraft.compat._outputs import require_writable, write_labels, write_output
 from regraft.compat._photos import prepared_photos, training_features
 from regraft.config import TrainConfig
 from regraft.distortion import Distortion
-from regraft.errors import RunError
 from regraft.heads import Step
 from regraft.heads.sgd import GradientDescent
+from regraft.run_folder import is_run, read_manifest
 from regraft.training import Clock, Prepared, conclude
 
 FLAGS = (
@@ -88,19 +89,17 @@ def retrain(tokens: Sequence[str]) -> int:
     options = parse_flags("regraft-retrain", "Retrain the top of a network on your photos.", FLAGS, tokens)
     config = _config(options)
     folder, clock = Path(options.checkpoint_path), Clock()
-    if folder.exists() and not _is_ours(folder):
-        raise RunError(f"{folder} is there and was not written by regraft-retrain; type another --checkpoint_path")
     require_writable(Path(options.output_graph))
     if options.saved_model_dir:
         require_writable(Path(options.saved_model_dir), saved_model=True)
-    prepared = prepared_photos(options.image_dir, config, clock)
-    for label, count in prepared.dataset.counts().items():
-        if count < 20:
-            _console.warn(f"the folder of {label} has less than 20 images, which may cause issues")
-    with atomic_folder(folder) as fresh:
+    with claimed(folder, _CHECKPOINT) as place:
+        prepared = prepared_photos(options.image_dir, config, clock)
+        for label, count in prepared.dataset.counts().items():
+            if count < 20:
+                _console.warn(f"the folder of {label} has less than 20 images, which may cause issues")
         head, stored = _fitted(prepared, options)
-        classifier = conclude(prepared, prepared.config, head, fresh, clock)
-    classifier = replace(classifier, path=folder)
+        classifier = conclude(prepared, prepared.config, head, place.fresh, clock)
+    classifier = replace(classifier, path=place.path)
     _tell(classifier, options)
     _write(classifier, prepared, stored, options)
     return 0
@@ -108,7 +107,10 @@ def retrain(tokens: Sequence[str]) -> int:
 
 def _is_ours(folder: Path) -> bool:
     """Whether it is a run that this command may replace: one whose head took steps, as `regraft train`'s does not."""
-    return (folder / "manifest.json").is_file() and read_manifest(folder)["head"] == "sgd"
+    return is_run(folder) and read_manifest(folder).head == "sgd"
+
+
+_CHECKPOINT = Product("a run of regraft-retrain", _is_ours, option="--checkpoint_path", overwrite="")
 
 
 def _config(options: Namespace) -> TrainConfig:
@@ -195,14 +197,12 @@ def _tell(classifier: Classifier, options: Namespace) -> None:
     if options.print_misclassified_test_images:
         sys.stdout.write("=== MISCLASSIFIED TEST IMAGES ===\n")
         for mistake in test["mistakes"]:
-            sys.stdout.write(f"{_console.printable(mistake['path']):>70}  {mistake['predicted']}\n")
+            sys.stdout.write(f"{_console.printable(mistake['path']):>70}  {_console.printable(mistake['predicted'])}\n")
 
 
 def _write(classifier: Classifier, prepared: Prepared, stored: dict[int, GradientDescent], options: Namespace) -> None:
     """The labels, the exports on the way, the export at the end."""
-    labels = Path(options.output_labels)
-    labels.parent.mkdir(parents=True, exist_ok=True)
-    write_text(labels, "".join(f"{label}\n" for label in classifier.classes))
+    write_labels(classifier.classes, Path(options.output_labels))
     suffix = Path(options.output_graph).suffix or ".pb"
     with tempfile.TemporaryDirectory() as name:
         for number, head in stored.items():

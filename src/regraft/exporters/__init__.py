@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regraft._cache import read_value, write_value
+from regraft._documents import MEBIBYTE, Fields, mended, read_json
 from regraft._files import as_path, cache_folder, digest_file, digest_json, thread_limit
 from regraft._processes import call
 from regraft._processor import processor_digest
@@ -38,6 +39,7 @@ from regraft.unlabelled import Found, Photo, loader, path_of, photos_in
 REPORT = "export.json"
 """In an export's folder: what was compared. Written last."""
 
+_REPORT = 16 * MEBIBYTE
 _MOST_BYTES = 2 * 2**30  # of a file: ONNX, TensorFlow and LiteRT know no larger ones
 _ROUNDING = 1e-2  # of probabilities, and of their sum: eight bits know a probability to 0.004
 _AHEAD = 64  # photos that are decoded before the runtime sees them
@@ -325,7 +327,23 @@ def _artifact_in(place: Path) -> tuple[str, Path] | None:
     if place.is_file():
         name = _SUFFIXES.get(place.suffix.lower())
         return (name, place) if name else None
-    if (place / REPORT).is_file():
-        name = json.loads((place / REPORT).read_text(encoding="utf-8"))["format"]
+    if is_export(place):
+        name = read_report(place)["format"]
         return name, place / registry.load(name)().artifact
     return None
+
+
+def is_export(folder: Path) -> bool:
+    """Return whether a folder says that it is an export."""
+    return (folder / REPORT).exists()
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read what `export` told of an export, as JSON values. Raises ExportError."""
+    path = folder / REPORT
+    with mended(ExportError, "export the run again"):
+        fields = Fields(read_json(path, _REPORT), f"{path} is damaged")
+        fields.whole("schema", 1, 1)
+        known = registry.names()
+        fields.text("format", f"one of {', '.join(known)}", known.__contains__)
+        return dict(fields.values)

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from regraft._files import digest_json
-from regraft.classifier import Classifier, read_manifest
+from regraft.classifier import Classifier
 from regraft.errors import ExportError
 from regraft.images import Transform
+from regraft.run_folder import read_manifest
 
 FACTS = 1
 """Number of the facts' layout."""
@@ -69,10 +69,10 @@ class Facts:
             classifier.backbone.transform,
             classifier.temperature,
             classifier.threshold,
-            digest_json(manifest)[:16],
+            manifest.digest,
             classifier.backbone.name,
             classifier.backbone.licence,
-            manifest["made_by"]["regraft"],
+            manifest.made_by,
         )
 
     def require_labels(self, text: str | None, path: Path) -> None:

@@ -61,7 +61,12 @@ class Head(Protocol):
 
     @classmethod
     def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
-        """A head that answers as the one whose `state` this is. Raises KeyError for a state that is not."""
+        """Return a head that answers as the one whose `state` this is.
+
+        Raises:
+            KeyError: an array of the state is missing.
+            ValueError: an array is of another type or shape than `state` gives it.
+        """
         ...
 
 
@@ -70,6 +75,51 @@ registry.register("knn", "regraft.heads.neighbours:Neighbours")
 registry.register("logistic", "regraft.heads.logistic:LogisticRegression")
 registry.register("prototype", "regraft.heads.prototype:Prototype")
 registry.register("sgd", "regraft.heads.sgd:GradientDescent")
+
+
+def restore(name: str, state: dict[str, NDArray[Any]], classes: int, width: int) -> Head:
+    """Return the head called ``name`` that has this state, after trying it on one row of zeros.
+
+    Args:
+        name: its name in the registry.
+        state: what its `state` gave, or what a stranger made of that.
+        classes: C, how many logits it must give.
+        width: D, how many features it must take.
+
+    Raises:
+        ConfigError: there is no head of this name.
+        ValueError: the state is not that of such a head.
+    """
+    kind = registry.load(name)
+    try:
+        head = kind.from_state(state)
+        with np.errstate(all="ignore"):  # what overflows is told of where photos are answered
+            found = head.logits(np.zeros((1, width), np.float32))
+    except Exception as error:  # a plug-in's own, whatever it is: it says that the state is not one of its states
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) and error.args else str(error)
+        raise ValueError(f"the arrays make no {name} head for {width} features: {reason}") from error
+    if found.shape != (1, classes):
+        raise ValueError(f"the arrays make a head of {found.shape[-1]} classes; wanted {classes}")
+    return head
+
+
+def array_of(
+    state: dict[str, NDArray[Any]], name: str, shape: tuple[int | None, ...], dtype: type[np.generic] = np.float32
+) -> NDArray[Any]:
+    """Return the array ``name`` of a head's state, of this type and shape; None stands for any length.
+
+    Raises:
+        KeyError: there is none.
+        ValueError: it is of another type or shape.
+    """
+    found = state[name]
+    fits = len(found.shape) == len(shape) and all(
+        n == wanted if wanted is not None else n > 0 for n, wanted in zip(found.shape, shape, strict=True)
+    )
+    if found.dtype != dtype or not fits:
+        lengths = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} is {found.dtype} {found.shape}; wanted {np.dtype(dtype)} ({lengths})")
+    return found
 
 
 def softmax(logits: Matrix) -> Matrix:
@@ -133,9 +183,10 @@ class Linear:
 
     @classmethod
     def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
-        """Inverse of `state`."""
+        """Inverse of `state`. Raises KeyError or ValueError for arrays that are no such state."""
         head = cls()
-        head.weight_, head.bias_ = state["weight"], state["bias"]
+        head.weight_ = array_of(state, "weight", (None, None))
+        head.bias_ = array_of(state, "bias", (head.weight_.shape[1],))
         return head
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.features import Features
-from regraft.heads import Matrix, OnStep, Scaling, best, constant_dense, require_two_classes, step_of
+from regraft.heads import Matrix, OnStep, Scaling, array_of, best, constant_dense, require_two_classes, step_of
 
 
 class Neighbours:
@@ -89,9 +89,15 @@ class Neighbours:
 
     @classmethod
     def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
-        """Inverse of `state`."""
+        """Inverse of `state`. Raises KeyError or ValueError for arrays that are no such state."""
         head = cls()
-        head._x, head._y = state["x"], state["y"]
-        head._scaling = Scaling(state["mean"], state["spread"])
-        head.k_, head._classes = int(state["k"][0]), int(state["classes"][0])
+        head._x = array_of(state, "x", (None, None))
+        photos, width = head._x.shape
+        head._y = array_of(state, "y", (photos,), np.int64)
+        head._scaling = Scaling(array_of(state, "mean", (width,)), array_of(state, "spread", (width,)))
+        head.k_, head._classes = (int(array_of(state, name, (1,), np.int64)[0]) for name in ("k", "classes"))
+        if not 1 <= head.k_ <= photos or head._y.min() < 0 or head._y.max() >= head._classes or head._classes > 2**20:
+            raise ValueError(f"{head.k_} neighbours of {photos} photos whose classes are not all in {head._classes}")
+        if not (head._scaling.spread > 0).all():
+            raise ValueError("spread has values that are not above 0")
         return head

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from regraft._console import printable
 from regraft._files import kind_of
 from regraft._levels import Levels
 from regraft._registry import Registry
@@ -122,6 +123,30 @@ def label_of(text: str) -> str:
 def origin_of(text: str) -> str | None:
     """``text`` as the digest of a photo; None where it is none."""
     return text if _DIGEST.fullmatch(text) else None
+
+
+def flaw_of_label(label: str) -> str:
+    """Say why a text cannot be a label; nothing where it can.
+
+    A line break would shift all later lines of ``labels.txt``, and other control characters reach terminals.
+    """
+    if not label.strip():
+        return "is empty"
+    broken = next((c for c in label if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs")), "")
+    return f"has the character {broken!r} in it" if broken else ""
+
+
+def require_fit_labels(listing: Listing) -> None:
+    """Raise DataError for photos whose labels cannot be labels, naming the first of them."""
+    flaws = {label: flaw_of_label(label) for label in {entry.label for entry in listing.entries}}
+    unfit = [entry for entry in listing.entries if flaws[entry.label]]
+    if unfit:
+        first = unfit[0]
+        more = f", and so have {len(unfit) - 1} more" if len(unfit) > 1 else ""
+        raise DataError(
+            f"{printable(str(first.path))} has the label {first.label!r}, which {flaws[first.label]}{more}; "
+            "rename its folder, or mend what gives it that label"
+        )
 
 
 def read_labels(folder: Path) -> list[str]:
