@@ -21,7 +21,7 @@ from regraft import optimisation
 from regraft.backbones._tuned import write_weights
 from regraft.config import FinetuneConfig
 from regraft.errors import BackboneError, ConfigError
-from regraft.optimisation import trainable_keras
+from regraft.keras_backend import trainable_keras
 from tests.conftest import Command
 
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -275,7 +275,7 @@ def test_jax_trains_on_two_devices_as_on_one(
     found = []
     for count in (1, 2):
         monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={count}")
-        code = "from regraft.optimisation import *; trainable_keras('jax'); print(devices())"
+        code = "from regraft.keras_backend import *; trainable_keras('jax'); print(devices())"
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == f"{count}\n"
         wanted = ("--backend", "jax", "--epochs", "2", "--out", f"on{count}", "--histograms", "--json")
         found.append(json.loads(regraft("finetune", run, *QUICK, *wanted).stdout))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft import _console
-from regraft._documents import MEBIBYTE, Fields, mended, read_json, write_tensors
-from regraft._files import as_path, atomic_file, atomic_folder, digest_json, write_json
+from regraft._documents import write_tensors
+from regraft._files import as_path, atomic_folder, digest_json, write_json
 from regraft._places import Product, Site, locked, require_free
 from regraft._tensorboard import EventFile
 from regraft._values import options_of
 from regraft.accelerator import load_engine
 from regraft.backbones import Backbone, load_backbone
 from regraft.backbones._tuned import write_weights
+from regraft.begun import Begun, read_begun, write_begun
 from regraft.classifier import Classifier, open_photos, run_path, sides_of
 from regraft.config import OF_ONE_HEAD, FinetuneConfig, TrainConfig
 from regraft.dataset import Dataset, ImageRecord
 from regraft.errors import DataError, RunError, TrainingError
 from regraft.features import Features, extract
 from regraft.heads.logistic import LogisticRegression
-from regraft.optimisation import Course, Epoch, Trainer, is_out_of_memory, trainable_keras
+from regraft.keras_backend import trainable_keras
+from regraft.optimisation import Course, Epoch, Trainer, is_out_of_memory
 from regraft.paired import compare_predictors, what_is_worse
 from regraft.plots import plot_history
 from regraft.run_folder import LAYOUT, is_run, is_unfinished
@@ -46,21 +48,6 @@ _SAMPLE = 1000
 """Training photos that show, through the new weights, what is none of the classes."""
 SHOWN = f"{LAYOUT.checkpoints}/classifier-"
 """How the folder of the newest epoch's weights begins, for those who follow; its number comes next."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What a fine-tuning that is under way was begun with.
-
-    Attributes:
-        wanted: the options and the run, as JSON values: whoever goes on must want the same.
-        run: the folder of the run from which it starts.
-        thaw: what is thawed, once a budget has been turned into a number of blocks.
-    """
-
-    wanted: Mapping[str, Any]
-    run: str
-    thaw: str
 
 
 def finetune(
@@ -166,21 +153,6 @@ def _beside_frozen(before: Classifier, after: Classifier, photos: Mapping[str, l
 def _made_worse(worse: Sequence[str], run: str) -> str:
     instead = f"use the frozen run {run}, or fine-tune with a lower --learning-rate or fewer blocks, as --thaw 1"
     return f"fine-tuning made it worse: {'; '.join(worse)}; {instead}"
-
-
-def read_begun(folder: Path) -> Begun:
-    """Read what a fine-tuning that is under way was begun with. Raises RunError."""
-    path = folder / LAYOUT.unfinished
-    with mended(RunError, "type --overwrite to begin anew"):
-        fields = Fields(read_json(path, MEBIBYTE), f"{path} is damaged")
-        wanted = {"config": dict(fields.fields("config").values), "from": fields.text("from")}
-        return Begun(wanted, fields.text("run"), fields.text("thaw"))
-
-
-def write_begun(folder: Path, begun: Begun) -> None:
-    """Write what a fine-tuning was begun with."""
-    with atomic_file(folder / LAYOUT.unfinished) as path:
-        write_json(path, {**begun.wanted, "run": begun.run, "thaw": begun.thaw})
 
 
 def _require_free(folder: Path, run: Path, existing: str) -> None:

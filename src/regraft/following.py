@@ -17,12 +17,13 @@ from pathlib import Path
 from regraft._files import as_path, scratch_cache
 from regraft._levels import Levels
 from regraft._tensorboard import EventFile
+from regraft.begun import read_begun
 from regraft.calibration import Calibration
 from regraft.classifier import Classifier
 from regraft.dataset import Dataset, takes_levels
 from regraft.errors import ConfigError, RunError
 from regraft.evaluation import Evaluation, evaluate, open_side
-from regraft.finetuning import SHOWN, linear_options, read_begun, tuned_backbone
+from regraft.finetuning import SHOWN, linear_options, tuned_backbone
 from regraft.run_folder import LAYOUT, is_run, is_unfinished, read_head
 
 

@@ -7,8 +7,6 @@ Surprise: test is measured once, of the best alone; a trial's own run says nothi
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 import os
@@ -24,9 +22,8 @@ from typing import Any
 
 from regraft import _console, heads
 from regraft._documents import MEBIBYTE, Fields, read_json
-from regraft._files import as_path, atomic_file, digest_json, write_json, write_text
+from regraft._files import as_path, atomic_file, digest_json, write_json
 from regraft._places import Product, claimed, locked, require_free
-from regraft._tensorboard import EventFile
 from regraft._values import options_of
 from regraft.classifier import Classifier, sides_of
 from regraft.config import OF_ONE_HEAD, FinetuneConfig, SweepConfig, TrainConfig
@@ -34,7 +31,7 @@ from regraft.dataset import Dataset
 from regraft.errors import ConfigError, DataError, RegraftError, RunError
 from regraft.evaluation import evaluate
 from regraft.finetuning import finetune
-from regraft.optimisation import trainable_keras
+from regraft.keras_backend import trainable_keras
 from regraft.run_folder import LAYOUT, is_run, is_unfinished, read_run, read_split, write_measured
 from regraft.sources import SIDES, spec_of
 from regraft.training import (
@@ -47,40 +44,12 @@ from regraft.training import (
     require_two_classes,
     whole_spec,
 )
+from regraft.trials import AXES, Options, Trial, line_of, tell_tensorboard, write_table
 
-_AXES = ("backbone", "resolution", "stages", "head", "thaw", "learning_rate")
 _BEST = "best"
 _SMALL = MEBIBYTE
 _FINE = (10 ** (-2 / 3), 10 ** (-1 / 3), 10 ** (1 / 3), 10 ** (2 / 3))
 """Rates around the best power of ten."""
-
-Options = Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One classifier that was tried.
-
-    Attributes:
-        name: its folder's name.
-        options: the values that were tried.
-        accuracy: on val; None where it failed.
-        log_loss: on val.
-        seconds: that it took; a trial that an earlier sweep finished keeps its own.
-        error: why it failed, or nothing.
-    """
-
-    name: str
-    options: Options
-    accuracy: float | None
-    log_loss: float | None
-    seconds: float
-    error: str = ""
-
-    @property
-    def score(self) -> tuple[float, float]:
-        """The larger, the better: accuracy, then log loss."""
-        return (-1.0, 0.0) if self.accuracy is None else (self.accuracy, -(self.log_loss or 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +114,13 @@ def sweep(
 def _swept(bench: _Bench, config: SweepConfig, start: float) -> Sweep:
     """Make all trials, measure the best one, write the tables."""
     for trial in bench.search(config) if config.trials else bench.grid(config):
-        _console.say(_line(trial))
+        _console.say(line_of(trial))
     trials = sorted(bench.done.values(), key=lambda trial: trial.score, reverse=True)
     if trials[0].error:
         raise RunError(f"all {len(trials)} trials failed, the first one since {trials[0].error}")
     best = bench.measured(trials[0])
     found = Sweep(bench.folder, tuple(trials), best, bench.command(trials[0]), round(perf_counter() - start, 3))
-    _write_table(bench.folder / "sweep.csv", trials)
+    write_table(bench.folder / "sweep.csv", trials)
     with atomic_file(bench.folder / "sweep.json") as path:
         write_json(path, found.to_dict())
     return found
@@ -200,7 +169,7 @@ class _Bench:
 
     def grid(self, config: SweepConfig) -> Iterator[Trial]:
         """Every combination; of a range of rates the powers of ten, then finer ones around the best of them."""
-        axes = {name: config.values(name) for name in _AXES}
+        axes = {name: config.values(name) for name in AXES}
         if ".." in config.learning_rate:
             axes["learning_rate"] = _powers_of_ten(*config.rates)
         combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
@@ -229,7 +198,7 @@ class _Bench:
         for _ in range(config.trials or 0):
             drawn = study.ask()
             options = {}
-            for name in _AXES:
+            for name in AXES:
                 if name == "learning_rate" and ".." in config.learning_rate:
                     options[name] = f"{drawn.suggest_float(name, *config.rates, log=True):.2g}"
                 else:
@@ -269,7 +238,7 @@ class _Bench:
             return Trial(folder.name, options, None, None, round(perf_counter() - start, 3), str(error))
         val = classifier.metrics["val"]
         seconds = round(perf_counter() - start, 3)
-        _tell_tensorboard(folder, options, val)
+        tell_tensorboard(folder, options, val)
         record = {"name": folder.name, "accuracy": val["accuracy"], "log_loss": val["log_loss"], "seconds": seconds}
         with atomic_file(folder / LAYOUT.trial) as path:  # last: it says that the trial is done
             write_json(path, record)
@@ -389,29 +358,3 @@ def _powers_of_ten(low: float, high: float) -> tuple[str, ...]:
     """From ``low`` on; ``high`` too where it is one of them."""
     count = math.floor(math.log10(high / low) + 1e-9) + 1
     return tuple(f"{low * 10**i:.2g}" for i in range(count))
-
-
-def _tell_tensorboard(folder: Path, options: Options, val: Mapping[str, Any]) -> None:
-    """One point for the HParams tab, which compares the folders."""
-    file = EventFile(folder)
-    numbers = {k: float(v) for k, v in options.items() if k in ("learning_rate", "resolution") and v}
-    file.hyperparameters({**{k: v or "default" for k, v in options.items()}, **numbers})
-    file.scalars(0, {"val_accuracy": val["accuracy"], "val_cross_entropy": val["log_loss"]})
-    file.close()
-
-
-def _line(trial: Trial) -> str:
-    if trial.error:
-        return f"{trial.name}: failed: {trial.error}"
-    return f"{trial.name}: val accuracy {trial.accuracy:.1%}, log loss {trial.log_loss:.3f} ({trial.seconds:.1f} s)"
-
-
-def _write_table(path: Path, trials: Sequence[Trial]) -> None:
-    names = ("name", *_AXES, "accuracy", "log_loss", "seconds", "error")
-    rows = [{**asdict(trial), **trial.options} for trial in trials]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_file(path) as temporary:
-        write_text(temporary, text.getvalue())

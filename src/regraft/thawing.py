@@ -26,7 +26,8 @@ from regraft.errors import BackboneError, ConfigError
 from regraft.features import Features
 from regraft.heads import cross_entropy
 from regraft.images import Transform
-from regraft.optimisation import Inputs, Trainer, devices
+from regraft.keras_backend import devices
+from regraft.optimisation import Inputs, Trainer
 from regraft.probe import runs_bf16
 
 _LARGER = 10 / 9

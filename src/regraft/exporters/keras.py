@@ -16,7 +16,7 @@ from regraft.exporters import Artifact, Facts, text_in_archive
 from regraft.exporters._facts import LONGEST
 from regraft.exporters._keras import KerasExporter
 from regraft.images import Pixels
-from regraft.optimisation import trainable_keras
+from regraft.keras_backend import trainable_keras
 
 _FACTS = "regraft.json"
 _SWELLS = 8
