@@ -256,8 +256,10 @@ def interrupt(hostile: Hostile, *tokens: str | Path, when: Callable[[], bool], *
         seconds.append(time.monotonic() - start)
         group.append(process.pid)
 
-    outcome = hostile(*tokens, code=130, says="stopped", while_running=press, limit=60, **more)
-    assert len(outcome.stderr.splitlines()) == 1
+    outcome = hostile(*tokens, code=130, while_running=press, limit=60, **more)
+    *before, last = outcome.stderr.splitlines()
+    assert last.startswith("regraft: stopped")
+    assert all(line.startswith("regraft: ") and ".jpg: " in line for line in before), "more than photos that are none"
     assert seconds[0] < 1.0
     assert running_in(group[0]) == []
 
