@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CELLAR = [
     "errors",
     "_files",
+    "_children",
     "_console",
     "_registry",
     "_fetch",

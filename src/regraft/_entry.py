@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from regraft import _console
 from regraft._arguments import UsageError
+from regraft._children import stop_children
 from regraft.errors import RegraftError
 
 STOPPED = 130
 """The exit code after Ctrl-C, as shells have it."""
+
+_PATIENCE = 0.8  # seconds after Ctrl-C in which a command may end by itself
 
 _LONGEST = 2000
 """The most characters of an error that are shown: an argument that is wrong may be very long."""
@@ -38,14 +43,21 @@ def run_command(
         words: what errors advise to type, and what stands for it in this command.
         own_process: whether the process may end at once after Ctrl-C.
     """
-    code, message = 1, "stdout is closed; send it somewhere, for example: > /dev/null"
-    if _open_streams(own_process):
-        try:
-            code, message = _outcome(job, words or {})
-        except KeyboardInterrupt:
-            if own_process:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again, it changes nothing
-            code, message = STOPPED, stopped()
+    if not _open_streams(own_process):
+        _tell(prog, "stdout is closed; send it somewhere, for example: > /dev/null")
+        return 1
+    interrupts = _Interrupts(lambda: _line(prog, stopped()))
+    if own_process:
+        interrupts.listen()
+    try:
+        code, message = _outcome(job, words or {})
+    except BaseException as error:
+        if not interrupts.pressed and not isinstance(error, KeyboardInterrupt):
+            raise
+        code, message = STOPPED, stopped()
+    if interrupts.pressed and code:  # whatever error it is that a library made of it
+        code, message = STOPPED, stopped()
+    interrupts.settle()
     _tell(prog, message)
     if code == STOPPED and own_process:
         # Threads that compile a network in C++ cannot be waited for, and may not outlive the interpreter.
@@ -76,6 +88,50 @@ def _outcome(job: Callable[[], int], words: Mapping[str, str]) -> tuple[int, str
     except OSError as error:
         return 1, f"{error.filename or 'the system'}: {reason(error)}"
     return code, ""
+
+
+class _Interrupts:
+    """Ctrl-C, answered within a second whatever a library makes of it.
+
+    Modules in C that are being imported turn a KeyboardInterrupt into an ImportError, or lose it. So it is written down
+    that it came; and where the process is still there after `_PATIENCE`, or it comes again, the process ends at once.
+    What is finished is in its place by then, as after a kill.
+
+    Attributes:
+        pressed: whether it came.
+    """
+
+    def __init__(self, line: Callable[[], str]) -> None:
+        self.pressed = self._settled = False
+        self._line = line
+
+    def listen(self) -> None:
+        """Take the place of Python's own handler, unless Ctrl-C is to be ignored, as under nohup."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._on)
+
+    def settle(self) -> None:
+        """Say that the command is about to end by itself."""
+        self._settled = True
+
+    def _on(self, *_: object) -> None:
+        if self.pressed:
+            self._end()
+        self.pressed = True
+        # Not `threading`, whose locks this thread may hold at the moment.
+        _thread.start_new_thread(self._watch, ())
+        raise KeyboardInterrupt
+
+    def _watch(self) -> None:
+        time.sleep(_PATIENCE)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._settled:
+            stop_children()
+            with suppress(OSError):
+                os.write(2, self._line().encode())
+            os._exit(STOPPED)
 
 
 class _StdoutError(OSError):
@@ -132,14 +188,18 @@ def reason(error: OSError) -> str:
 
 def _tell(prog: str, message: str) -> None:
     """Print an error as one line, if there is one, and flush stderr."""
-    line = _console.printable(" ".join(message.split()))
-    if len(line) > _LONGEST:
-        line = f"{line[: _LONGEST - 100]} … {line[-98:]}"
     try:
-        sys.stderr.write(f"{prog}: {line}\n" if line else "")
+        sys.stderr.write(_line(prog, message) if message else "")
         sys.stderr.flush()
     except OSError:  # there is nobody to tell
         _lead_nowhere(sys.stderr)
+
+
+def _line(prog: str, message: str) -> str:
+    line = _console.printable(" ".join(message.split()))
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST - 100]} … {line[-98:]}"
+    return f"{prog}: {line}\n"
 
 
 def _lead_nowhere(stream: TextIO) -> None:

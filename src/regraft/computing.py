@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._children import stop_children
 from regraft._files import thread_limit
 from regraft.accelerator import BATCH, AnyEngine, JaxEngine
-from regraft.backbones._graphs import stop_children
 from regraft.engine import Engine
 from regraft.errors import ImageError
 from regraft.images import Pixels

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft import _console
+from regraft._children import running
 from regraft._files import atomic_folder, cache_folder, child_environment
 from regraft.backbones import Backbone
 from regraft.errors import BackboneError
@@ -18,8 +19,6 @@ from regraft.errors import BackboneError
 building_here = False
 """Set in the process that builds a graph. What asks there for what only the graph knows would start another such
 process, and that another."""
-
-_running: set[subprocess.Popen[str]] = set()
 
 
 def graph_path(backbone: Backbone) -> Path:
@@ -85,25 +84,19 @@ def child(module: str, *arguments: str, what: str, keras: str = "openvino") -> s
         text=True,
         errors="replace",
     ) as process:
-        _running.add(process)
+        running.add(process)
         try:
             out, err = process.communicate()
         except BaseException:
             process.kill()
             raise
         finally:
-            _running.discard(process)
+            running.discard(process)
     if process.returncode != 0:
         last = (err.strip().splitlines() or ["no message"])[-1]
         # The child's own errors already read "regraft.errors.BackboneError: what to do".
         raise BackboneError(f"{what} cannot be built: {last.partition('Error: ')[2] or last}")
     return out
-
-
-def stop_children() -> None:
-    """End the processes that other threads of this one are waiting for."""
-    for process in list(_running):
-        process.kill()
 
 
 def _python_path() -> str:
