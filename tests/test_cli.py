@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,50 @@ def test_stopping_half_way_keeps_what_was_computed(photos: Path, tmp_path: Path,
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
     assert [p for p in tmp_path.iterdir() if p.name.startswith(".tmp")] == []
+
+
+def at_terminal(*arguments: str | Path, cwd: Path, cache: Path) -> tuple[str, str]:
+    """Run a command whose stdout and stderr are a terminal each; return what they got."""
+    import pty
+
+    texts = []
+    out, err = pty.openpty(), pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "regraft", *map(str, arguments)],
+        cwd=cwd,
+        stdout=out[1],
+        stderr=err[1],
+        env={**os.environ, "REGRAFT_CACHE": str(cache), "COLUMNS": "120"},
+    )
+    for ours, theirs in (err, out):  # what a short test prints on stdout waits in the terminal
+        os.close(theirs)
+        text = b""
+        with suppress(OSError):  # Linux has no end of file here
+            while block := os.read(ours, 4096):
+                text += block
+        os.close(ours)
+        texts.append(text.decode("utf-8", "replace").replace("\r\n", "\n"))
+    assert process.wait(60) == 0, texts
+    return texts[1], texts[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_terminal_is_told_what_is_prepared_and_only_options_that_were_given(photos: Path, tmp_path: Path) -> None:
+    cold = tmp_path / "cold"
+    command = ("train", photos, "--effort", "quick", "--val", "0.3", "--out", "run")
+    _, told = at_terminal(*command, cwd=tmp_path, cache=cold)
+    assert told.startswith("options: effort quick, val 0.3\n")
+    assert "preparing the network (once)" in told
+    frames = [frame for frame in re.split(r"\x1b\[2K|\r", told) if "preparing" in frame]
+    assert not [frame for frame in frames if "/60" in frame or "-:--" in frame]
+    shutil.rmtree(tmp_path / "run")
+    assert at_terminal(*command, "-q", cwd=tmp_path, cache=cold)[1] == ""
+    printed, told = at_terminal("predict", "run", photos / "circle", photos / "Square", cwd=tmp_path, cache=cold)
+    assert told == ""
+    columns = [line.split() for line in printed.splitlines()]
+    assert len(columns) == 40
+    labels = {" ".join(cells[1:-1]) for cells in columns}
+    assert labels <= {"circle", "Square", "줄무늬", "none of these"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")

@@ -108,6 +108,20 @@ def test_photos_rejected_by_mistake_are_counted_but_stay_in_the_accuracy() -> No
     assert (found.accuracy, found.rejected) == (1.0, 0.5)
 
 
+def test_what_predict_would_answer_is_counted() -> None:
+    p = rows([0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4], [0.1, 0.9])
+    answers = Answers(p, np.array([0.5, 2.0, 0.5, 2.0, 1.0], np.float32))
+    y = np.array([0, 1, 1, 1, 1])
+    found = measure(answers, y, ("a", "b"), [Path()] * 5, threshold=1.0)
+    assert (found.right, found.wrong, found.refused) == (2, 1, 2)
+    assert found.accuracy == pytest.approx(3 / 5)
+    assert found.to_dict()["refused"] == 2
+    never = measure(answers, y, ("a", "b"), [Path()] * 5)
+    assert (never.right, never.wrong, never.refused) == (3, 2, 0)
+    nothing = measure(known(np.empty((0, 3), np.float32)), np.array([], int), CLASSES, [])
+    assert (nothing.right, nothing.wrong, nothing.refused) == (0, 0, 0)
+
+
 class Shipped:
     """A double of a loaded artifact: knows the answers, cannot read one photo."""
 

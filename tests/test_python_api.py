@@ -16,7 +16,7 @@ from regraft.calibration import Answers
 from regraft.unlabelled import Photo
 from tests.conftest import draw_folder
 
-QUICK = {"effort": "quick"}
+QUICK = {"effort": "quick", "val": 0.3}  # enough of val to reject photos
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +185,22 @@ def test_evaluate_takes_what_its_command_takes(
     assert regraft.evaluate(str(run), photos)[0] == expected
 
 
+def test_evaluate_counts_what_predict_answers(classifier: regraft.Classifier, photos: Path) -> None:
+    from dataclasses import replace
+
+    strict = replace(classifier, calibration=replace(classifier.calibration, threshold=0.0))
+    dataset = regraft.Dataset.open(photos)
+    if classifier.calibration.novelty is None:
+        pytest.fail("the run has too few val photos to reject any")
+    found, _ = regraft.evaluate(strict, dataset)
+    answers = regraft.predict(strict, dataset)
+    given = ["refused" if a.novel else "right" if a.top[0][0] == a.label else "wrong" for a in answers]
+    counts = {kind: given.count(kind) for kind in ("right", "wrong", "refused")}
+    assert counts == {"right": found.right, "wrong": found.wrong, "refused": found.refused}
+    assert counts["refused"] > 0
+    assert counts["right"] > 0
+
+
 @pytest.mark.parametrize("wrong", [None, 7, [], ["a.jpg"], b"photos", {"a": 1}, np.zeros((1, 8, 8, 3))])
 def test_what_is_no_labelled_photos_is_refused(wrong: Any, classifier: regraft.Classifier, tmp_path: Path) -> None:
     functions: list[Callable[[], Any]] = [
@@ -297,7 +313,7 @@ def test_a_classifier_stands_for_its_run(classifier: regraft.Classifier, tmp_pat
 
 def test_paths_may_be_texts(photos: Path, tmp_path: Path) -> None:
     assert regraft.shard(str(photos), str(tmp_path / "shards"), {"shards": 1})["photos"] == 60
-    audit = regraft.check(regraft.Dataset.open(photos), QUICK)
+    audit = regraft.check(regraft.Dataset.open(photos), {"effort": "quick"})
     assert audit.write_manifest(str(tmp_path / "clean.csv")) > 0
     with pytest.raises(regraft.ConfigError, match="path is None; wanted a path"):
         audit.write_manifest(None)  # type: ignore[arg-type]

@@ -7,12 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from regraft import _console
 from regraft._arguments import UsageError
-from regraft._signals import Terminated, ignore_signals, raise_if_stopped, stop_on_signals
+from regraft._signals import Terminated, settle, stop_on_signals, was_stopped
 from regraft.errors import RegraftError, explain
 
 STOPPED, TERMINATED = 130, 143
@@ -40,21 +40,31 @@ def run_command(
         words: what errors advise to type, and what stands for it in this command.
         own_process: whether the process is this command's: it then handles signals, and ends at once when stopped.
     """
-    code, message = 1, "stdout is closed; send it somewhere, for example: > /dev/null"
-    if _open_streams(own_process):
-        try:
-            if own_process:
-                stop_on_signals()
-            code, message = _outcome(job, words or {})
-        except KeyboardInterrupt as error:
-            if own_process:
-                ignore_signals()  # Ctrl-C pressed again changes nothing
-            code, message = TERMINATED if isinstance(error, Terminated) else STOPPED, stopped()
+    if not _open_streams(own_process):
+        _tell(prog, "stdout is closed; send it somewhere, for example: > /dev/null")
+        return 1
+    if own_process:
+        stop_on_signals(lambda: _end_at_once(prog, stopped()))
+    try:
+        code, message = _outcome(job, words or {})
+    except BaseException as error:
+        if not was_stopped() and not isinstance(error, KeyboardInterrupt):
+            raise
+        code, message = STOPPED, stopped()
+    if (kind := was_stopped()) and code:  # whatever error it is that a library made of it
+        code, message = TERMINATED if kind is Terminated else STOPPED, stopped()
+    settle()
     _tell(prog, message)
     if code in (STOPPED, TERMINATED) and own_process:
         # Threads that compile a network in C++ cannot be waited for, and may not outlive the interpreter.
         os._exit(code)
     return code
+
+
+def _end_at_once(prog: str, message: str) -> None:
+    with suppress(OSError):
+        os.write(2, _line(prog, message).encode())
+    os._exit(TERMINATED if was_stopped() is Terminated else STOPPED)
 
 
 def _outcome(job: Callable[[], int], words: Mapping[str, str]) -> tuple[int, str]:
@@ -64,9 +74,6 @@ def _outcome(job: Callable[[], int], words: Mapping[str, str]) -> tuple[int, str
             code = job()
         except SystemExit as error:  # help was asked for
             code = int(error.code or 0)
-        except Exception:
-            raise_if_stopped()
-            raise
         sys.stdout.flush()
     except UsageError as error:
         return 2, str(error)
@@ -142,14 +149,18 @@ def reason(error: OSError) -> str:
 
 def _tell(prog: str, message: str) -> None:
     """Print an error as one line, if there is one, and flush stderr."""
-    line = _console.printable(" ".join(message.split()))
-    if len(line) > _LONGEST:
-        line = f"{line[: _LONGEST - 100]} … {line[-98:]}"
     try:
-        sys.stderr.write(f"{prog}: {line}\n" if line else "")
+        sys.stderr.write(_line(prog, message) if message else "")
         sys.stderr.flush()
     except OSError:  # there is nobody to tell
         _lead_nowhere(sys.stderr)
+
+
+def _line(prog: str, message: str) -> str:
+    line = _console.printable(" ".join(message.split()))
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST - 100]} … {line[-98:]}"
+    return f"{prog}: {line}\n"
 
 
 def _lead_nowhere(stream: TextIO) -> None:

@@ -125,7 +125,8 @@ class _Log:
 
     def __enter__(self) -> _Log:
         with _writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.parent.exists():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a+b", buffering=0)
         try:
             self._begin()

@@ -66,7 +66,7 @@ def flags_of(name: str) -> tuple[Flag, ...]:
 def test_there_is_a_command_for_each_program() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     wanted = {f"regraft-{name.replace('_', '-')}": f"regraft.compat.{name}:main" for name in COMMANDS}
-    assert scripts == {"regraft": "regraft.cli:main", **wanted}
+    assert scripts == {"regraft": "regraft.__main__:main", **wanted}
     assert set(COMMANDS) == set(OLD)
 
 

@@ -240,13 +240,26 @@ def has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def interrupt(hostile: Hostile, *tokens: str | Path, when: Callable[[], bool], **more: object) -> None:
-    """Run a command and press Ctrl-C as soon as ``when()``: it ends within a second, with 130, one line, no child."""
+def interrupt(
+    hostile: Hostile, folder: Path, *tokens: str | Path, when: Callable[[], bool], code: str = "", **more: object
+) -> None:
+    """Run a command and press Ctrl-C as soon as ``when()``: it ends within a second, with 130, one line, no child.
+
+    Args:
+        hostile: the fixture.
+        folder: the test's own folder.
+        tokens: the command.
+        when: asked again and again once the command has begun. Before, it is Python itself that is interrupted.
+        code: what to run before.
+        more: further arguments of ``hostile``.
+    """
     seconds: list[float] = []
     group: list[int] = []
+    begun = folder / "begun"
+    begin = f"import os, sys\n{code}\nfrom regraft.cli import main\nopen({str(begun)!r}, 'w').close()\nsys.exit(main())"
 
     def press(process: subprocess.Popen[bytes]) -> None:
-        while not when() and not has_ended(process):
+        while not (begun.exists() and when()) and not has_ended(process):
             time.sleep(0.005)
         assert not has_ended(process), "it had ended before"
         start = time.monotonic()
@@ -256,11 +269,19 @@ def interrupt(hostile: Hostile, *tokens: str | Path, when: Callable[[], bool], *
         seconds.append(time.monotonic() - start)
         group.append(process.pid)
 
-    outcome = hostile(*tokens, code=130, says="stopped", while_running=press, limit=60, **more)
-    assert len(outcome.stderr.splitlines()) == 1
+    outcome = hostile(*tokens, code=130, program=("-c", begin), while_running=press, limit=60, **more)
+    *before, last = outcome.stderr.splitlines()
+    assert last.startswith("regraft: stopped")
+    assert all(line.startswith("regraft: ") and ".jpg: " in line for line in before), "more than photos that are none"
     assert seconds[0] < 1.0
-    with pytest.raises(ProcessLookupError):
-        os.killpg(group[0], 0)
+    assert running_in(group[0]) == []
+
+
+def running_in(group: int) -> list[str]:
+    """Return the processes of a group that have not ended. One that was killed waits to be asked for its end."""
+    listed = subprocess.run(["ps", "-e", "-o", "pgid=,stat=,args="], capture_output=True, encoding="utf-8", check=True)
+    found = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    return [line[2] for line in found if int(line[0]) == group and not line[1].startswith("Z")]
 
 
 def in_so_long(seconds: float) -> Callable[[], bool]:
@@ -275,10 +296,10 @@ def in_so_long(seconds: float) -> Callable[[], bool]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
-@pytest.mark.parametrize("seconds", [0.15, 0.3, 0.45, 0.6, 0.9, 1.5])
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.9, 1.5])
 def test_ctrl_c_is_answered_at_any_time(seconds: float, photos: Path, hostile: Hostile, tmp_path: Path) -> None:
     cold = {"REGRAFT_CACHE": str(tmp_path / "cold")}
-    interrupt(hostile, "train", photos, "--out", "run", when=in_so_long(seconds), environment=cold)
+    interrupt(hostile, tmp_path, "train", photos, "--out", "run", when=in_so_long(seconds), environment=cold)
     assert not (tmp_path / "run").exists()
 
 
@@ -290,6 +311,58 @@ def test_ctrl_c_ends_the_process_that_builds_the_network(photos: Path, hostile: 
     def builds() -> bool:
         return any(graphs.glob(".tmp-*/new"))
 
-    interrupt(hostile, "train", photos, "--out", "run", when=builds, environment=cold)
+    interrupt(hostile, tmp_path, "train", photos, "--out", "run", when=builds, environment=cold)
     assert not list(graphs.glob(".tmp-*"))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")] == []
+
+
+MADE_OF_IT = {
+    "an ImportError": "raise ImportError('initialization failed')",
+    "nothing": "pass",
+    "another error": "raise DataError('no photo')",
+    "a thread that is waited for": "threading.Thread(target=time.sleep, args=(60,)).start(); raise",
+}
+"""What code may do with a KeyboardInterrupt; modules in C do the first two while they are imported."""
+
+
+def press(hostile: Hostile, folder: Path, made_of_it: str, times: int = 1) -> float:
+    """Press Ctrl-C while a command waits that makes something else of it; return the seconds until it ended."""
+    program = f"""
+import sys, threading, time
+from regraft._entry import run_command
+from regraft.errors import DataError
+def job():
+    open("begun", "w").close()
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            {made_of_it}
+sys.exit(run_command("regraft", job, lambda: "stopped"))
+"""
+    moments: list[float] = []
+
+    def interrupt(process: subprocess.Popen[bytes]) -> None:
+        while not (folder / "begun").exists():
+            time.sleep(0.005)
+        moments.append(time.monotonic())
+        for _ in range(times):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        while not has_ended(process):
+            time.sleep(0.005)
+        moments.append(time.monotonic())
+
+    assert hostile(code=130, program=("-c", program), while_running=interrupt).stderr == "regraft: stopped\n"
+    return moments[1] - moments[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+@pytest.mark.parametrize("name", MADE_OF_IT)
+def test_ctrl_c_is_answered_whatever_is_made_of_it(name: str, hostile: Hostile, tmp_path: Path) -> None:
+    assert press(hostile, tmp_path, MADE_OF_IT[name]) < 1.0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+def test_ctrl_c_pressed_again_ends_at_once(hostile: Hostile, tmp_path: Path) -> None:
+    assert press(hostile, tmp_path, MADE_OF_IT["nothing"], times=2) < 0.6
