@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft._cache import saving
 from regraft._compiled import compile_graph
 from regraft._files import cache_folder, digest_file, digest_json
 from regraft.backbones import Backbone
@@ -132,8 +133,9 @@ def native_precision() -> Precision:
     import openvino
 
     native: Precision = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    memo.write_text(native, encoding="ascii")
+    with saving():
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        memo.write_text(native, encoding="ascii")
     return native
 
 
