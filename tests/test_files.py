@@ -141,7 +141,7 @@ def test_the_shelter_of_a_process_that_sleeps_is_left_alone(tmp_path: Path) -> N
     _files.tidy(tmp_path)
     assert shelter.is_dir()
     process.kill()
-    process.wait()
+    process.communicate()
     _files.tidy.cache_clear()
     _files.tidy(tmp_path)
     assert not shelter.exists()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _TRAILER = struct.Struct("<8sQI")
 _MAGIC = b"regraft1"
 _ROOM = 64
-"""Mebibytes that must be free where a folder could not be made; else it is made elsewhere, which in vain does no harm."""
+"""Mebibytes that must be free where a folder could not be made; otherwise it is made elsewhere: in vain, at worst."""
 
 _told: set[Path] = set()
 _own_folders: dict[Path, Path] = {}
