@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from regraft.backbones import load_backbone
-from regraft.backbones._graphs import graph_path
+from regraft.backbones._graphs import SEAL, graph_path, seal
 from regraft.engine import Engine
 from regraft.errors import BackboneError
 from tests import keras_float32
@@ -53,3 +54,41 @@ def test_a_graph_that_cannot_be_built_says_why(cache: Path, monkeypatch: pytest.
     monkeypatch.setattr(type(backbone), "name", "embedded:efficientnet_lite7")
     with pytest.raises(BackboneError, match="cannot be built: unknown backbone 'embedded:efficientnet_lite7'"):
         graph_path(backbone)
+
+
+def as_int8(cache: Path, folder: Path) -> Path:
+    """A graph of its own in a run, with its seal: here the float graph, since NNCF is an extra."""
+    folder.mkdir()
+    graph = graph_path(load_backbone("efficientnet_lite0"))
+    for suffix in (".xml", ".bin"):
+        shutil.copyfile(graph.with_suffix(suffix), (folder / "backbone-int8.xml").with_suffix(suffix))
+    seal(folder / "backbone-int8.xml")
+    return folder / "backbone-int8.xml"
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", SEAL])
+def test_a_damaged_graph_of_a_run_is_an_error(suffix: str, cache: Path, tmp_path: Path) -> None:
+    graph = as_int8(cache, tmp_path / "run")
+    backbone = load_backbone("efficientnet_lite0")
+    before = Engine(backbone, "f32", int8=graph).features(noise(1))
+    data = bytearray(graph.with_suffix(suffix).read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.with_suffix(suffix).write_bytes(data)
+    shutil.rmtree(cache / "openvino")
+    with pytest.raises(BackboneError, match=r"run is damaged \(backbone-int8\."):
+        Engine(backbone, "f32", int8=graph).features(noise(1))
+    data[len(data) // 2] ^= 1
+    graph.with_suffix(suffix).write_bytes(data)
+    graph.with_suffix(SEAL).unlink()  # as in a run that an earlier version wrote
+    assert np.array_equal(Engine(backbone, "f32", int8=graph).features(noise(1)), before)
+
+
+def test_what_was_compiled_gives_the_same_to_the_bit(cache: Path) -> None:
+    backbone = load_backbone("efficientnet_lite0")
+    compiled = Engine(backbone, "f32").features(noise(2))
+    (blob,) = (cache / "openvino").glob("*.blob")
+    written = blob.stat().st_mtime_ns
+    assert np.array_equal(Engine(backbone, "f32").features(noise(2)), compiled)
+    assert blob.stat().st_mtime_ns == written
+    Engine(backbone, "f32", many=False).features(noise(1))
+    assert len(list((cache / "openvino").glob("*.blob"))) == 2

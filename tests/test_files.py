@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +62,97 @@ def test_json_keeps_korean_readable_and_odd_bytes_legal(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert "강아지" in text
     assert json.loads(text)["path"] == odd
+
+
+def left_behind(folder: Path) -> tuple[Path, Path]:
+    """A file and a shelter with the names that a killed `atomic_file` and `atomic_folder` leave, two days old."""
+    file, shelter = folder / ".tmp-0123456789abcdef", folder / ".tmp-abcd_123"
+    (shelter / "new" / "logs").mkdir(parents=True)
+    (shelter / "new" / "logs" / "half").write_text("half")
+    file.write_text("half")
+    for path in (file, *shelter.rglob("*"), shelter):
+        age(path)
+    _files.tidy.cache_clear()
+    return file, shelter
+
+
+def age(path: Path) -> None:
+    old = time.time() - 2 * _files.STALE_SECONDS
+    os.utime(path, (old, old))
+
+
+def write_both(folder: Path) -> None:
+    with _files.atomic_file(folder / "a.txt") as temporary:
+        temporary.write_text("a")
+    with _files.atomic_folder(folder / "run"):
+        pass
+
+
+def test_what_killed_processes_left_is_tidied(tmp_path: Path) -> None:
+    left_behind(tmp_path)
+    write_both(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "run"]
+
+
+def test_what_may_be_in_use_or_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    file, shelter = left_behind(tmp_path)
+    file.write_text("written to just now")
+    (shelter / "new" / "logs" / "half").write_text("written to just now")
+    others = [
+        tmp_path / name for name in (".tmp-mine", ".tmp-0123456789abcdeF", "tmp-0123456789abcdef", ".tmp-abcd_124")
+    ]
+    for other in others[:-1]:
+        other.write_text("somebody's")
+        age(other)
+    others[-1].mkdir()  # a folder of that form with something else in it
+    (others[-1] / "letter.txt").write_text("somebody's")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / ".tmp-abcd_125").symlink_to(outside)
+    for path in (others[-1] / "letter.txt", others[-1], outside):
+        age(path)
+    write_both(tmp_path)
+    assert all(path.exists() for path in (file, shelter / "new" / "logs" / "half", *others, outside))
+    assert (tmp_path / ".tmp-abcd_125").is_symlink()
+
+
+def test_a_shelter_with_a_run_that_was_moved_aside_is_left_alone(tmp_path: Path) -> None:
+    _, shelter = left_behind(tmp_path)
+    (shelter / "old").mkdir()
+    for path in (shelter / "old", shelter):
+        age(path)
+    write_both(tmp_path)
+    assert (shelter / "old").is_dir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_the_shelter_of_a_process_that_sleeps_is_left_alone(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from regraft._files import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "run"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    (shelter,) = tmp_path.glob(".tmp-*")
+    for path in (shelter / "new", shelter):
+        age(path)
+    _files.tidy.cache_clear()
+    _files.tidy(tmp_path)
+    assert shelter.is_dir()
+    process.kill()
+    process.communicate()
+    _files.tidy.cache_clear()
+    _files.tidy(tmp_path)
+    assert not shelter.exists()
+
+
+def test_links_do_not_count_as_what_they_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(bytes(1000))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_bytes(bytes(10))
+    (folder / "same file").hardlink_to(folder / "file")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (folder / "up").symlink_to(tmp_path)
+    assert _files.folder_size(folder) == 10

@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 import json
 import mmap
+import os
 import shutil
 import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _TRAILER = struct.Struct("<8sQI")
 _MAGIC = b"regraft1"
+_ROOM = 64
+"""Mebibytes that must be free where a folder could not be made; otherwise it is made elsewhere: in vain, at worst."""
+
+_told: set[Path] = set()
 _own_folders: dict[Path, Path] = {}
 """For folders of the cache that could not be written there: where they are instead, in this process."""
 
@@ -65,13 +69,16 @@ def saving() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        tell_unwritable(cache_folder(), (error.strerror or str(error)).lower())
+        tell_unwritable(error)
 
 
-@lru_cache
-def tell_unwritable(folder: Path, reason: str) -> None:
-    """Warn that something could not be cached; once a process for each reason."""
-    _console.warn(f"not everything is cached: {folder} cannot be written ({reason})")
+def tell_unwritable(error: OSError) -> None:
+    """Warn that something could not be cached; once a process, whatever else fails later."""
+    folder = cache_folder()
+    if folder not in _told:
+        _told.add(folder)
+        reason = os.strerror(error.errno) if error.errno else str(error)  # pyarrow's own text has several lines
+        _console.warn(f"not everything is cached: {folder} cannot be written ({reason.lower()})")
 
 
 def write_value(path: Path, value: Any) -> None:
@@ -155,7 +162,7 @@ def kept_folder(kind: CacheKind, name: str, damage: Callable[[Path], str | None]
     try:
         return _publish(place, damage, make)
     except OSError as error:
-        tell_unwritable(cache_folder(), (error.strerror or str(error)).lower())
+        tell_unwritable(error)
     try:
         _own_folders[place] = _publish(scratch_folder() / kind / name, damage, make)
     except OSError as error:
@@ -171,7 +178,7 @@ def _publish(place: Path, damage: Callable[[Path], str | None], make: Callable[[
         try:
             make(fresh)
         except RegraftError:
-            _require_room(fresh)  # was it for want of room? then it can be made elsewhere
+            _require_room(fresh)  # whoever failed for want of it mostly says something else
             raise
         try:
             fresh.rename(place)
@@ -182,8 +189,8 @@ def _publish(place: Path, damage: Callable[[Path], str | None], make: Callable[[
 
 
 def _require_room(folder: Path) -> None:
-    """Raise OSError where no file larger than those in ``folder`` can be written there."""
+    """Raise OSError where a file larger than those in ``folder``, and than most networks, cannot be written there."""
     largest = max((path.lstat().st_size for path in folder.rglob("*")), default=0)
     with (folder / ".room").open("wb") as file:
-        for _ in range(largest // 2**20 + 1):
+        for _ in range(largest // 2**20 + _ROOM):
             file.write(bytes(2**20))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from regraft import _console
 from regraft.errors import ConfigError
@@ -27,6 +27,8 @@ if sys.platform != "win32":
 
 CacheKind = Literal["features", "graphs", "probes", "activations", "openvino", "duplicates", "downloads", "unpacked"]
 """What is kept in the cache folder: each kind in a folder of that name."""
+
+CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 
 STALE_SECONDS = 86_400.0
 """The age from which a temporary file, that nothing has written to since, is what a killed process left behind."""
@@ -220,19 +222,28 @@ def peak_memory() -> int:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes in all files under ``folder``; 0 where there is none. What a link leads to does not count."""
-    return sum(size for _, size, _ in _files_under(folder))
+    """Bytes in all files under ``folder``; 0 where there is none.
+
+    What links in it lead to does not count; a file of several names counts once.
+    """
+    seen: dict[tuple[int, int], int] = {}
+    total = 0
+    for facts in _files_under(folder):
+        if facts.st_nlink == 1:
+            total += facts.st_size
+        else:
+            seen[facts.st_dev, facts.st_ino] = facts.st_size
+    return total + sum(seen.values())
 
 
-def _files_under(folder: Path) -> Iterator[tuple[Path, int, float]]:
-    """Path, bytes and time of the last change of each regular file under ``folder``; no link is followed."""
+def _files_under(folder: Path) -> Iterator[os.stat_result]:
+    """What the system tells of each regular file under ``folder``; no link is followed."""
     for place, _, names in os.walk(folder):
         for name in names:
-            path = Path(place, name)
             with suppress(OSError):  # another process deleted it just now
-                facts = path.lstat()
+                facts = Path(place, name).lstat()
                 if stat.S_ISREG(facts.st_mode):
-                    yield path, facts.st_size, facts.st_mtime
+                    yield facts
 
 
 @lru_cache
@@ -254,7 +265,7 @@ def tidy(folder: Path) -> None:
 def _is_left_shelter(shelter: Path) -> bool:
     if shelter.is_symlink() or not {path.name for path in shelter.iterdir()} <= {"new"}:
         return False
-    newest = max([shelter.lstat().st_mtime, *(changed for _, _, changed in _files_under(shelter))])
+    newest = max([shelter.lstat().st_mtime, *(facts.st_mtime for facts in _files_under(shelter))])
     return time.time() - newest > STALE_SECONDS and not _is_locked(shelter)
 
 

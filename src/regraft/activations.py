@@ -81,7 +81,7 @@ class Activations:
         try:
             path = _write(self.folder / name, digests, rows)
         except OSError as error:
-            tell_unwritable(self.folder, (error.strerror or str(error)).lower())
+            tell_unwritable(error)
             try:
                 path = _write(scratch_folder() / name, digests, rows)
             except OSError as second:

@@ -130,8 +130,9 @@ class _Looks:
         flat /= np.maximum(np.sqrt((flat**2).sum((1, 2), keepdims=True)), side)
         mirrored = flat[:, :, ::-1]
         shared = (flat.mean(0) + mirrored.mean(0)) / 2 * _trust(len(flat))
-        upright, turned = ((v - shared).reshape(len(v), -1) for v in (flat, mirrored))
-        return _unit(upright, 0.1), _unit(turned, 0.1)
+        turned = mirrored - shared  # a new array: `mirrored` is a view of `flat`
+        flat -= shared
+        return _to_unit(flat.reshape(len(flat), -1)), _to_unit(turned.reshape(len(turned), -1))
 
     def symmetric(self) -> Matrix:
         """What a mirror does not change, (N, 128): never further apart than the photos themselves are."""
@@ -200,9 +201,11 @@ def _unique(pairs: Pairs) -> Pairs:
     return np.unique(pairs, axis=0) if len(pairs) else pairs
 
 
-def _unit(vectors: Matrix, floor: float) -> Matrix:
-    result: Matrix = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), floor)
-    return result
+def _to_unit(vectors: Matrix) -> Matrix:
+    """Scale vectors (N, D) in place to length 1, those shorter than 0.1 by 10: they would be noise."""
+    for block in _blocks(len(vectors)):
+        vectors[block] /= np.maximum(np.linalg.norm(vectors[block], axis=1, keepdims=True), 0.1)
+    return vectors
 
 
 def _trust(count: int) -> np.float32:

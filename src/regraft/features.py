@@ -233,12 +233,14 @@ class _Writer:
         self._cache = cache
         self._digests: list[str] = []
         self._rows: list[Row] = []
-        self._since = monotonic()
+        self._since = 0.0
 
     def __enter__(self) -> _Writer:
         return self
 
     def __call__(self, digest: str, row: Row) -> None:
+        if not self._rows:
+            self._since = monotonic()  # not while the engine starts
         self._digests.append(digest)
         self._rows.append(row)
         if len(self._rows) >= PART_ROWS or monotonic() - self._since > PART_SECONDS:
@@ -251,4 +253,3 @@ class _Writer:
         if self._rows:
             self._cache.write_part(self._digests, self._rows)
             self._digests, self._rows = [], []
-        self._since = monotonic()

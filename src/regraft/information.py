@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from regraft import _console, probe
-from regraft._files import as_path, cache_folder, folder_size
+from regraft._cache import require_regular
+from regraft._files import CACHE_KINDS, as_path, cache_folder, folder_size
 from regraft._processes import call
 from regraft.backbones import list_backbones, load_backbone
 from regraft.errors import BackboneError, ConfigError, RegraftError
 from regraft.exporters import is_export, read_report
 from regraft.run_folder import read_run
-
-_CACHES = ("features", "graphs", "activations", "openvino", "duplicates", "downloads", "unpacked")
 
 
 def describe(what: str | None, clear: bool = False, measure: bool = False) -> dict[str, Any]:
@@ -77,16 +77,43 @@ def _backbone(name: str, measure: bool, advance: _console.Advance) -> dict[str, 
 
 def _cache(clear: bool) -> dict[str, Any]:
     root = cache_folder()
-    sizes = {name: folder_size(root / name) for name in _CACHES}
-    if clear:
-        for name in _CACHES:
-            shutil.rmtree(root / name, ignore_errors=True)
+    before = _sizes(root)
+    left = [path for kind in CACHE_KINDS for path in _delete(root / kind)] if clear else []
+    after = _sizes(root) if clear else before
+    for path, reason in left:
+        _console.warn(f"{path} was not deleted: {reason}")
     return {
         "folder": str(root),
-        "photos": 0 if clear else _cached_rows(root / "features"),
-        "bytes": {name: 0 if clear else size for name, size in sizes.items()},
-        "freed_bytes": sum(sizes.values()) if clear else 0,
+        "photos": _cached_rows(root / "features"),
+        "bytes": after,
+        "freed_bytes": sum(before.values()) - sum(after.values()),
+        "not_deleted": [str(path) for path, _ in left],
     }
+
+
+def _sizes(root: Path) -> dict[str, int]:
+    """Bytes of each kind of what is kept; a link out of the cache has none."""
+    return {kind: 0 if (root / kind).is_symlink() else folder_size(root / kind) for kind in CACHE_KINDS}
+
+
+def _delete(folder: Path) -> list[tuple[Path, str]]:
+    """Delete a folder; what of it could not be deleted, and why. Links in it are deleted, and not what they lead to."""
+    if folder.is_symlink():
+        return [(folder, f"it is a link to {folder.readlink()}, outside the cache")]
+    left: list[tuple[Path, str]] = []
+
+    def note(_: Any, path: str, error: BaseException) -> None:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        told = any(Path(path) in other.parents for other, _ in left)  # of a folder, by what is left in it
+        if not isinstance(error, FileNotFoundError) and not told:
+            left.append((Path(path), reason.lower()))
+
+    if folder.exists():
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(folder, onexc=note)
+        else:
+            shutil.rmtree(folder, onerror=lambda function, path, facts: note(function, path, facts[1]))
+    return left
 
 
 def _cached_rows(folder: Path) -> int:
@@ -95,6 +122,7 @@ def _cached_rows(folder: Path) -> int:
     rows = 0
     for part in folder.rglob("part-*.parquet"):
         try:
+            require_regular(part)
             rows += parquet.read_metadata(part).num_rows
         except (OSError, ArrowException):  # set aside when it is next read
             continue

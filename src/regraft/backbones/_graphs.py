@@ -61,7 +61,7 @@ def kept_graph(name: str, build: Callable[[Path], None]) -> Path:
 
     def make(folder: Path) -> None:
         build(folder / GRAPH)
-        write_json((folder / GRAPH).with_suffix(SEAL), _sums(folder / GRAPH, _SEALED))
+        seal(folder / GRAPH)
 
     return kept_folder("graphs", name, lambda folder: damage_of(folder / GRAPH), make) / GRAPH
 
@@ -73,6 +73,11 @@ def _folder_of(backbone: Backbone) -> str:
 def is_quantised(path: Path) -> bool:
     """Whether a graph (.xml) has layers that are computed in eight bits."""
     return b"FakeQuantize" in path.read_bytes()
+
+
+def seal(path: Path) -> None:
+    """Write down length and checksum of each file of a graph (.xml), beside it."""
+    write_json(path.with_suffix(SEAL), _sums(path, _SEALED))
 
 
 def seal_of(path: Path) -> str | None:
