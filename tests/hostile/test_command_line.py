@@ -166,7 +166,7 @@ def test_a_wrong_value_is_named(
         ("a\nb", "there is no a b"),
         ("loop", "there is no loop"),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=lambda value: getattr(value, "__name__", repr(value))[:30],
 )
 @pytest.mark.parametrize("verb", ["train", "check", "shard"])
 def test_photos_that_are_none_are_told(verb: str, name: str, says: str, hostile: Hostile, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ ONE = [
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs special files")
-@pytest.mark.parametrize(("name", "make", "says"), ONE, ids=lambda value: repr(value)[:24])
+@pytest.mark.parametrize(("name", "make", "says"), ONE, ids=lambda value: getattr(value, "__name__", repr(value))[:24])
 def test_what_is_no_photo_is_answered_with_its_error(
     name: str, make: Callable[[Path], None] | None, says: str, ask: Ask, photo: Path
 ) -> None:
@@ -302,7 +302,9 @@ STDIN = [
 ]
 
 
-@pytest.mark.parametrize(("given", "paths", "code"), STDIN, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize(
+    ("given", "paths", "code"), STDIN, ids=lambda value: getattr(value, "__name__", repr(value))[:30]
+)
 def test_paths_come_on_stdin(given: bytes, paths: list[str], code: int, ask: Ask, photo: Path, tmp_path: Path) -> None:
     draw_folder(tmp_path, {"photos": 2})
     outcome = ask("-", "--json", stdin=given, code=code)
