@@ -13,7 +13,8 @@ from typing import IO, Any
 from urllib.parse import urldefrag, urlsplit
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_bytes, digest_file, write_json
+from regraft._cache import writable_place
+from regraft._files import atomic_file, digest_bytes, digest_file, write_json
 from regraft.errors import DataError
 
 _BLOCK = 2**20
@@ -34,7 +35,7 @@ def fetch(url: str) -> Path:
     """
     address, fragment = urldefrag(url)
     name = urlsplit(address).path.rpartition("/")[2] or "download"
-    folder = cache_folder() / "downloads" / digest_bytes(address.encode())[:16]
+    folder = writable_place("downloads", digest_bytes(address.encode())[:16])
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "".join(c if c.isalnum() or c in "-._" else "_" for c in name)[-100:]
     wanted = fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from regraft._cache import writable_place
 from regraft._fetch import fetch
-from regraft._files import atomic_folder, cache_folder, digest_json, write_json
+from regraft._files import atomic_folder, digest_json, write_json
 from regraft._unpack import kind_of, unpack
 from regraft.images import Problem
 from regraft.sources import Listing
@@ -30,7 +31,7 @@ class Archive:
         archive = fetch(spec) if spec.startswith(("http://", "https://")) else Path(spec).expanduser()
         status = archive.stat()
         key = digest_json([str(archive.resolve()), status.st_size, status.st_mtime_ns])
-        folder = cache_folder() / "unpacked" / key[:16]
+        folder = writable_place("unpacked", key[:16])
         if not (folder / _PROBLEMS).is_file():
             with atomic_folder(folder) as fresh:
                 write_json(fresh / _PROBLEMS, unpack(archive, fresh))
