@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from regraft._files import CACHE_KINDS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "regraft"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -196,3 +198,10 @@ def test_the_readme_draws_the_tree_that_is_there() -> None:
     assert sorted(drawn) == sorted(there)
     rooms = list(dict.fromkeys(Path(name).parts[0].removesuffix(".py") for name in drawn))
     assert rooms == ["__init__", *ORDER]
+
+
+def test_the_cache_holds_no_other_kinds_than_are_listed() -> None:
+    """`regraft info cache` counts and clears the kinds of `CacheKind` alone."""
+    for path in FILES:
+        found = re.findall(r"cache_folder\(\) / \"(\w+)\"", path.read_text(encoding="utf-8"))
+        assert set(found) <= set(CACHE_KINDS), path

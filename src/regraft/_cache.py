@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -134,6 +135,23 @@ def map_sealed(path: Path) -> memoryview | None:
         return mapped[:size]
     set_aside(path, "it has not the checksum it was written with")
     return None
+
+
+def writable_place(kind: CacheKind, name: str) -> Path:
+    """Where the file or folder ``name`` is kept, or can be: in the cache, or in a temporary folder of this process.
+
+    That takes its place, with a warning, where there is no ``name`` in the cache yet and none can be written.
+    """
+    place = cache_folder(kind) / name
+    if place.exists():
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place.parent).close()
+    except OSError as error:
+        tell_unwritable(error)
+        return scratch_folder() / kind / name
+    return place
 
 
 def kept_folder(kind: CacheKind, name: str, damage: Callable[[Path], str | None], make: Callable[[Path], None]) -> Path:

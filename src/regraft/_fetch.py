@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from regraft import _console
 from regraft._address import Address, parse
-from regraft._files import atomic_file, cache_folder, digest_bytes, digest_file, locked, write_json
+from regraft._cache import writable_place
+from regraft._files import atomic_file, digest_bytes, digest_file, locked, write_json
 from regraft._http import Answer, BrokenError, ask
 from regraft.errors import DataError
 
@@ -64,7 +65,7 @@ def fetch(url: str) -> Path:
         DataError: it cannot be downloaded, or is not what it should be. What has come so far is kept for next time.
     """
     address = parse(url)
-    folder = cache_folder() / "downloads" / digest_bytes(address.url.encode())[:16]
+    folder = writable_place("downloads", digest_bytes(address.url.encode())[:16])
     file = folder / address.name
     try:
         with locked(folder / ".lock"):

@@ -439,6 +439,19 @@ def test_a_cache_that_may_not_even_be_read(world: World, cache: Path, hostile: H
     assert (tmp_path / "run" / "head.safetensors").read_bytes() == world.head
 
 
+@pytest.mark.parametrize("unpacked", [True, False], ids=["unpacked before", "not yet unpacked"])
+def test_an_archive_and_a_cache_that_may_only_be_read(
+    unpacked: bool, world: World, cache: Path, hostile: Hostile, tmp_path: Path, read_only: Callable[[Path], None]
+) -> None:
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", world.photos.parent, "photos")
+    if unpacked:
+        hostile("train", archive, "--out", "first", code=0)
+    read_only(cache)
+    outcome = hostile("train", archive, "--out", "run", code=0, program=unprivileged())
+    assert len(warnings(outcome)) == (0 if unpacked else 1)
+    assert (tmp_path / "run" / "head.safetensors").read_bytes() == world.head
+
+
 @pytest.fixture
 def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of a few kilobytes: the parameter."""

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft._address import is_url
+from regraft._cache import writable_place
 from regraft._fetch import fetch, forget
-from regraft._files import atomic_folder, cache_folder, digest_json, locked, write_json
+from regraft._files import atomic_folder, digest_json, locked, write_json
 from regraft._levels import Levels
 from regraft._unpack import BadArchiveError, kind_of, unpack
 from regraft.errors import DataError
@@ -62,7 +63,7 @@ def _unpacked(archive: Path) -> tuple[Path, dict[str, str]]:
     try:
         status = archive.stat()
         key = digest_json([str(archive.resolve()), status.st_size, status.st_mtime_ns])
-        folder = cache_folder() / "unpacked" / key[:16]
+        folder = writable_place("unpacked", key[:16])
         with locked(folder.with_suffix(".lock")):
             if (left_out := _problems(folder)) is None:
                 with atomic_folder(folder) as fresh:

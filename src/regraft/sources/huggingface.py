@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from regraft import _console
-from regraft._files import atomic_file, cache_folder, digest_json
+from regraft._cache import writable_place
+from regraft._files import atomic_file, digest_json
 from regraft._tfrecord import example, frame
 from regraft.errors import DataError
 from regraft.images import Problem
@@ -68,7 +69,7 @@ def _list(rows: Any, side: Side | None, spec: str) -> Iterator[Entry | Problem]:
         raise DataError(f"{spec} has columns {', '.join(rows.features)}; wanted an Image and a ClassLabel")
     names = rows.features[label].names if classes else None
     key = digest_json([rows._fingerprint, image, label])  # of content and of all that was done to it
-    shard = cache_folder() / "unpacked" / f"{key[:16]}.tfrecord"
+    shard = writable_place("unpacked", f"{key[:16]}.tfrecord")
     if not shard.is_file():
         _copy(rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False)), names, shard)
     return read_shard(shard, side, [])
