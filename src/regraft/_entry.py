@@ -86,7 +86,7 @@ def _outcome(job: Callable[[], int], words: Mapping[str, str]) -> tuple[int, str
         _lead_nowhere(sys.stdout)  # the interpreter would try once more when it ends
         if error.errno == errno.EPIPE:  # the reader of our output has had enough, as `head` does
             return 0, ""
-        return 1, f"stdout cannot be written: {reason(error)}"
+        return 1, f"stdout cannot be written: {explain(error)}"
     except Exception as error:
         told = explain(error)
         if told is None:
@@ -140,11 +140,6 @@ def _open_streams(own_process: bool) -> bool:
         by_line = sys.stdout.line_buffering
         sys.stdout = _Stdout(sys.stdout.buffer, "utf-8", "backslashreplace", line_buffering=by_line)
     return given
-
-
-def reason(error: OSError) -> str:
-    """Return why the system refused, in lower case: ``no space left on device``."""
-    return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def _tell(prog: str, message: str) -> None:

@@ -81,7 +81,7 @@ def _plain(name: str, value: Any, hint: Any) -> Any:
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if is_number and kind is float:
         return value if isinstance(value, int | float) else float(value)
-    if is_number and kind is int and isinstance(value, Integral):
+    if is_number and kind is int and isinstance(value, Integral) and abs(int(value)) < 2**53:
         return value if isinstance(value, int) else int(value)
     if kind not in (int, float) and isinstance(value, str if get_origin(kind) is Literal else kind):
         return value

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from regraft import Classifier, TrainConfig, train
+from regraft.begun import Begun, write_begun
 from regraft.errors import RegraftError, RunError
 from regraft.run_folder import LAYOUT, read_run
 from regraft.sweeping import Sweep
@@ -324,11 +325,11 @@ def test_what_is_no_folder_is_no_run(tmp_path: Path, photos: Path, hostile: Host
     hostile("predict", "~nosuchuser/run", photos / "circle", says="~nosuchuser")
 
 
-def test_an_unfinished_fine_tuning_says_how_to_go_on(tmp_path: Path, photos: Path, hostile: Hostile) -> None:
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / LAYOUT.unfinished).write_text("{}")
-    hostile("predict", "run", photos / "circle", says="not finished; go on with `regraft finetune --resume`")
-    hostile("evaluate", "run", photos, "--once", says="has no checkpoint yet")
+def test_an_unfinished_fine_tuning_says_how_to_go_on(tmp_path: Path, photos: Path, run: Path, hostile: Hostile) -> None:
+    (tmp_path / "tuned" / "checkpoints").mkdir(parents=True)
+    write_begun(tmp_path / "tuned", Begun({"config": {}, "from": "a run"}, str(run), "1"))
+    hostile("predict", "tuned", photos / "circle", says="not finished; go on with `regraft finetune --resume`")
+    hostile("evaluate", "tuned", photos, "--once", says="has no checkpoint yet")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"config": 3}', b'{"config": {}, "from": 1}', b"\xff"])
@@ -417,4 +418,4 @@ def test_a_file_of_options_may_be_anything(tmp_path: Path, photos: Path, run: Pa
         hostile("train", photos, "--config", path, says=says)
         hostile("finetune", run, "--config", path, says=says)
     (tmp_path / "shared.toml").write_text("train = 3\n")
-    hostile("sweep", photos, "--config", "shared.toml", says="options are 3; wanted a table")
+    hostile("sweep", photos, "--config", "shared.toml", says="options are an int; wanted a table")

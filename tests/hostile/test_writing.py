@@ -168,7 +168,6 @@ def test_every_verb_leaves_what_is_not_its_own(
 
 
 ODD: dict[str, tuple[str, str]] = {
-    "nothing": ("", r"type another --(out|write)|is an empty text"),
     "here": (".", r"'\.' cannot be replaced|type another --(out|write)"),
     "the folder above": ("..", r"'\.\.' cannot be replaced|type another --(out|write)"),
     "the root": ("/", r"'/' cannot be replaced|type another --(out|write)"),
@@ -196,6 +195,12 @@ def test_odd_places_are_told_before_the_work(
     hostile(*typed(verb, photos, out), says=says)
     assert (tmp_path / "file").read_text() == "precious"
     assert left(tmp_path) == {"file", "loop"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_empty_place_is_wrong_usage(verb: str, photos: Path, tmp_path: Path, run: Path, hostile: Hostile) -> None:
+    hostile(*typed(verb, photos, ""), code=2, says=r"argument --(out|write): an empty text; wanted")
+    assert left(tmp_path) == set()
 
 
 def test_folders_made_above_a_failed_result_are_gone(tmp_path: Path, hostile: Hostile) -> None:
@@ -529,7 +534,7 @@ def test_a_reader_that_has_had_enough_is_no_error(photos: Path, tmp_path: Path, 
 
 def test_the_classic_commands_ask_the_same_question(photos: Path, tmp_path: Path, run: Path, hostile: Hostile) -> None:
     retrain = ("-m", "regraft.compat.retrain")
-    words = ["--image_dir", photos, "--architecture", "efficientnet_lite0", "--output_graph", "graph"]
+    words = ["--image_dir", photos, "--architecture", "efficientnet_lite0", "--output_graph", "graph.xml"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     hostile(
