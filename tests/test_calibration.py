@@ -119,5 +119,5 @@ def test_the_command_line_tells_of_strangers(tmp_path: Path, regraft: Command) -
     assert "before scaling" in shown
     lines = regraft("predict", "run", "strangers", "--top", "2").stdout.splitlines()
     told = [line.split("\t") for line in lines]
-    assert all(len(cells) == 5 for cells in told)
-    assert sum(cells[1:3] == ["none of these", "-"] for cells in told) > 8
+    assert all(len(cells) == 6 for cells in told)
+    assert sum(cells[3] == "true" for cells in told) > 8

@@ -86,5 +86,6 @@ def test_every_verb_takes_them(photos_with_corpus: tuple[Path, list[Case]], regr
     assert sharded["photos"] == shown
 
     answers = json.loads(regraft("predict", "run", root, "--json", code=1).stdout)
-    check_problems([{"path": a["path"], "reason": a["error"]} for a in answers if "error" in a], made)
+    asked = [case for case in made if case.name != "a folder.jpg"]  # predict looks into folders, whatever their names
+    check_problems([{"path": a["path"], "reason": a["error"]} for a in answers if "error" in a], asked)
     assert sum("top" in a for a in answers) == shown

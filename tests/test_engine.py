@@ -86,9 +86,8 @@ def test_a_damaged_graph_of_a_run_is_an_error(suffix: str, cache: Path, tmp_path
 def test_what_was_compiled_gives_the_same_to_the_bit(cache: Path) -> None:
     backbone = load_backbone("efficientnet_lite0")
     compiled = Engine(backbone, "f32").features(noise(2))
-    (blob,) = (cache / "openvino").glob("*.blob")
-    written = blob.stat().st_mtime_ns
+    written = {blob: blob.stat().st_mtime_ns for blob in (cache / "openvino").glob("*.blob")}
     assert np.array_equal(Engine(backbone, "f32").features(noise(2)), compiled)
-    assert blob.stat().st_mtime_ns == written
+    assert {blob: blob.stat().st_mtime_ns for blob in (cache / "openvino").glob("*.blob")} == written
     Engine(backbone, "f32", many=False).features(noise(1))
-    assert len(list((cache / "openvino").glob("*.blob"))) == 2
+    assert len(list((cache / "openvino").glob("*.blob"))) == len(written) + 1

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from regraft import optimisation
+from regraft import keras_backend
 from regraft.backbones._tuned import write_weights
 from regraft.config import FinetuneConfig
 from regraft.errors import BackboneError, ConfigError
@@ -338,7 +338,7 @@ def test_a_second_fine_tuning_keeps_what_the_first_learned(tmp_path: Path, monke
 
 def test_without_a_backend_that_trains_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "keras", raising=False)
-    monkeypatch.setattr(optimisation, "find_spec", lambda name: None)
+    monkeypatch.setattr(keras_backend, "find_spec", lambda name: None)
     with pytest.raises(BackboneError, match=r"pip install 'regraft\[tensorflow\]'"):
         trainable_keras("auto")
 

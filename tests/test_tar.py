@@ -59,7 +59,7 @@ def test_members_are_those_that_the_library_finds(dialect: int, members: list[tu
         for name, kind, target, data in members:
             if dialect == tarfile.USTAR_FORMAT:  # has no place for longer ones
                 name, target = name[:20], target[:20]
-            member = tarfile.TarInfo(name)
+            member = tarfile.TarInfo(name.rstrip("/") or "x")  # with a slash a file of the oldest kind is a folder
             member.type, member.linkname = kind, target if "link" in KINDS[kind] else ""
             member.size = len(data) if KINDS[kind] == "file" else 0
             opened.addfile(member, io.BytesIO(data))

@@ -147,8 +147,9 @@ def read_toml(path: Path, most: int) -> dict[str, Any]:
     """Return the values of a TOML file of at most ``most`` bytes. Raises DamagedError."""
     import tomllib  # --help need not wait for it
 
+    text = read_text(path, most)
     try:
-        return tomllib.loads(read_text(path, most))
+        return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one, and so is that of a number of too many digits
         raise DamagedError(f"{path} is not TOML: {error}") from error
     except RecursionError as error:
