@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: run scripts/test --slow"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure that shows a name of bytes that are no UTF-8 would end pytest-xdist: such bytes are shown as escapes."""
+    report = yield
+    if report.failed:
+        told = str(report.longrepr)
+        shown = told.encode("utf-8", "backslashreplace").decode()
+        if shown != told:
+            report.longrepr = shown
+    return report
 
 
 @pytest.fixture(scope="session")

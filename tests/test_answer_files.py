@@ -245,7 +245,7 @@ def test_memory_does_not_grow_with_the_photos(tmp_path: Path, monkeypatch: pytes
         finally:
             tracemalloc.stop()
 
-    assert peak(20_000) < 2 * peak(2_000)
+    assert peak(60_000) < 8_000_000  # the answers take 25 MB; Python's own table of names grows to 4 MB and shrinks
 
 
 def test_the_digest_is_of_what_answers(tmp_path: Path) -> None:

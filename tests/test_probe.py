@@ -73,6 +73,17 @@ def test_training_survives_and_says_why(
     assert "circle" in again.stdout
 
 
+def test_a_process_that_something_else_killed_tells_nothing_of_the_processor(
+    defect: Defect, photos: Path, regraft: Command, tmp_path: Path
+) -> None:
+    defect("killed")
+    done = regraft("train", photos, "--effort", "quick", "--out", "run")
+    assert made_by(tmp_path / "run")["precision"] == "f32"
+    assert "bf16: SIGKILL" in done.stderr
+    assert "is tried again the next time" in " ".join(done.stderr.split())
+    assert "not tried on this processor yet" in json.loads(regraft("info", "--json").stdout)["precision"]
+
+
 def test_a_run_keeps_its_precision_where_the_processor_has_it(
     defect: Defect, photos: Path, regraft: Command, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from regraft import errors
 from regraft._files import child_environment
-from regraft._signals import before_stopping, delayed_signals
+from regraft._signals import before_stopping, delayed_signals, was_stopped
 from regraft.errors import BackboneError, RegraftError
 
 _running: set[subprocess.Popen[bytes]] = set()
@@ -85,20 +85,40 @@ def run(function: str, job: Mapping[str, Any], environment: Mapping[str, str], s
         function: ``"module:function"`` of this package.
         job: the keyword arguments, as JSON values.
         environment: variables that differ from those of this process.
-        seconds: after so many seconds the process is killed and counts as ended by SIGKILL; None waits for it.
+        seconds: after so many seconds the process is killed, and that is why it failed; None waits for it.
+
+    Raises:
+        KeyboardInterrupt: this process was told to stop meanwhile, which ends those that it started. The signal may
+            have come to the main thread while another thread waits here.
     """
     command = [sys.executable, "-P", "-m", "regraft._processes", function]
     own = child_environment(PYTHONPATH=os.pathsep.join(_import_path()), PYTHONSAFEPATH="1", **environment)
     with tempfile.TemporaryFile() as talk, _started(command, own, talk) as process:
-        timer = threading.Timer(seconds, process.kill) if seconds else None
-        try:
-            if timer:
-                timer.start()
+        with _killed_after(seconds, process) as too_late:
             answer = _exchange(process, json.dumps(job).encode() + b"\n")
-        finally:
-            if timer:
-                timer.cancel()
+        if stopped := was_stopped():
+            raise stopped
+        if too_late.is_set():
+            return Ending(failure=f"no end after {seconds:g} s")
         return _ending(process.returncode, answer, talk)
+
+
+@contextmanager
+def _killed_after(seconds: float | None, process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    """Within it the process is killed after so many seconds, if any are given; the event tells that it was."""
+    too_late = threading.Event()
+
+    def kill() -> None:
+        too_late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds or 0, kill)
+    if seconds:
+        timer.start()
+    try:
+        yield too_late
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -48,6 +48,7 @@ REPEATS = 5
 _SECONDS = 1.2  # for all repeats together; the first is always finished
 _SLICE = 0.03  # of processor time, for each core and repeat
 _PATIENCE = 60.0  # seconds after which a process that tries something counts as dead
+_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")  # no processor sends them; the system short of memory does
 
 THIS_PROCESSOR = "any network"
 
@@ -71,6 +72,11 @@ class Choice:
     isa: str = ""
     photos_per_s: Mapping[str, float] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether all failures are the processor's, and none that of a process which something else has ended."""
+        return not any(failure.endswith(_FROM_OUTSIDE) for failure in self.failed)
 
     @property
     def reason(self) -> str:
@@ -206,8 +212,10 @@ class _Memo:
         return self._here[self._path]
 
     def write(self, name: str, choice: Choice) -> None:
-        """Keep ``choice``; without a cache that can be written, for this process alone."""
+        """Keep ``choice``; for this process alone where the cache cannot be written, or another will find otherwise."""
         self._here[self._path] = choice
+        if not choice.lasts:
+            return
         facts = {"backbone": name, **asdict(choice), "processor": processor_name(), "openvino": _openvino_version()}
         write_value(self._path, facts)
 
@@ -247,7 +255,8 @@ def _fastest(works: Choice, speeds: Mapping[str, Sequence[float]]) -> Choice:
 def _tell(name: str, choice: Choice) -> None:
     text = f"precision {choice.precision} for {name}: {choice.reason}"
     if choice.failed:
-        _console.warn(f"{text}; this was found out without harm, and is not tried again")
+        again = "is not tried again" if choice.lasts else "is tried again the next time"
+        _console.warn(f"{text}; this was found out without harm, and {again}")
     elif choice.photos_per_s:
         _console.note(text)
 

@@ -68,9 +68,10 @@ def shard(
         DataError: there are no photos, or a class that the given labels do not have.
         ConfigError: ``out`` holds something else, or a side is to have no shard.
     """
+    options = options_of(ShardConfig, config)
     with claimed(as_path(out, "out"), _SHARDS) as place:
         dataset = Dataset.open(photos, levels.label_from, levels.group_from)
-        document = _shard(dataset, place.fresh, options_of(ShardConfig, config), counts or {})
+        document = _shard(dataset, place.fresh, options, counts or {})
     return {"out": str(place.path), **document}
 
 

@@ -176,7 +176,8 @@ def _source_of(spec: str) -> Source | None:
         if path.exists() and not path.is_file() and not path.is_dir():  # to look into a pipe would keep us waiting
             return None
         found = next((s for name in registry.lookup_order() if (s := registry.load(name)()).accepts(spec)), None)
-    except (RuntimeError, OSError):  # no such user after ~, a name that is too long, a folder that may not be entered
+    # No such user after ~, a name that is too long, a folder that may not be entered, a file that cannot be read.
+    except (RuntimeError, OSError, DataError):
         return None
     return None if isinstance(found, Folder) else found
 

@@ -183,6 +183,7 @@ def test_twenty_photos_a_class_leave_no_side_empty(tmp_path: Path) -> None:
 def test_nobody_elses_run_is_replaced(photos: Path, tmp_path: Path, cache: Path, old: Old) -> None:
     train(photos, tmp_path / "mine", TrainConfig(effort="quick"))
     (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "monday.txt").touch()
     for folder in ("mine", "notes"):
         command = ("--image_dir", photos, "--architecture=efficientnet_lite0", "--output_graph=g.xml")
         failed = old("retrain", *command, f"--checkpoint_path={folder}", code=1)

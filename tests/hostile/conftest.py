@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,21 @@ class Outcome:
         return lines[0]
 
 
+def peak_until_its_end(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a process and return the peak of its resident memory in MiB; 0 where there is no ``/proc``.
+
+    What `os.wait4` tells is of no use: a child begins with the memory of the process that started it.
+    """
+    status = Path(f"/proc/{process.pid}/status")
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+            peak = max(peak, int(found[1]) // 1024 if found else 0)
+        time.sleep(0.01)
+    return peak
+
+
 def run_hostile(
     *arguments: str | Path,
     cwd: Path,
@@ -71,8 +88,6 @@ def run_hostile(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as given:
         given.write(stdin)
         given.seek(0)
-        if Path("/proc/self/clear_refs").exists():
-            Path("/proc/self/clear_refs").write_text("5")  # a child begins with the peak that its parent had
         process = subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)],
             cwd=cwd,
@@ -92,16 +107,15 @@ def run_hostile(
         timer.start()
         if while_running is not None:
             while_running(process)
-        _, status, usage = os.wait4(process.pid, 0)
+        mebibytes = peak_until_its_end(process)
         timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         outcome = Outcome(
-            process.returncode,
+            process.wait(),
             out.read().decode("utf-8", "replace"),
             err.read().decode("utf-8", "replace"),
-            usage.ru_maxrss // 1024,
+            mebibytes,
         )
     told = f"{' '.join(map(str, arguments))}\n{outcome.stdout[-2000:]}\n{outcome.stderr[-4000:]}"
     assert not late.is_set(), f"no end after {limit} s: {told}"

@@ -272,7 +272,7 @@ def interrupt(
     outcome = hostile(*tokens, code=130, program=("-c", begin), while_running=press, limit=60, **more)
     *before, last = outcome.stderr.splitlines()
     assert last.startswith("regraft: stopped")
-    assert all(line.startswith("regraft: ") and ".jpg: " in line for line in before), "more than photos that are none"
+    assert all(line.startswith("regraft: ") and ".jpg: " in line for line in before), outcome.stderr
     assert seconds[0] < 1.0
     assert running_in(group[0]) == []
 

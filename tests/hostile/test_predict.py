@@ -238,7 +238,7 @@ def test_a_huge_top_is_all_classes(top: str, ask: Ask, photo: Path) -> None:
 @pytest.mark.parametrize("more", [(), ("--json",)])
 def test_a_full_stdout_is_an_error(more: tuple[str, ...], ask: Ask, place: Path) -> None:
     with Path("/dev/full").open("wb") as full:
-        ask(place / "many", *more, stdout=full.fileno(), says="stdout cannot be written: no space left on device")
+        ask(place / "many", *more, stdout=full.fileno(), says="stdout cannot be written: no space is left")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")

@@ -62,6 +62,8 @@ class _Rows:
             reason = f"a label of more than {_MAX_LABEL:,} characters" if label else "no label"
             return Problem(path, f"row {number} of {self._file.name} gives it {reason}")
         label = label_by_text(label, self._names)
+        if isinstance(row.get("group"), list | dict | bytes):
+            return Problem(path, f"row {number} of {self._file.name} gives it a group that is no text")
         given, group = _text(row.get("split")).strip(), _text(row.get("group")).strip()
         if given and side_of(given) is None:
             return Problem(path, f"row {number} of {self._file.name} gives it the split {given[:40]!r}, which is none")
