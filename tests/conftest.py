@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure that shows a name of bytes that are no UTF-8 would end pytest-xdist: such bytes are shown as escapes."""
+    """Bytes that are no UTF-8 are shown as escapes: a failure that holds them would end pytest-xdist."""
     report = yield
     if report.failed:
         told = str(report.longrepr)

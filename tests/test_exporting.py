@@ -118,7 +118,7 @@ def test_one_that_loses_the_novelty_is_refused(run: Path, tmp_path: Path, monkey
         return ov.Model([model.get_results()[0]], model.get_parameters())
 
     monkeypatch.setattr(openvino, "whole_graph", without)
-    with pytest.raises(ExportError, match="cannot be asked in OpenVINO: .* gives no novelty of its photos"):
+    with pytest.raises(ExportError, match=r"cannot be asked in OpenVINO: .* gives no novelty of its photos"):
         export(run, tmp_path / "out", ExportConfig("openvino"))
 
 

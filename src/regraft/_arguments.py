@@ -14,6 +14,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -86,7 +87,9 @@ def parse(
         if name == word:  # only the verb in question gets its flags: their help is read from source files
             _add_arguments(sub, verb)
     if not tokens:
-        parser.print_help(sys.stderr)
+        with suppress(OSError):  # a stderr that is closed or full changes nothing
+            parser.print_help(sys.stderr)
+            sys.stderr.flush()
         raise SystemExit(2)
     of_verb = commands.choices.get(word)
     _require_known_flags(parser, tokens[:place], of_verb)

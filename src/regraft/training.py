@@ -44,6 +44,7 @@ from regraft.selection import AUTO, choose_backbone, require_backbone
 from regraft.sources import spec_of
 from regraft.splitting import Split, group_counts, split
 
+_LONGEST_NAME = 100  # of a run that is named after its photos
 _NOT_NAMES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
 
@@ -316,8 +317,9 @@ def claimed_run(
 def default_run(photos: str | os.PathLike[str]) -> Path:
     """Return the folder under ``runs/`` that is named after a spec of photos."""
     name = re.sub(r"[#?].*$", "", os.fspath(photos)) if "://" in os.fspath(photos) else os.fspath(photos)
-    stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", Path(name).resolve().name)) or "photos"
-    return Path("runs") / stem.removeprefix("demo-")
+    place = os.path.abspath(name)  # noqa: PTH100  # Path.resolve() raises RuntimeError where links form a loop
+    stem = re.sub(r'[\\/:*?"<>|\s]+', "-", _NOT_NAMES.sub("", os.path.basename(place))) or "photos"  # noqa: PTH119
+    return Path("runs") / stem.removeprefix("demo-")[:_LONGEST_NAME]
 
 
 class Clock:

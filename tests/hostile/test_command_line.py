@@ -185,7 +185,7 @@ def test_no_arguments_get_the_help(hostile: Hostile) -> None:
 @pytest.mark.parametrize("tokens", [("--help",), ("--version",), ("train", "--help"), ("info",), ("info", "--json")])
 def test_a_stdout_that_is_full_is_an_error(tokens: tuple[str, ...], hostile: Hostile) -> None:
     with Path("/dev/full").open("wb") as full:
-        hostile(*tokens, stdout=full.fileno(), says="stdout cannot be written: no space left on device")
+        hostile(*tokens, stdout=full.fileno(), says="stdout cannot be written: no space is left")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other streams")
