@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import inspect
 import math
 import re
@@ -41,6 +40,13 @@ class Verb:
     options: Mapping[str, type[Any]]
 
 
+def _nearest(word: str, known: Sequence[str]) -> list[str]:
+    """Return the known word that is most like a mistyped one; none where none is alike."""
+    import difflib  # only a mistake needs it
+
+    return difflib.get_close_matches(word, known, n=1)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; type: {self.prog} --help")
@@ -51,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            near = difflib.get_close_matches(str(value), known, n=1)
+            near = _nearest(str(value), known)
             hint = f"did you mean {near[0]!r}? " if near else ""
             what = "command" if isinstance(action, argparse._SubParsersAction) else "/".join(action.option_strings)
             raise UsageError(f"unknown {what} {str(value)!r}: {hint}there is {', '.join(known)}")
@@ -124,7 +130,7 @@ def _require_known_flags(
         if later is not None and flag in later._option_string_actions:
             verb = later.prog.rpartition(" ")[2]
             raise UsageError(f"{flag} stands after {verb}, as in: {later.prog} … {flag}")
-        near = difflib.get_close_matches(flag, list(parser._option_string_actions), n=1)
+        near = _nearest(flag, list(parser._option_string_actions))
         hint = f": did you mean {near[0]}?" if near else ";"
         if _is_there(word):
             hint = f"; the file of that name is typed ./{word};"

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,11 +37,15 @@ _THREADS = "REGRAFT_THREADS"
 
 def digest_bytes(data: bytes) -> str:
     """SHA-256 of ``data``, as 64 hexadecimal digits."""
+    import hashlib  # not at the top, as others below: `--help` needs none of them
+
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_file(path: Path) -> str:
     """SHA-256 of the file's bytes, as 64 hexadecimal digits; reads in blocks."""
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -106,6 +106,9 @@ def _why_unusable(folder: Path) -> str:
 @lru_cache
 def scratch_folder() -> Path:
     """A temporary folder of this process, deleted when it ends: for what must be in a file and cannot be cached."""
+    import shutil
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="regraft-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -114,6 +117,8 @@ def scratch_folder() -> Path:
 @contextmanager
 def scratch_cache() -> Iterator[Path]:
     """Within it, everything that is cached goes to a new folder, which is then deleted; child processes too."""
+    import tempfile
+
     before = os.environ.get("REGRAFT_CACHE")
     with tempfile.TemporaryDirectory(prefix="regraft-", ignore_cleanup_errors=True) as folder:
         os.environ["REGRAFT_CACHE"] = folder
@@ -253,6 +258,8 @@ def tidy(folder: Path) -> None:
     Only names that `atomic_file` and `atomic_folder` give, and only where nothing was written for a day. A shelter that
     holds an older folder of the user's, moved aside when its process was killed, stays.
     """
+    import shutil
+
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _LEFT_FILE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
@@ -275,6 +282,9 @@ def shelter_in(folder: Path) -> Iterator[Path]:
 
     It is locked while in use, where the system has such locks: so `tidy` leaves the one of a process that sleeps alone.
     """
+    import shutil
+    import tempfile
+
     folder.mkdir(parents=True, exist_ok=True)
     tidy(folder)
     shelter = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
@@ -325,7 +335,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tidy(path.parent)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")  # mkstemp's would be for its owner alone
+    temporary = path.with_name(f".tmp-{os.urandom(8).hex()}")  # mkstemp's would be for its owner alone
     temporary.touch(exist_ok=False)
     try:
         with naming(path):
