@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from regraft import _documents
 from regraft._files import as_path, kind_of
 from regraft.errors import ConfigError
 
@@ -91,7 +92,5 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", Path:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The options of a TOML file. Raises ConfigError where it cannot be read."""
-    from regraft import _documents  # not at the top: `--help` reads no file
-
     with _documents.mended(ConfigError, "wanted a TOML file of options"):
         return _documents.read_toml(path, LARGEST)

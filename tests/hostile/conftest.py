@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,19 +47,27 @@ class Outcome:
         return lines[0]
 
 
-def peak_until_its_end(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a process and return the peak of its resident memory in MiB; 0 where there is no ``/proc``.
+@contextlib.contextmanager
+def watched(pid: int) -> Iterator[list[int]]:
+    """Within it the list's one number is the peak of a process's memory so far in MiB; 0 where there is no ``/proc``.
 
     What `os.wait4` tells is of no use: a child begins with the memory of the process that started it.
     """
-    status = Path(f"/proc/{process.pid}/status")
-    peak = 0
-    while process.poll() is None:
-        with contextlib.suppress(OSError):
-            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-            peak = max(peak, int(found[1]) // 1024 if found else 0)
-        time.sleep(0.01)
-    return peak
+    status, peak, done = Path(f"/proc/{pid}/status"), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            with contextlib.suppress(OSError):
+                found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+                peak[0] = max(peak[0], int(found[1]) // 1024 if found else 0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
 
 
 def run_hostile(
@@ -105,17 +112,18 @@ def run_hostile(
 
         timer = threading.Timer(limit, give_up)
         timer.start()
-        if while_running is not None:
-            while_running(process)
-        mebibytes = peak_until_its_end(process)
+        with watched(process.pid) as peak:
+            if while_running is not None:
+                while_running(process)
+            process.wait()
         timer.cancel()
         out.seek(0)
         err.seek(0)
         outcome = Outcome(
-            process.wait(),
+            process.returncode,
             out.read().decode("utf-8", "replace"),
             err.read().decode("utf-8", "replace"),
-            mebibytes,
+            peak[0],
         )
     told = f"{' '.join(map(str, arguments))}\n{outcome.stdout[-2000:]}\n{outcome.stderr[-4000:]}"
     assert not late.is_set(), f"no end after {limit} s: {told}"

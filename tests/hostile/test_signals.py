@@ -44,6 +44,8 @@ def _wait_until_gone(pid: int) -> None:
 def test_a_signal_stops_the_command_and_its_children_at_once(
     name: str, code: int, hostile: Hostile, photos: Path, tmp_path: Path
 ) -> None:
+    if signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        pytest.skip(f"these tests were started with {name} ignored, as by nohup, and so are the commands")
     child = 0
     late = 0.0
 
