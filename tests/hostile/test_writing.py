@@ -440,6 +440,16 @@ def test_a_full_disk_is_told(
     assert {path.name for path in disk.iterdir()} == ({"new"} if whole else set())
 
 
+@pytest.mark.parametrize("kibibytes", [32, 4096])
+def test_an_export_to_a_full_disk_is_told(
+    kibibytes: int, run: Path, hostile: Hostile, mounted: Callable[[str], Path]
+) -> None:
+    disk = mounted(f"size={kibibytes}k")
+    says = "cannot write model.xml .*free space on the disk|no space is left on the disk"
+    hostile("export", run, "--format", "openvino", "--out", disk / "new", says=says)
+    assert list(disk.iterdir()) == []
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_read_only_disk_is_told_before_the_work(
     verb: str, photos: Path, run: Path, hostile: Hostile, mounted: Callable[[str], Path]

@@ -82,7 +82,13 @@ def load(folder):
             model.set_rt_info(facts.to_json(), [_KEY, "facts"])
             for key, value in _model_api(facts).items():
                 model.set_rt_info(value, ["model_info", key])
-            openvino.save_model(model, path, compress_to_fp16=quantize == "fp16")
+            try:
+                openvino.save_model(model, path, compress_to_fp16=quantize == "fp16")
+            except RuntimeError as error:  # all that it says of a full disk is "iostream error"
+                raise ExportError(
+                    f"OpenVINO cannot write {path.name} ({str(error).splitlines()[-1][:200]}); "
+                    "free space on the disk, or type another --out"
+                ) from error
             del model  # it keeps the graph's file open
 
     def load(self, path: Path) -> Artifact:
