@@ -22,6 +22,7 @@ from tests.conftest import Command
 FOLDER = Path(__file__).parent / "processor"
 LITE = load_backbone("efficientnet_lite0")
 
+BOTH = ["f32", "bf16"]
 Defect = Callable[[str], None]
 
 
@@ -130,6 +131,35 @@ def test_int8_that_dies_is_limited_before_a_network_is_compiled(defect: Defect, 
     assert (done.returncode, done.stdout.strip()) == (0, probe.LOWERED[0]), done.stderr
 
 
+@pytest.mark.parametrize("first", ["int8", "bf16"])
+def test_a_limit_that_this_process_set_before_is_not_taken_for_none(first: str, defect: Defect, tmp_path: Path) -> None:
+    """What one process needs a limit for, the next one needs it for too, whichever of int8 and bf16 came first."""
+    defect("int8")
+    ask = {"int8": "probe.limit_for_int8()", "bf16": "probe.limit_tensorflow()"}
+    order = [first, *({"int8", "bf16"} - {first})]
+    script = "from regraft import probe; " + "; ".join(ask[kind] for kind in order)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    again = (
+        "from regraft import probe\n"
+        "for int8 in (True, False): print(probe.choose(probe.THIS_PROCESSOR, '', None, int8=int8).isa)"
+    )
+    done = subprocess.run([sys.executable, "-c", again], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [probe.LOWERED[0]] * 2, done.stderr
+
+
+def test_a_graph_that_cannot_be_timed_tells_nothing_of_other_networks(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "graph.xml").write_text("this is no graph")
+    before = probe.choose(probe.THIS_PROCESSOR, "", None)
+    found = probe.choose("odd", "a" * 64, lambda: tmp_path / "graph.xml")
+    assert found.precision == "f32"
+    if before.precision == "bf16":
+        assert "bf16 with this network: " in found.reason
+        assert "cannot be compiled" in found.reason
+    assert probe.choose(probe.THIS_PROCESSOR, "", None) == before
+    assert Engine(LITE).choice.failed == before.failed
+
+
 def test_tensorflow_and_child_processes_get_the_limit(defect: Defect, tmp_path: Path) -> None:
     defect("amx")
     script = (
@@ -155,23 +185,23 @@ def test_noise_does_not_change_the_choice() -> None:
     works = probe.Choice("bf16")
 
     def chosen(f32: list[float], bf16: list[float]) -> str:
-        return probe._fastest(works, {"f32": f32, "bf16": bf16}).precision
+        return probe._faster(works, {"f32": f32, "bf16": bf16}).precision
 
     assert chosen([119] * 5, [100] * 5) == "bf16"
     assert chosen([121] * 5, [100] * 5) == "f32"
     assert chosen([150, 150, 150, 150, 90], [100] * 5) == "bf16"  # not faster in each repeat
     assert chosen([900, 110, 110, 110, 110], [100] * 5) == "bf16"  # one outlier
-    assert probe._fastest(works, {}).precision == "bf16"
-    assert probe._fastest(probe.Choice("f32"), {}).precision == "f32"
 
 
 def test_the_graph_itself_is_measured_in_alternating_repeats(cache: Path) -> None:
-    ending = run_function("regraft.probe:try_here", {"graph": str(graph_path(LITE)), "int8": True}, {})
+    ending = run_function("regraft.probe:try_here", {"int8": True}, {})
     assert ending.result is not None, ending
-    assert ending.result["errors"]["int8"] < probe.TOLERANCE["int8"]
-    if "bf16" in ending.result["errors"]:
-        assert ending.result["errors"]["bf16"] < probe.TOLERANCE["bf16"]
-        assert {len(found) for found in ending.result["speeds"].values()} <= set(range(1, probe.REPEATS + 1))
+    assert all(off < probe.TOLERANCE[kind] for kind, off in ending.result.items())
+    assert "int8" in ending.result
+    if "bf16" in ending.result:
+        timed = run_function("regraft.probe:measure_graph", {"graph": str(graph_path(LITE)), "precisions": BOTH}, {})
+        assert timed.result is not None, timed
+        assert {len(found) for found in timed.result.values()} <= set(range(1, probe.REPEATS + 1))
 
 
 def test_a_limit_has_a_key_of_its_own_and_f32_has_none(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

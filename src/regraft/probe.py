@@ -23,7 +23,7 @@ from regraft import _console
 from regraft._cache import read_value, write_value
 from regraft._compiled import compile_graph
 from regraft._files import cache_folder, digest_json, environment_variable, set_environment
-from regraft._processes import run
+from regraft._processes import Ending, run
 from regraft._processor import processor_digest, processor_name
 from regraft.errors import BackboneError
 
@@ -100,10 +100,8 @@ def choose(name: str, fingerprint: str, graph: Callable[[], Path] | None, int8: 
     if known is None:
         built = graph and graph()
         with _console.waiting_for("finding the fastest precision of this processor (once)"):
-            works, known = _try_all(built, int8, general.read())
-        general.write(THIS_PROCESSOR, works)
-        if graph:
-            memo.write(name, known)
+            works = general.read() or general.write(THIS_PROCESSOR, _what_works(int8))
+            known = memo.write(name, _fastest(works, built)) if built else works
         _tell(name, known)
     return known
 
@@ -118,11 +116,9 @@ def choose_bf16(name: str, fingerprint: str, graph: Callable[[], Path]) -> Choic
     found = choose(name, fingerprint, None)
     if found.precision == "bf16":
         return found
-    ending = run("regraft.probe:measure_graph", {"graph": str(graph()), "precisions": ["bf16"]}, {}, _PATIENCE)
+    ending = _measured(graph(), ["bf16"], "")
     if ending.result is None:
-        raise BackboneError(
-            f"this processor cannot compute {name} in bf16 ({ending.signal or ending.failure}); leave --precision out"
-        )
+        raise BackboneError(f"this processor cannot compute {name} in bf16 ({_why(ending)}); leave --precision out")
     return Choice("bf16", failed=found.failed)
 
 
@@ -211,45 +207,64 @@ class _Memo:
             self._here[self._path] = Choice(**values, failed=tuple(told["failed"]))
         return self._here[self._path]
 
-    def write(self, name: str, choice: Choice) -> None:
-        """Keep ``choice``; for this process alone where the cache cannot be written, or another will find otherwise."""
+    def write(self, name: str, choice: Choice) -> Choice:
+        """Keep and return ``choice``: for this process alone where it does not last, or the cache cannot be written."""
         self._here[self._path] = choice
-        if not choice.lasts:
-            return
-        facts = {"backbone": name, **asdict(choice), "processor": processor_name(), "openvino": _openvino_version()}
-        write_value(self._path, facts)
+        if choice.lasts:
+            facts = {"backbone": name, **asdict(choice), "processor": processor_name(), "openvino": _openvino_version()}
+            write_value(self._path, facts)
+        return choice
 
 
-def _try_all(graph: Path | None, int8: bool, known: Choice | None) -> tuple[Choice, Choice]:
-    """Try bf16 as it is, then with older instructions alone, and f32 where none of these works.
-
-    Returns:
-        What works at all, and what is fastest on ``graph``. What ``known`` tells of this processor is not tried again.
-    """
-    failed: list[str] = list(known.failed) if known else []
-    job = {"graph": str(graph) if graph else "", "int8": int8}
-    for isa in ("", *LOWERED) if known is None else (known.isa,) if known.precision == "bf16" else ():
-        ending = run("regraft.probe:try_here", job, {ISA: isa} if isa else {}, _PATIENCE)
+def _what_works(int8: bool) -> Choice:
+    """Try bf16 as it is, then with older instructions alone; f32 where none of these works."""
+    failed: list[str] = []
+    for isa in ("", *LOWERED):
+        ending = run("regraft.probe:try_here", {"int8": int8}, _limited(isa), _PATIENCE)
         if ending.result is None:
-            failed.append(f"bf16{f' with {isa}' if isa else ''}: {ending.signal or ending.failure}")
+            failed.append(f"bf16{f' with {isa}' if isa else ''}: {_why(ending)}")
             continue
-        wrong = [f"{kind}: off by {off:.0%}" for kind, off in ending.result["errors"].items() if off > TOLERANCE[kind]]
-        if wrong:
-            failed += wrong
-            continue
-        works = Choice("bf16" if "bf16" in ending.result["errors"] else "f32", isa, failed=tuple(failed))
-        return works, _fastest(works, ending.result["speeds"])
-    neither = Choice("f32", failed=tuple(failed))
-    return neither, neither
+        wrong = [f"{kind}: off by {off:.0%}" for kind, off in ending.result.items() if off > TOLERANCE[kind]]
+        if not wrong:
+            return Choice("bf16" if "bf16" in ending.result else "f32", isa, failed=tuple(failed))
+        failed += wrong
+    return Choice("f32", failed=tuple(failed))
 
 
-def _fastest(works: Choice, speeds: Mapping[str, Sequence[float]]) -> Choice:
-    """What to use, by the speeds of alternating repeats: bf16 where it works, unless f32 is clearly faster."""
+def _fastest(works: Choice, graph: Path) -> Choice:
+    """What to use for a backbone: f32 also where bf16 works in general and does not with this graph."""
+    if works.precision == "f32":
+        return works
+    ending = _measured(graph, ["f32", "bf16"], works.isa)
+    if ending.result is None:
+        return replace(works, precision="f32", failed=(*works.failed, f"bf16 with this network: {_why(ending)}"))
+    return _faster(works, ending.result)
+
+
+def _faster(works: Choice, speeds: Mapping[str, Sequence[float]]) -> Choice:
+    """What to use, by the speeds of alternating repeats: bf16, which works, unless f32 is clearly faster."""
     told = {name: round(median(found), 1) for name, found in speeds.items()}
-    pairs = list(zip(speeds.get("f32", ()), speeds.get("bf16", ()), strict=True))
-    ratios = [exact / rough for exact, rough in pairs]
-    slower = bool(ratios) and median(ratios) >= FASTER and min(ratios) > 1
-    return replace(works, precision="f32" if slower else works.precision, photos_per_s=told)
+    ratios = [exact / rough for exact, rough in zip(speeds["f32"], speeds["bf16"], strict=True)]
+    slower = median(ratios) >= FASTER and min(ratios) > 1
+    return replace(works, precision="f32" if slower else "bf16", photos_per_s=told)
+
+
+def _measured(graph: Path, precisions: Sequence[str], isa: str) -> Ending:
+    """`measure_graph` in a process of its own."""
+    return run("regraft.probe:measure_graph", {"graph": str(graph), "precisions": precisions}, _limited(isa), _PATIENCE)
+
+
+def _limited(isa: str) -> dict[str, str]:
+    """The environment of a process with this limit. A limit that this process has set meanwhile must not be inherited.
+
+    For oneDNN an empty value is the same as none.
+    """
+    return {ISA: isa or _began_with_isa}
+
+
+def _why(ending: Ending) -> str:
+    """Why a process brought no result."""
+    return ending.signal or ending.failure or str(ending.error)
 
 
 def _tell(name: str, choice: Choice) -> None:
@@ -261,12 +276,11 @@ def _tell(name: str, choice: Choice) -> None:
         _console.note(text)
 
 
-def try_here(graph: str, int8: bool) -> dict[str, Any]:
+def try_here(int8: bool) -> dict[str, float]:
     """Try the precisions of this processor. Runs in a process of its own, which may die of it.
 
     Returns:
-        ``errors``, by precision, of a small network beside f32, as shares of its largest output; and ``speeds``, by
-        precision, in photos a second of ``graph``, one for each of at most `REPEATS` alternating repeats.
+        By precision, the errors of a small network beside f32, as shares of its largest output.
     """
     core = _core()
     kinds = ["bf16"] if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else []
@@ -277,8 +291,7 @@ def try_here(graph: str, int8: bool) -> dict[str, Any]:
         network = _small_network(kind == "int8")
         found = core.compile_model(network, "CPU", {_HINT: "bf16" if kind == "bf16" else "f32"})({0: photo})[0]
         errors[kind] = float(np.abs(found - exact).max() / np.abs(exact).max())
-    speeds = measure_graph(graph, ["f32", *kinds]) if graph and kinds else {}
-    return {"errors": errors, "speeds": speeds}
+    return errors
 
 
 def measure_graph(graph: str, precisions: Sequence[str]) -> dict[str, list[float]]:
