@@ -14,9 +14,11 @@ import platform
 import re
 import secrets
 import shutil
+import stat
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -24,6 +26,9 @@ from pathlib import Path
 from regraft import _console
 from regraft._documents import DamagedError, Fields, read_json
 from regraft._files import digest_bytes
+
+if sys.platform != "win32":
+    import fcntl
 
 NEW, REPLACED = "new", "replaced"
 """In the hidden folder of a claim: what is being written, and what it replaces until it is finished."""
@@ -196,16 +201,18 @@ def _take_over(file: Path, target: Path) -> None:
 
     Raises:
         TakenError: that process lives.
+        FileNotFoundError: another process has taken it over, or has given it back.
     """
-    try:
-        owner: _Owner | None = _Owner.read(file)
-    except DamagedError:
-        owner = None
-    if owner.lives if owner else time.time() - file.lstat().st_mtime < _YOUNG:
-        who = f" (process {owner.pid} on {owner.host})" if owner else ""
-        raise TakenError(f"another regraft{who} is writing to {target} (if there is none, delete {file})")
     aside = file.with_name(f".tmp-{secrets.token_hex(8)}")
-    file.rename(aside)  # of several processes that want to take it over, one succeeds
+    with _one_at_a_time(file):
+        try:
+            owner: _Owner | None = _Owner.read(file)
+        except DamagedError:
+            owner = None
+        if owner.lives if owner else time.time() - file.lstat().st_mtime < _YOUNG:
+            who = f" (process {owner.pid} on {owner.host})" if owner else ""
+            raise TakenError(f"another regraft{who} is writing to {target} (if there is none, delete {file})")
+        file.rename(aside)
     if owner:
         shelter = target.with_name(owner.shelter)
         if restore(shelter, target):
@@ -213,6 +220,27 @@ def _take_over(file: Path, target: Path) -> None:
         shutil.rmtree(shelter, ignore_errors=True)
     with suppress(OSError):
         aside.unlink()
+
+
+@contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    """Within it the claim at ``file`` stays the same one: whoever wants to take it over waits here.
+
+    Otherwise a process that has found it dead could take away the claim of the one that was faster. Where the system or
+    the disk has no locks, and where something else than a file is there, nobody waits.
+
+    Raises:
+        FileNotFoundError: it is gone, or another one is there now.
+    """
+    if sys.platform == "win32" or not stat.S_ISREG(file.lstat().st_mode):
+        yield
+        return
+    with file.open("rb") as opened:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        if not os.path.samestat(os.fstat(opened.fileno()), file.lstat()):
+            raise FileNotFoundError(errno.ENOENT, "another claim is there", str(file))
+        yield
 
 
 def _beginning(pid: int) -> str | None:

@@ -9,13 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from regraft import Classifier, TrainConfig, train
+from regraft import Classifier, TrainConfig, _claims, train
 from regraft._claims import TakenError, claim
 from regraft._places import Product, claimed, locked
 from regraft.errors import ConfigError, RunError
@@ -271,6 +273,33 @@ def test_whose_claim_it_is_decides(changes: dict[str, object], taken: bool | Non
     else:
         claim(tmp_path / "place").release()
         assert not claims(tmp_path)
+
+
+def test_of_two_that_find_a_dead_claim_one_gets_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one reads the dead claim, and the first one takes it over before the second one goes on."""
+    _as(claim(tmp_path / "place").file, began="1")
+    has_read, read = threading.Event(), _claims._Owner.read
+
+    def slowly(file: Path) -> object:
+        found = read(file)
+        if threading.current_thread() is second and not has_read.is_set():
+            has_read.set()
+            time.sleep(0.5)  # long enough for the first one, if nothing makes it wait
+        return found
+
+    monkeypatch.setattr(_claims._Owner, "read", slowly)
+    held: list[_claims.Claim] = []
+
+    def take() -> None:
+        with suppress(TakenError):
+            held.append(claim(tmp_path / "place"))
+
+    second = threading.Thread(target=take)
+    second.start()
+    has_read.wait(10)
+    take()
+    second.join()
+    assert len(held) == 1
 
 
 def test_a_claim_of_a_stranger_leads_nowhere(tmp_path: Path) -> None:
