@@ -47,6 +47,8 @@ def stop_on_signals(end: Callable[[], None]) -> None:
         return
 
     def on_signal(number: int, _: Any) -> None:
+        if _settled:  # the work is done, and its exit code is known
+            return
         _received.append(number)
         if len(_received) > 1:
             _end(end)

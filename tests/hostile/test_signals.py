@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def _wait_until_gone(pid: int) -> None:
     while not _gone(pid):
         assert time.monotonic() < end, "the child goes on without its caller"
         time.sleep(0.05)
+
+
+def test_a_signal_after_the_work_is_done_changes_nothing(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from regraft import _signals\n"
+        "_signals.stop_on_signals(lambda: os._exit(1)); _signals.settle()\n"
+        "os.kill(os.getpid(), signal.SIGTERM); sys.exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 143)])
