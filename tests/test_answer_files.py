@@ -252,13 +252,23 @@ def test_the_digest_is_of_what_answers(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "manifest.json").write_text("{}")
-    first = digest_of(run)
+    out = tmp_path / "out.csv"
+    first = digest_of(run, out)
     (run / "notes.txt").write_text("mine")
-    assert digest_of(run) == first
+    assert digest_of(run, out) == first
     (run / "manifest.json").write_text('{"schema": 2}')
-    assert digest_of(run) != first
+    second = digest_of(run, out)
+    assert second != first
+    (run / "head.safetensors").write_text("another head, whose manifest is the same where there was no val")
+    assert digest_of(run, out) != second
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / "saved_model.pb").write_text("graph")
+    before = digest_of(exported, exported / "out.csv")
+    (exported / "out.csv.partial").write_text("begun")
+    assert digest_of(exported, exported / "out.csv") == before
     model = tmp_path / "model.xml"
     model.write_text("graph")
-    alone = digest_of(model)
+    alone = digest_of(model, out)
     (tmp_path / "model.bin").write_text("weights")
-    assert digest_of(model) != alone
+    assert digest_of(model, out) != alone

@@ -101,12 +101,14 @@ def keep_answers(
         return Kept(out, log.photos, log.rejected, log.unreadable, before)
 
 
-def digest_of(place: Path) -> str:
-    """Return the digest of what answers: of a run's manifest, or of all files of an export."""
+def digest_of(place: Path, out: Path) -> str:
+    """Return the digest of what answers: of what a run answers by, or of all files of an export but the answers."""
     if (place / LAYOUT.manifest).is_file():
-        files = [place / LAYOUT.manifest]
+        answers_by = (LAYOUT.manifest, LAYOUT.head, LAYOUT.calibration, LAYOUT.backbone)
+        files = [place / name for name in answers_by if (place / name).is_file()]
     elif place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.is_file())
+        ours = {out.absolute(), _log_of(out).absolute()}
+        files = sorted(file for file in place.rglob("*") if file.is_file() and file.absolute() not in ours)
     else:
         files = [place, *(file for file in [place.with_suffix(".bin")] if file.is_file())]  # OpenVINO's weights
     return digest_json([[file.name, digest_file(file)] for file in files])[:16]

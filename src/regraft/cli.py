@@ -227,7 +227,7 @@ def _predict_into(arguments: Any, output: PredictOptions, out: Path) -> int:
     if output.plot:
         raise ConfigError("--plot draws what is printed, and --out prints nothing; leave one of them out")
     require_free(out)
-    predictor, run = load_predictor(arguments.run), digest_of(Path(arguments.run).expanduser())
+    predictor, run = load_predictor(arguments.run), digest_of(Path(arguments.run).expanduser(), out)
     photos = (photo for photo in _asked(arguments.photos) if photo is not None)
     with _console.progress("predicting", None) as advance:
         kept = keep_answers(predictor, photos, out, run, output.top, advance)
