@@ -28,7 +28,7 @@ def training(document: Mapping[str, Any]) -> None:
     if groups := document.get("groups"):
         print(f"{sum(groups.values())} groups stay whole: " + ", ".join(f"{n} {s}" for s, n in groups.items()))
     if document["problems"]:
-        print(f"left out: {len(document['problems'])} (listed in metrics.json)")
+        print(f"files left out: {len(document['problems'])} (listed in metrics.json)")
     print(f"features: {features['computed']} computed, {features['cached']} cached")
     side = "test" if counts["test"] else "val"
     if counts[side]:
@@ -101,7 +101,7 @@ def shards(document: Mapping[str, Any]) -> None:
     print(f"{document['photos']} photos of {len(document['classes'])} classes in {document['out']}")
     _table([(shard["file"], str(shard["photos"])) for shard in document["shards"]])
     if document["problems"]:
-        print(f"left out: {len(document['problems'])}")
+        print(f"files left out: {len(document['problems'])}")
         for problem in document["problems"][:_MISTAKES]:
             print(f"  {printable(problem['path'])}: {printable(problem['reason'])}")
         if len(document["problems"]) > _MISTAKES:
