@@ -32,6 +32,7 @@ def regraft(*arguments: str | Path, cache: Path, cwd: Path) -> Done:
 def run(command: list[str], cache: Path, cwd: Path) -> Done:
     """Run a process; its children's memory is measured by the operating system, each alone."""
     environment = {**os.environ, "REGRAFT_CACHE": str(cache)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode, which pip writes
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = process.communicate()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from _common import regraft, report, run
 
-from regraft.dataset import Dataset
+from regraft.photos.dataset import Dataset
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ FAMILIES = (
 
 OURS = """
 import json, sys
-from regraft._measure import measure
+from regraft.engines.measuring import measure
 print(json.dumps(measure(sys.argv[1])))
 """
 
@@ -43,7 +43,7 @@ OTHER = """
 import json, sys, time
 import numpy as np
 import keras
-from regraft.backbones import load_backbone
+from regraft.backbones.base import load_backbone
 name, what = sys.argv[1:]
 backbone = load_backbone("keras:" + name, weights="none", stages="last")
 model, size = backbone.keras_model(), backbone.transform.size

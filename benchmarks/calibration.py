@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from regraft import Classifier
-from regraft.calibration import Answers
-from regraft.dataset import Dataset
-from regraft.evaluation import Evaluation, evaluate, measure
-from regraft.heads import softmax
-from regraft.prediction import rejections
+from regraft.classifiers.evaluation import Evaluation, evaluate, measure
+from regraft.classifiers.prediction import rejections
+from regraft.classifiers.predictor import Answers
+from regraft.heads.base import softmax
+from regraft.photos.dataset import Dataset
 
 
 def main() -> None:

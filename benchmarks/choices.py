@@ -15,16 +15,15 @@ from statistics import mean
 import numpy as np
 from _common import report
 
-from regraft.backbones import load_backbone
+from regraft.backbones.base import load_backbone
 from regraft.backbones.efficientnet_lite import EfficientNetLite
-from regraft.dataset import Dataset
-from regraft.engine import Engine
-from regraft.features import Features, extract
-from regraft.heads import accuracy
+from regraft.engines.openvino import OpenVinoEngine
+from regraft.features.features import Features, extract, labelled_features
+from regraft.heads.base import accuracy
 from regraft.heads.logistic import LogisticRegression
-from regraft.images import Transform
-from regraft.splitting import split
-from regraft.training import readable
+from regraft.photos.dataset import Dataset
+from regraft.photos.images import Transform
+from regraft.photos.splitting import split
 
 HEAD = 1280  # the last columns of the features; those before are the inner stages'
 
@@ -54,12 +53,12 @@ def main() -> None:
                 if name != "crop" and size != 288:
                     continue
                 backbone = Variant(load_backbone("efficientnet_lite0").name.partition(":")[2], size, crop=crop)
-                engine = Engine(backbone)
+                engine = OpenVinoEngine(backbone)
                 engine.run(np.zeros((size, size, 3), np.uint8))
                 start = time.perf_counter()
                 extraction = extract(dataset.records, engine)
                 seconds = time.perf_counter() - start
-                kept, features, _ = readable(dataset, extraction, backbone)
+                kept, features, _ = labelled_features(dataset, extraction, backbone)
                 row = {"all stages": features, "head only": only(features, HEAD)}
                 table[f"{size} px, {name}"] = {
                     **{k: round(100 * score(kept, v, options.salts), 2) for k, v in row.items()},

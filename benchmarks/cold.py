@@ -18,12 +18,12 @@ from pathlib import Path
 
 from _common import regraft, report
 
-from regraft.backbones._graphs import graph_path
-from regraft.config import TrainConfig
-from regraft.dataset import Dataset
-from regraft.engine import Engine
-from regraft.images import read
-from regraft.selection import choose_backbone
+from regraft.backbones.graphs import graph_path
+from regraft.config.training import TrainConfig
+from regraft.engines.openvino import OpenVinoEngine
+from regraft.features.backbone_choice import choose_backbone
+from regraft.photos.dataset import Dataset
+from regraft.photos.images import read
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["REGRAFT_CACHE"] = f"{folder}/floor"
-        engine = Engine(choose_backbone(TrainConfig(), []))
+        engine = OpenVinoEngine(choose_backbone(TrainConfig(), []))
         graph_path(engine.backbone)
         start = time.perf_counter()
         choice = engine.choice

@@ -24,7 +24,7 @@ ONE = """
 import json, sys, time
 from pathlib import Path
 from regraft.errors import ImageError
-from regraft.images import Transform, read
+from regraft.photos.images import Transform, read
 transform = Transform(288, 1.0, "bilinear", (0, 0, 0), (1, 1, 1))
 start = time.perf_counter()
 try:

@@ -23,8 +23,8 @@ import numpy as np
 from _common import regraft, report
 from PIL import Image, ImageOps
 
-from regraft.audit import Audit, check
-from regraft.dataset import Dataset, ImageRecord
+from regraft.auditing import Audit, check
+from regraft.photos.dataset import Dataset, ImageRecord
 
 
 def resized(image: Image.Image) -> Image.Image:

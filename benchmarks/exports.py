@@ -15,8 +15,8 @@ from typing import Any
 from _common import report
 
 from regraft import ExportConfig, export
-from regraft._files import cache_folder
 from regraft.errors import RegraftError
+from regraft.foundation.files import cache_folder
 
 FORMATS = (
     ("litert", ""),

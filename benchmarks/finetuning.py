@@ -1,8 +1,8 @@
 """What does fine-tuning gain, and how long does it take; and how much faster is it than plain Keras from pixels?
 
-For each salt `regraft train` and `regraft finetune`, as processes, all in one run. With ``--keras``, for the first so
-many salts also ``keras_finetune.py``: the same layers, the same start, the same epochs, from pixels. Needs the extra
-tensorflow.
+For each salt `regraft train` and `regraft finetune --folds 5`, as processes, all in one run: before and after on all
+photos, in turns. With ``--keras`` there are sides in place of folds, and for the first so many salts also
+``keras_finetune.py``: the same layers, the same start, the same epochs, from pixels. Needs the extra tensorflow.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos")
     parser.add_argument("--salts", default=",b,c", help="with commas")
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--keras", type=int, default=0, help="for how many of the salts to run plain Keras too")
     options = parser.parse_args()
     photos = Path(options.photos).resolve()
@@ -29,28 +30,30 @@ def main() -> None:
         folder = Path(name)
         found = []
         for number, salt in enumerate(options.salts.split(",")):
-            row = measured(photos, salt, folder)
+            row = measured(photos, salt, folder, () if options.keras else ("--folds", str(options.folds)))
             if number < options.keras:
                 row["keras"] = plain_keras(photos, folder)
             print(json.dumps(row), file=sys.stderr, flush=True)
             found.append(row)
     gains = {
-        side: round(100 * sum(row[side][1] - row[side][0] for row in found) / len(found), 2) for side in ("val", "test")
+        side: round(100 * sum(row["beside"][side]["difference"] for row in found) / len(found), 2)
+        for side in found[0]["beside"]
     }
     report(rows=found, mean_gain_in_points=gains)
 
 
-def measured(photos: Path, salt: str, folder: Path) -> dict[str, Any]:
+def measured(photos: Path, salt: str, folder: Path, folds: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy before and after, and seconds; only the first salt computes features."""
     cache = folder / "cache"
-    regraft("train", photos, "--salt", salt, "--out", "run", "--overwrite", cache=cache, cwd=folder)
-    done = regraft("finetune", "run", "--out", "tuned", "--overwrite", "--json", cache=cache, cwd=folder)
+    regraft("train", photos, "--folds", "0", "--salt", salt, "--out", "run", "--overwrite", cache=cache, cwd=folder)
+    done = regraft("finetune", "run", *folds, "--out", "tuned", "--overwrite", "--json", cache=cache, cwd=folder)
     document = json.loads(done.stdout)
-    frozen = document["finetuned"]["frozen"]
     return {
         "salt": salt,
-        **{side: (frozen[side], document[side]["accuracy"]) for side in ("val", "test")},
-        "n": {side: document[side]["n"] for side in ("val", "test")},
+        "beside": {
+            side: {"before": row["before"]["accuracy"], "after": row["after"]["accuracy"], **row["accuracy"]}
+            for side, row in document["finetuned"]["beside"].items()
+        },
         "seconds": {**document["seconds"], "process": round(done.seconds, 1)},
         "blend": document["finetuned"]["blend"],
     }

@@ -25,10 +25,10 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from regraft.backbones._blocks import upper
-    from regraft.backbones._tuned import cut_of
-    from regraft.classifier import Classifier
-    from regraft.config import FinetuneConfig
+    from regraft.backbones.blocks import upper
+    from regraft.backbones.tuned_weights import cut_of
+    from regraft.classifiers.classifier import Classifier
+    from regraft.config.finetuning import FinetuneConfig
 
     config, blocks = FinetuneConfig(), 5
     classifier = Classifier.load(options.run)

@@ -30,8 +30,8 @@ from typing import Any
 from _common import report
 from kill import rows
 
-from regraft.classifier import Classifier
-from regraft.dataset import Dataset
+from regraft.classifiers.classifier import Classifier
+from regraft.photos.dataset import Dataset
 
 ROUND = 5
 

@@ -22,7 +22,7 @@ from typing import Any
 from _common import report, run, write_fold
 from sklearn.model_selection import StratifiedKFold
 
-from regraft.dataset import Dataset
+from regraft.photos.dataset import Dataset
 
 HERE = Path(__file__).resolve().parents[1]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from _common import report
 
-from regraft._files import digest_file
+from regraft.foundation.files import digest_file
 
 LARGEST = 64 * 2**20
 

@@ -16,7 +16,7 @@ import numpy as np
 from _common import regraft, report, write_fold
 from sklearn.model_selection import StratifiedKFold
 
-from regraft.dataset import Dataset
+from regraft.photos.dataset import Dataset
 
 
 def main() -> None:

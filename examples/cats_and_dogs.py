@@ -22,7 +22,7 @@ def main(
     print(dataset.counts(), len(dataset.problems))
 
     # feature extraction: the network stays as it is, a head is fitted to what it sees
-    config = regraft.TrainConfig(backbone=backbone, resolution=160, val=0.1, test=0.1)
+    config = regraft.TrainConfig(backbone=backbone, resolution=160, val=0.1, test=0.1, folds=0)
     extracted = regraft.train(photos, f"{out}/extracted", config)
     print(extracted.metrics["test"]["accuracy"], extracted.metrics["test"]["interval"])
 

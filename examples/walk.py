@@ -8,7 +8,7 @@ import regraft
 def main(photos: str, run: str, photo: str) -> None:
     """Train, load again, ask about one photo."""
     classifier = regraft.train(photos, out=run, config=regraft.TrainConfig(effort="quick"))
-    print(classifier.metrics["test"]["accuracy"], classifier.metrics["test"]["interval"])
+    print(classifier.evaluation.accuracy, classifier.evaluation.interval)
 
     classifier = regraft.Classifier.load(run)
     probabilities = classifier.predict_proba([photo])  # (1, C), in the order of classifier.classes

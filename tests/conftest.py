@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-os.environ["KERAS_BACKEND"] = "openvino"  # for the tests that build networks in this process
+# For the tests that build networks in this process, which has one backend of Keras for its life.
+os.environ["KERAS_BACKEND"] = os.environ.get("REGRAFT_TESTS_KERAS", "openvino")
 
 Shape = Callable[[ImageDraw.ImageDraw, random.Random], None]
 
 
 def pytest_configure() -> None:
     """Tests load OpenVINO in their own process in any order: what this processor cannot run is found out before."""
-    from regraft._files import scratch_cache
-    from regraft.probe import limit_tensorflow
+    from regraft.engines.probe import limit_tensorflow
+    from regraft.foundation.files import scratch_cache
 
     with scratch_cache():
         limit_tensorflow()
@@ -70,11 +71,11 @@ def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = os.environ.get("REGRAFT_CACHE")
     os.environ["REGRAFT_CACHE"] = str(folder)
     try:
-        from regraft.backbones import load_backbone
-        from regraft.engine import Engine
+        from regraft.backbones.base import load_backbone
+        from regraft.engines.openvino import OpenVinoEngine
 
         for size in (224, 288):
-            assert Engine(load_backbone("efficientnet_lite0", size)).choice.precision in ("bf16", "f32")
+            assert OpenVinoEngine(load_backbone("efficientnet_lite0", size)).choice.precision in ("bf16", "f32")
     finally:
         if before is None:
             del os.environ["REGRAFT_CACHE"]

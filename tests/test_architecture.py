@@ -4,136 +4,178 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
-from regraft._files import CACHE_KINDS
+from regraft.foundation.files import CACHE_KINDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "regraft"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A module imports only what stands above it. The README's tree has the same order.
-CELLAR = [
+# A folder imports only from folders that stand above it. docs/explanation/architecture.md has the same order.
+ORDER = [
     "errors",
-    "_console",
-    "_files",
-    "_cache",
-    "_signals",
-    "_processes",
-    "_processor",
-    "_documents",
-    "_claims",
-    "_places",
-    "_registry",
-    "_address",
-    "_http",
-    "_fetch",
-    "_inflate",
-    "_tar",
-    "_zip",
-    "_unpack",
-    "_lbfgs",
-    "_tfrecord",
-    "_tensorboard",
-    "_channels_first",
-    "_tensorflow",
-    "_arguments",
-    "_levels",
-    "_entry",
-    "_values",
+    "foundation",
     "config",
-]
-WALK = [
-    "images",
-    "sources",
-    "dataset",
-    "quotas",
-    "unlabelled",
-    "splitting",
+    "downloads",
+    "photos",
+    "sharding",
     "backbones",
-    "_compiled",
-    "probe",
-    "engine",
-    "accelerator",
-    "_feature_parts",
-    "computing",
+    "engines",
     "features",
-    "distortion",
-    "selection",
-    "quantisation",
-    "duplicates",
     "heads",
-    "calibration",
-    "evaluation",
-    "paired",
-    "card",
-    "run_folder",
-    "classifier",
-    "prediction",
-    "answer_files",
+    "classifiers",
+    "auditing",
     "training",
-    "activations",
-    "keras_backend",
-    "optimisation",
-    "plots",
-    "augmentation",
-    "thawing",
-    "begun",
     "finetuning",
-    "following",
-    "trials",
     "sweeping",
-    "exporters",
-    "asking",
     "exporting",
-    "audit",
-    "shards",
+    "predicting",
+    "reporting",
     "information",
-]
-SURFACE = [
-    "_graph",
-    "_preset",
-    "_int8",
-    "_export",
-    "_trial",
-    "_measure",
-    "_print",
-    "_options",
     "cli",
     "compat",
     "__main__",
 ]
-ORDER = [*CELLAR, *WALK, *SURFACE]
+LINES = 1800
+"""The most lines of code, without blank lines, comments and docstrings, of a folder with all that is in it."""
+
+WALK = [
+    "photos/images",
+    "photos/sources/base",
+    "photos/dataset",
+    "photos/quotas",
+    "photos/unlabelled",
+    "photos/splitting",
+    "photos/duplicates",
+    "sharding",
+    "backbones/base",
+    "engines/compiled",
+    "engines/probe",
+    "engines/openvino",
+    "engines/jax",
+    "engines/int8",
+    "engines/keras_backend",
+    "features/parts",
+    "engines/workers",
+    "features/features",
+    "features/distorted_views",
+    "features/backbone_choice",
+    "heads/base",
+    "classifiers/predictor",
+    "classifiers/calibration",
+    "classifiers/evaluation",
+    "classifiers/paired_evaluation",
+    "classifiers/metrics",
+    "classifiers/model_card",
+    "classifiers/run_folder",
+    "classifiers/held_out",
+    "classifiers/classifier",
+    "classifiers/prediction",
+    "classifiers/answer_files",
+    "auditing",
+    "training/folding",
+    "training/preparation",
+    "training/cross_validation",
+    "training/training",
+    "finetuning/activations",
+    "finetuning/training_loop",
+    "finetuning/augmentation",
+    "finetuning/thawed_network",
+    "finetuning/begun",
+    "finetuning/starting_point",
+    "finetuning/history_plot",
+    "finetuning/finetuning",
+    "finetuning/watching",
+    "sweeping/trials",
+    "sweeping/sweeping",
+    "exporting/formats/base",
+    "exporting/companions",
+    "exporting/exporting",
+    "predicting",
+    "reporting/documents",
+    "reporting/plots",
+    "information",
+]
 
 
-def module(path: Path) -> str:
-    """The room a file belongs to: a folder of modules is one."""
+def room(path: Path) -> str:
+    """The folder at the top of the package, or the module there, that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(path: Path) -> set[str]:
-    """The rooms a file imports, for its types alone included."""
-    found: set[str] = set()
+def imported(path: Path) -> list[tuple[str, str]]:
+    """The modules of ours and names that a file imports, for its types alone included."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "regraft":
-            names = [node.module or ""] if node.module != "regraft" else [f"regraft.{a.name}" for a in node.names]
-            found |= {name.split(".")[1] for name in names}
+            found += [(node.module or "", alias.name) for alias in node.names]
     return found
 
 
-@pytest.mark.parametrize("path", [f for f in FILES if f.name != "__init__.py" or f.parent != PACKAGE], ids=str)
+def rooms_used(path: Path) -> set[str]:
+    """The rooms that a file imports from, without its own; the public names have none."""
+    parts = [[*module.split("."), name][1] for module, name in imported(path)]
+    return {part for part in parts if part in ORDER} - {room(path)}
+
+
+INNER = [f for f in FILES if f != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", INNER, ids=str)
 def test_imports_flow_one_way(path: Path) -> None:
-    place = ORDER.index(module(path))
-    below = {name for name in imported(path) if ORDER.index(name) > place}
+    place = ORDER.index(room(path))
+    below = {name for name in rooms_used(path) if ORDER.index(name) > place}
     assert not below, f"{path.name} imports {below}, which stand below it"
+
+
+@pytest.mark.parametrize("path", INNER, ids=str)
+def test_no_folder_imports_what_is_private_to_another(path: Path) -> None:
+    for module, name in imported(path):
+        if module.split(".")[1:2] != [room(path)]:
+            private = [part for part in (*module.split("."), name) if re.match(r"_[^_]", part)]
+            assert not private, f"{path.name} imports {module}.{name}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Neither rooms, which the order rules out, nor modules of one room."""
+    names = {".".join(("regraft", *f.relative_to(PACKAGE).with_suffix("").parts)): f for f in FILES}
+    graph = {}
+    for name, path in names.items():
+        to = {f"{module}.{what}" if f"{module}.{what}" in names else module for module, what in imported(path)}
+        graph[name] = to & set(names)
+    TopologicalSorter(graph).prepare()
+
+
+def test_the_package_stays_one_that_can_be_surveyed() -> None:
+    rooms = {room(path) for path in FILES}
+    assert len(rooms) <= 24
+    sizes = Counter[str]()
+    for path in FILES:
+        sizes[room(path)] += lines_of_code(path)
+    assert max(sizes.values()) < LINES, sizes.most_common(1)
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that hold code: neither blank, nor comments, nor docstrings."""
+    text = path.read_text(encoding="utf-8")
+    docs: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            docs |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    blank = {i for i, line in enumerate(text.splitlines(), 1) if not line.strip() or line.strip().startswith("#")}
+    return len(set(range(1, text.count("\n") + 1)) - docs - blank)
 
 
 def test_no_import_of_our_own_hides_in_a_function() -> None:
     for path in FILES:
-        if path in (PACKAGE / "cli.py", PACKAGE / "__init__.py"):
-            continue  # the two doors, where what is heavy is imported late
+        if path == PACKAGE / "__init__.py":
+            continue  # it imports each public name when the name is first used
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 hidden = [n for n in ast.walk(node) if isinstance(n, ast.ImportFrom) and "regraft" in (n.module or "")]
@@ -166,9 +208,7 @@ def test_functions_fit_on_a_screen() -> None:
 @pytest.mark.parametrize("name", WALK)
 def test_each_room_of_the_walk_says_what_it_is(name: str) -> None:
     """What comes in, what goes out, why it exists, and the one thing that would surprise you."""
-    path = PACKAGE / f"{name}.py"
-    text = (path if path.exists() else PACKAGE / name / "__init__.py").read_text(encoding="utf-8")
-    doc = ast.get_docstring(ast.parse(text)) or ""
+    doc = ast.get_docstring(ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))) or ""
     for word in ("In: ", "Out: ", "Why: ", "Surprise: "):
         assert word in doc, f"{name} does not say {word!r}"
 
@@ -180,24 +220,55 @@ def test_one_module_reads_the_environment() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
                 readers.add(path.name)
-    assert readers == {"_files.py"}
+    assert readers == {"files.py"}
 
 
 def test_nothing_runs_data_as_code() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\b(eval|exec)\(|pickle\.loads?\(|shell=True", text), path
-        assert "import pickle" not in text or path.name == "_torch_file.py"
+        assert "import pickle" not in text or path.name == "torch_file.py"
 
 
-def test_the_readme_draws_the_tree_that_is_there() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    tree = readme.partition("src/regraft/\n")[2].partition("```")[0]
-    drawn = [line.split()[0] for line in tree.splitlines() if line.strip() and not line.strip().startswith("—")]
-    there = {str(p.relative_to(PACKAGE)) for p in FILES}
+PAGE = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_page_draws_the_tree_that_is_there() -> None:
+    tree = PAGE.partition("src/regraft/\n")[2].partition("```")[0]
+    drawn, at = [], [""]
+    for line in tree.splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        at = [*at[:depth], name]
+        if not name.endswith("/"):
+            drawn.append("".join(at))
+    there = {str(p.relative_to(PACKAGE)) for p in FILES if p.name != "__init__.py"} | {"__init__.py"}
     assert sorted(drawn) == sorted(there)
-    rooms = list(dict.fromkeys(Path(name).parts[0].removesuffix(".py") for name in drawn))
-    assert rooms == ["__init__", *ORDER]
+    assert list(dict.fromkeys(Path(name).parts[0].removesuffix(".py") for name in drawn)) == ["__init__", *ORDER]
+
+
+def test_the_page_tells_what_imports_what() -> None:
+    told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE))
+    assert list(told) == ORDER
+    for name, cell in told.items():
+        used: set[str] = set().union(*(rooms_used(path) for path in INNER if room(path) == name))
+        assert re.findall(r"`(\w+)`", cell) == [other for other in ORDER if other in used], name
+
+
+def test_the_way_of_one_photo_names_what_is_there() -> None:
+    way = PAGE.partition("## One photo's way")[2].partition("## The folders")[0]
+    names = re.findall(r"`(regraft(?:\.\w+)+)`", way)
+    assert len(names) > 10
+    for name in names:
+        assert resolves(name), name
+
+
+def resolves(name: str) -> bool:
+    """Whether a name is that of a module, of something in a module, or of a method."""
+    try:
+        resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def test_the_cache_holds_no_other_kinds_than_are_listed() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from regraft.errors import ImageError
-from regraft.images import decode, read
+from regraft.photos.images import decode, read
 from tests.conftest import Command, draw_folder
 from tests.corpus import BLUE, RED, Case, bad, good, make
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft._files import limited_threads, thread_limit, threads
 from regraft.errors import ConfigError
+from regraft.foundation.files import limited_threads, thread_limit, threads
 from tests.conftest import Command
 
 
@@ -28,7 +28,7 @@ def test_the_limit_holds_within_and_in_children() -> None:
 
 
 def test_fewer_than_one_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--threads is 0; wanted at least 1"), limited_threads(0):
+    with pytest.raises(ConfigError, match="threads is 0; wanted at least 1"), limited_threads(0):
         pass
 
 
@@ -42,11 +42,11 @@ def test_what_the_environment_says_wrongly_changes_nothing(monkeypatch: pytest.M
 def test_the_engine_keeps_to_the_limit(cache: Path) -> None:
     import openvino
 
-    from regraft.backbones import load_backbone
-    from regraft.engine import Engine
+    from regraft.backbones.base import load_backbone
+    from regraft.engines.openvino import OpenVinoEngine
 
     with limited_threads(1):
-        engine = Engine(load_backbone("efficientnet_lite0"))
+        engine = OpenVinoEngine(load_backbone("efficientnet_lite0"))
         assert engine.workers == 3
         compiled = engine._compile()
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1

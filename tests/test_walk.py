@@ -23,6 +23,7 @@ def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
         "problems",
         "val",
         "test",
+        "folds",
         "seconds",
         "features",
         "duplicate_groups",
@@ -32,13 +33,16 @@ def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
     assert document["classes"] == ["Square", "circle", "줄무늬"]
     assert [Path(p["path"]).name for p in document["problems"]] == ["bad.jpg"]
     assert document["run"] == str(Path("runs") / "사진")
-    assert document["test"]["interval"][0] <= document["test"]["accuracy"] <= document["test"]["interval"][1]
+    assert document["test"] is None
+    low, high = document["folds"]["interval"]
+    assert low <= document["folds"]["accuracy"] <= high + 1e-9
+    assert (document["folds"]["k"], document["folds"]["n"]) == (5, 60)
     assert document["features"] == {"computed": 60, "cached": 0}
 
     again = json.loads(regraft("train", "사진", "--effort", "quick", "--json").stdout)
     assert again["run"] == str(Path("runs") / "사진-2")
     assert again["features"] == {"computed": 0, "cached": 60}
-    assert again["test"] == document["test"]
+    assert again["folds"] == document["folds"]
 
     text = regraft("train", "사진", "--effort", "quick", "--out", "runs/other").stdout
     assert "60 photos of 3 classes" in text

@@ -7,12 +7,18 @@ TYPE_CHECKING = False  # imported from typing, it would be the first module that
 if TYPE_CHECKING:
     from typing import Any
 
-    from regraft.asking import evaluate, predict, predict_each
-    from regraft.audit import Audit, check
-    from regraft.backbones import Backbone, load_backbone
-    from regraft.classifier import Classifier
-    from regraft.config import ExportConfig, FeatureConfig, FinetuneConfig, ShardConfig, SweepConfig, TrainConfig
-    from regraft.dataset import Dataset, ImageRecord
+    from regraft.auditing import Audit, check
+    from regraft.backbones.base import Backbone, load_backbone
+    from regraft.classifiers.classifier import Classifier
+    from regraft.classifiers.evaluation import Evaluation, measure
+    from regraft.classifiers.prediction import Prediction
+    from regraft.classifiers.predictor import Predictor
+    from regraft.config.exporting import ExportConfig
+    from regraft.config.features import FeatureConfig
+    from regraft.config.finetuning import FinetuneConfig
+    from regraft.config.sharding import ShardConfig
+    from regraft.config.sweeping import SweepConfig
+    from regraft.config.training import TrainConfig
     from regraft.errors import (
         BackboneError,
         ConfigError,
@@ -23,60 +29,64 @@ if TYPE_CHECKING:
         RunError,
         TrainingError,
     )
-    from regraft.evaluation import Evaluation, Predictor, measure
-    from regraft.exporters import load_predictor
-    from regraft.exporting import Export, export
-    from regraft.finetuning import finetune
-    from regraft.images import Problem, Transform
-    from regraft.plots import plot_predictions
-    from regraft.prediction import Prediction
-    from regraft.shards import shard
-    from regraft.splitting import Split, split
-    from regraft.sweeping import Sweep, sweep
-    from regraft.training import train
+    from regraft.exporting.companions import Export
+    from regraft.exporting.exporting import export
+    from regraft.exporting.formats.base import load_predictor
+    from regraft.finetuning.finetuning import finetune
+    from regraft.photos.dataset import Dataset, ImageRecord
+    from regraft.photos.images import Problem, Transform
+    from regraft.photos.splitting import Split, split
+    from regraft.predicting import evaluate, predict, predict_each
+    from regraft.reporting.plots import plot_predictions
+    from regraft.sharding import shard
+    from regraft.sweeping.sweeping import Sweep, sweep
+    from regraft.training.cross_validation import CrossValidation, cross_validate
+    from regraft.training.training import train
 
 _HOMES = {
-    "Audit": "audit",
-    "Backbone": "backbones",
+    "Audit": "auditing",
+    "Backbone": "backbones.base",
     "BackboneError": "errors",
-    "Classifier": "classifier",
+    "Classifier": "classifiers.classifier",
     "ConfigError": "errors",
+    "CrossValidation": "training.cross_validation",
     "DataError": "errors",
-    "Dataset": "dataset",
-    "Evaluation": "evaluation",
-    "Export": "exporting",
-    "ExportConfig": "config",
+    "Dataset": "photos.dataset",
+    "Evaluation": "classifiers.evaluation",
+    "Export": "exporting.companions",
+    "ExportConfig": "config.exporting",
     "ExportError": "errors",
-    "FeatureConfig": "config",
-    "FinetuneConfig": "config",
+    "FeatureConfig": "config.features",
+    "FinetuneConfig": "config.finetuning",
     "ImageError": "errors",
-    "ImageRecord": "dataset",
-    "Prediction": "prediction",
-    "Predictor": "evaluation",
-    "Problem": "images",
+    "ImageRecord": "photos.dataset",
+    "Prediction": "classifiers.prediction",
+    "Predictor": "classifiers.predictor",
+    "Problem": "photos.images",
     "RegraftError": "errors",
     "RunError": "errors",
-    "ShardConfig": "config",
-    "Split": "splitting",
-    "Sweep": "sweeping",
-    "SweepConfig": "config",
-    "TrainConfig": "config",
+    "ShardConfig": "config.sharding",
+    "Split": "photos.splitting",
+    "Sweep": "sweeping.sweeping",
+    "SweepConfig": "config.sweeping",
+    "TrainConfig": "config.training",
     "TrainingError": "errors",
-    "Transform": "images",
-    "check": "audit",
-    "evaluate": "asking",
-    "export": "exporting",
-    "finetune": "finetuning",
-    "load_backbone": "backbones",
-    "load_predictor": "exporters",
-    "measure": "evaluation",
-    "plot_predictions": "plots",
-    "predict": "asking",
-    "predict_each": "asking",
-    "shard": "shards",
-    "split": "splitting",
-    "sweep": "sweeping",
-    "train": "training",
+    "Transform": "photos.images",
+    "check": "auditing",
+    "cross_validate": "training.cross_validation",
+    "evaluate": "predicting",
+    "export": "exporting.exporting",
+    "finetune": "finetuning.finetuning",
+    "load_backbone": "backbones.base",
+    "load_predictor": "exporting.formats.base",
+    "measure": "classifiers.evaluation",
+    "plot_predictions": "reporting.plots",
+    "predict": "predicting",
+    "predict_each": "predicting",
+    "shard": "sharding",
+    "split": "photos.splitting",
+    "sweep": "sweeping.sweeping",
+    "train": "training.training",
 }
 
 __all__ = [
@@ -85,6 +95,7 @@ __all__ = [
     "BackboneError",
     "Classifier",
     "ConfigError",
+    "CrossValidation",
     "DataError",
     "Dataset",
     "Evaluation",
@@ -109,6 +120,7 @@ __all__ = [
     "Transform",
     "__version__",
     "check",
+    "cross_validate",
     "evaluate",
     "export",
     "finetune",

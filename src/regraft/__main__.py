@@ -8,7 +8,7 @@ if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.
     del sys.path[0]
 
 try:
-    from regraft.cli import main
+    from regraft.cli.verbs import main
 except KeyboardInterrupt:  # while modules are still being imported
     sys.stderr.write("regraft: stopped\n")
     sys.stderr.flush()

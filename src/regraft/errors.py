@@ -1,39 +1,105 @@
-"""What can go wrong, as a small tree.
+"""The errors that regraft raises, as a small tree.
 
 RegraftError
-├── ConfigError      an option, or a pair of options, that cannot be
-├── DataError        photos that cannot make, or measure, a classifier
-│   └── ImageError   one photo that cannot be read; carries its reason alone
-├── BackboneError    a backbone that is unknown, or whose weights are missing or damaged
-│   └── UnknownBackboneError   a source has none of this name
-├── RunError         a run folder that is missing, damaged, too new, or in the way
-├── ExportError      an export that cannot be made or read, or answers differently from its run
-└── TrainingError    training that cannot go on
+├── ConfigError      an option has a value that is not allowed, or two options contradict each other
+├── DataError        the photos cannot be used to train or to evaluate a classifier
+│   └── ImageError   one photo cannot be read; the message is the reason, without the path
+├── BackboneError    the backbone is unknown, or its weights are missing or damaged
+│   └── UnknownBackboneError   a source has no backbone of this name
+├── RunError         the run folder is missing, damaged, too new, or in the way of a new one
+├── ExportError      an export cannot be made or read, or its probabilities differ from those of its run
+└── TrainingError    the training cannot go on
+    └── AccuracyError   the accuracy may be below the one that the user wants
 
-Every message is one line: what was found, what was wanted, what to type. The command line
-prints it after ``regraft:`` and exits with 1.
+Every message is one line. It says what was found, what was wanted, and what the user can type. The command line prints
+the message after ``regraft:`` and exits with code 1. Messages name options by `option`, which spells them as the user
+types them: ``overwrite=True`` in Python, ``--overwrite`` on the command line, another flag in a classic command.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """The way in which users type options, which depends on the front end.
+
+    Attributes:
+        flags: whether options are flags of a command line, such as ``--learning-rate 0.1``; otherwise they are
+            arguments in Python, such as ``learning_rate=0.1``.
+        names: exceptions, by the option's name in Python; each text stands for the option with its value.
+    """
+
+    flags: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, name: str, value: str | bool = "") -> str:
+        """Return an option as the user types it, with its value if ``value`` is not empty.
+
+        Args:
+            name: the option's name in Python, such as ``learning_rate``.
+            value: the value; True for an option that is switched on; empty for no value.
+        """
+        if name in self.names:
+            return self.names[name]
+        if not self.flags:
+            is_word = isinstance(value, str) and value.islower() and not value.isdecimal()  # FOLDER is no text
+            return f"{name}={value!r}" if is_word else f"{name}={value}" if value else name
+        flag = f"--{name.replace('_', '-')}"
+        return f"{flag} {value}" if isinstance(value, str) and value else flag
+
+
+_spelling = Spelling()
+
+
+def spelling() -> Spelling:
+    """Return the spelling of options in this process."""
+    return _spelling
+
+
+@contextmanager
+def spelled(as_typed: Spelling) -> Iterator[None]:
+    """Let `option` use the spelling ``as_typed`` in the ``with`` block, in all threads of this process.
+
+    A process has only one front end, so that its threads need no spellings of their own.
+    """
+    global _spelling
+    before, _spelling = _spelling, as_typed
+    try:
+        yield
+    finally:
+        _spelling = before
+
+
+def option(name: str, value: str | bool = "") -> str:
+    """Return an option for a message, spelled as the user of this process types it.
+
+    Args:
+        name: the option's name in Python, such as ``learning_rate``.
+        value: the value that the user is advised to give; True for an option to switch on; empty for no value.
+    """
+    return _spelling.of(name, value)
 
 
 class RegraftError(Exception):
-    """Base of every error that regraft raises on purpose."""
+    """The base class of all errors that regraft raises on purpose."""
 
 
 class ConfigError(RegraftError):
-    """An option has a value it cannot have."""
+    """An option has a value that is not allowed, or two options contradict each other."""
 
 
 class DataError(RegraftError):
-    """The photos cannot make, or measure, a classifier."""
+    """The photos cannot be used to train or to evaluate a classifier."""
 
 
 class ImageError(DataError):
-    """One photo cannot be read. ``str(error)`` is the reason, without the path."""
+    """One photo cannot be read. The message is the reason, without the path of the photo."""
 
 
 class BackboneError(RegraftError):
@@ -41,19 +107,23 @@ class BackboneError(RegraftError):
 
 
 class UnknownBackboneError(BackboneError):
-    """A source has no backbone of this name; another may."""
+    """A backbone source has no backbone of this name, although another source may have one."""
 
 
 class RunError(RegraftError):
-    """The run folder is missing, damaged, newer than this regraft, or in the way."""
+    """The run folder is missing, damaged, written by a newer regraft, or in the way of a new one."""
 
 
 class ExportError(RegraftError):
-    """An export cannot be made or read, or does not answer as its run does."""
+    """An export cannot be made or read, or its probabilities differ from those of its run."""
 
 
 class TrainingError(RegraftError):
-    """Training cannot go on: it diverged, or memory is too short."""
+    """The training cannot go on: it diverged, or there is not enough memory."""
+
+
+class AccuracyError(TrainingError):
+    """The accuracy may be below the one that the user wants, so that nothing is kept."""
 
 
 _REASONS = {
@@ -77,14 +147,14 @@ _BY_NUMBER = {getattr(errno, name): reason for name, reason in _REASONS.items() 
 
 
 def explain(error: BaseException) -> str | None:
-    """Say in one line what the system refused: the path where it is known, the reason, the mend.
+    """Describe an error of the operating system or of Python in one line, for the user.
 
     Returns:
-        The line; None where ``error`` is no answer of the system but a fault in regraft.
+        The path if it is known, the reason and, for some errors, advice; None if ``error`` is a fault in regraft.
     """
     if isinstance(error, OSError):
         reason = _BY_NUMBER.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
-        if error.filename is None or isinstance(error.filename, int):  # the number of an open file
+        if error.filename is None or isinstance(error.filename, int):  # an int is the number of an open file
             return reason
         name = os.fsdecode(error.filename)
         return f"{name if len(name) < 1000 else name[:100] + '…'}: {reason}"

@@ -1,8 +1,8 @@
-"""What there is: this installation, a run, an export, the backbones, the cache.
+"""Information on this installation, a run, an export, the backbones or the cache: what `regraft info` prints.
 
-In: a word or a run folder. Out: JSON values.
-Why: a tool that keeps things should say what and where.
-Surprise: clearing the cache is always safe; only time is lost.
+In: a run folder, an export folder, or the word ``backbones`` or ``cache``. Out: JSON values.
+Why: a tool that keeps files should say which files it keeps, and where.
+Surprise: clearing the cache is always safe. It only costs the time to compute its content again.
 """
 
 from __future__ import annotations
@@ -14,27 +14,34 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from regraft import _console, probe
-from regraft._cache import require_regular
-from regraft._files import CACHE_KINDS, as_path, cache_folder, folder_size
-from regraft._processes import call
-from regraft.backbones import list_backbones, load_backbone
-from regraft.errors import BackboneError, ConfigError, RegraftError
-from regraft.exporters import is_export, read_report
-from regraft.run_folder import read_run
+from regraft.backbones.base import list_backbones, load_backbone
+from regraft.classifiers.run_folder import read_run
+from regraft.engines import probe
+from regraft.errors import BackboneError, ConfigError, RegraftError, option
+from regraft.exporting.formats.base import is_export, read_report
+from regraft.foundation import console
+from regraft.foundation.cache_files import require_regular
+from regraft.foundation.files import CACHE_KINDS, as_path, cache_folder, folder_size
+from regraft.foundation.processes import call
 
 
 def describe(what: str | None, clear: bool = False, measure: bool = False) -> dict[str, Any]:
-    """Facts about ``what``: a run folder, an export's, ``backbones``, ``cache``, or None for this installation.
+    """Return facts about this installation, a run, an export, the backbones or the cache, as JSON values.
+
+    Args:
+        what: a run folder, an export folder, ``backbones``, ``cache``, or None for this installation.
+        clear: whether to delete the content of the cache first.
+        measure: whether to measure the speed and the memory of each backbone on this machine.
 
     Raises:
-        RunError: ``what`` is neither, and no run folder.
-        ConfigError: ``clear`` without ``cache``, or ``measure`` without ``backbones``.
+        RunError: ``what`` is not one of these words, and no run folder or export folder.
+        ExportError: the report of the export is damaged.
+        ConfigError: ``clear`` is set without ``cache``, or ``measure`` without ``backbones``.
     """
     if measure and what != "backbones":
-        raise ConfigError("--measure goes with `regraft info backbones`")
+        raise ConfigError(f"{option('measure', True)} goes with `regraft info backbones`")
     if clear and what != "cache":
-        raise ConfigError("--clear goes with `regraft info cache`")
+        raise ConfigError(f"{option('clear', True)} goes with `regraft info cache`")
     if what is None:
         packages = ("regraft", "keras", "openvino", "numpy", "pillow", "pyarrow")
         return {
@@ -45,14 +52,15 @@ def describe(what: str | None, clear: bool = False, measure: bool = False) -> di
         }
     if what == "backbones":
         names = list_backbones()
-        with _console.progress("measuring", len(names) if measure else 0) as advance:
+        with console.progress("measuring", len(names) if measure else 0) as advance:
             return {"backbones": [_backbone(name, measure, advance) for name in names]}
     if what == "cache":
         return _cache(clear)
     return _run(as_path(what, "what"))
 
 
-def _backbone(name: str, measure: bool, advance: _console.Advance) -> dict[str, Any]:
+def _backbone(name: str, measure: bool, advance: console.Advance) -> dict[str, Any]:
+    """Return the facts about one backbone. ``missing`` says why it cannot be used or measured."""
     backbone = load_backbone(name)
     facts: dict[str, Any] = {
         "name": name,
@@ -65,10 +73,12 @@ def _backbone(name: str, measure: bool, advance: _console.Advance) -> dict[str, 
         backbone.require_weights()
     except BackboneError as error:
         facts["missing"] = str(error)
+        if measure:
+            advance()
         return facts
     if measure:
         try:
-            facts |= call("regraft._measure:measure", {"spec": name}, "it cannot be measured")
+            facts |= call("regraft.engines.measuring:measure", {"spec": name}, "it cannot be measured")
         except RegraftError as error:
             facts["missing"] = str(error)
         advance()
@@ -76,12 +86,13 @@ def _backbone(name: str, measure: bool, advance: _console.Advance) -> dict[str, 
 
 
 def _cache(clear: bool) -> dict[str, Any]:
+    """Return the facts about the cache, after deleting its content if ``clear`` is set."""
     root = cache_folder()
     before = _sizes(root)
     left = [path for kind in CACHE_KINDS for path in _delete(root / kind)] if clear else []
     after = _sizes(root) if clear else before
     for path, reason in left:
-        _console.warn(f"{path} was not deleted: {reason}")
+        console.warn(f"{path} was not deleted: {reason}")
     return {
         "folder": str(root),
         "photos": _cached_rows(root / "features"),
@@ -92,20 +103,24 @@ def _cache(clear: bool) -> dict[str, Any]:
 
 
 def _sizes(root: Path) -> dict[str, int]:
-    """Bytes of each kind of what is kept; a link out of the cache has none."""
+    """Return the size of each folder of the cache in bytes. A link to a place outside the cache counts as 0."""
     return {kind: 0 if (root / kind).is_symlink() else folder_size(root / kind) for kind in CACHE_KINDS}
 
 
 def _delete(folder: Path) -> list[tuple[Path, str]]:
-    """Delete a folder; what of it could not be deleted, and why. Links in it are deleted, and not what they lead to."""
+    """Delete a folder, and return the paths that could not be deleted, each with the reason.
+
+    A link inside the folder is deleted, but not the file or folder to which it points.
+    """
     if folder.is_symlink():
         return [(folder, f"it is a link to {folder.readlink()}, outside the cache")]
     left: list[tuple[Path, str]] = []
 
     def note(_: Any, path: str, error: BaseException) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        told = any(Path(path) in other.parents for other, _ in left)  # of a folder, by what is left in it
-        if not isinstance(error, FileNotFoundError) and not told:
+        # A folder that could not be deleted because of a path in it is not listed beside that path.
+        is_listed = any(Path(path) in other.parents for other, _ in left)
+        if not isinstance(error, FileNotFoundError) and not is_listed:
             left.append((Path(path), reason.lower()))
 
     if folder.exists():
@@ -117,6 +132,7 @@ def _delete(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _cached_rows(folder: Path) -> int:
+    """Return the number of feature rows in the cache, over all engines."""
     from pyarrow import ArrowException, parquet
 
     rows = 0
@@ -124,24 +140,27 @@ def _cached_rows(folder: Path) -> int:
         try:
             require_regular(part)
             rows += parquet.read_metadata(part).num_rows
-        except (OSError, ArrowException):  # set aside when it is next read
+        except (OSError, ArrowException):  # a damaged file is set aside by the next process that reads it
             continue
     return rows
 
 
 def _run(folder: Path) -> dict[str, Any]:
+    """Return the facts about a run folder, or the report of an export folder. Raises RunError or ExportError."""
     if is_export(folder):
         return read_report(folder)
     run = read_run(folder)
     metrics = run.metrics
+    measured = {name: metrics.get(name) for name in ("val", "test", "folds")}
     kept = ("n", "accuracy", "interval", "log_loss", "calibration_error")
     return {
         "run": str(folder),
         "classes": list(run.manifest.classes),
         "backbone": run.manifest.backbone.name,
         "size": run.manifest.backbone.transform.size,
+        "sizes": [part.transform.size for part in run.manifest.backbone.parts or (run.manifest.backbone,)],
         "head": run.manifest.head,
         "counts": metrics["counts"],
-        **{side: {key: metrics[side].get(key) for key in kept} for side in ("val", "test")},
+        **{name: {key: found.get(key) for key in kept} for name, found in measured.items() if found},
         "made_by": run.manifest.document["made_by"],
     }

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.backbones import load_backbone
-from regraft.backbones._blocks import blocks, pooled_maps, upper
+from regraft.backbones.base import load_backbone
+from regraft.backbones.blocks import blocks, pooled_maps, upper
 from regraft.errors import BackboneError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' own, on OpenVINO

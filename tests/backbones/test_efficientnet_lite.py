@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from regraft.backbones import load_backbone
+from regraft.backbones.base import load_backbone
 from regraft.backbones.efficientnet_lite import EfficientNetLite, weights_file
 from regraft.errors import BackboneError
 from tests import keras_float32

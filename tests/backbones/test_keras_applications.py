@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.backbones import load_backbone
+from regraft.backbones.base import load_backbone
 from regraft.backbones.keras_applications import _NETWORKS, KerasBackbone
 from regraft.errors import BackboneError
 from tests.conftest import Command
@@ -128,7 +128,7 @@ def test_without_a_network_the_error_names_file_place_and_option() -> None:
     told = backbone._why(Exception(f"URL fetch failure on {url}: None -- [Errno -2] Name or service not known"))
     assert url in told
     assert str(Path(".keras") / "models" / "mobilenet_2_5_128_tf_no_top.h5") in told
-    assert "--weights FILE" in told
+    assert "weights=FILE" in told
 
 
 def test_the_whole_job_on_a_keras_network(photos: Path, regraft: Command, tmp_path: Path) -> None:

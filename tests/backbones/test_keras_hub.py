@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.backbones import Backbone, keras_hub, load_backbone
-from regraft.engine import Engine
+from regraft.backbones import keras_hub
+from regraft.backbones.base import Backbone, load_backbone
+from regraft.engines.openvino import OpenVinoEngine
 from regraft.errors import BackboneError
 from tests.conftest import Command
 
@@ -59,7 +60,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import keras_hub
-from regraft.backbones import load_backbone
+from regraft.backbones.base import load_backbone
 from tests import keras_float32
 
 folder, photos = Path(sys.argv[1]), np.load(sys.argv[1] + "/photos.npy")
@@ -93,7 +94,7 @@ STAGES = {"resnet": 3, "efficientnet": 1, "vit": 2, "siglip": 1}
 @needs_hub
 def test_features_are_what_keras_hub_makes_of_its_own_preprocessing(backbone: Backbone, presets: Path) -> None:
     preset = Path(backbone.name.partition(":")[2]).name
-    features = Engine(backbone, "f32").features(PHOTOS)
+    features = OpenVinoEngine(backbone, "f32").features(PHOTOS)
     expected = np.load(presets / f"{preset}.npy")
     assert features.shape == expected.shape == (2, backbone.num_features)
     assert np.abs(features - expected).max() <= 1e-4 * np.abs(expected).max()

@@ -101,7 +101,7 @@ def test_help_names_every_flag_and_a_mistyped_one_is_told(name: str, old: Old) -
     assert f"did you mean --{some}?" in old(name, *graph, f"--{some}x=1", code=2).stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/explanation/five-posts.md"])
+@pytest.mark.parametrize("page", ["docs/how-to/old-commands.md", "docs/explanation/five-posts.md"])
 def test_what_pages_show_is_what_there_is(page: str) -> None:
     shell = "".join(re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL))
     shown = re.findall(r"^regraft-(\S+)(.*)$", shell.replace("\\\n", ""), re.MULTILINE)

@@ -71,7 +71,7 @@ def test_a_graph_is_measured_on_a_folder(graph: Path, photos: Path, tmp_path: Pa
     assert re.search(r"Cross Entropy: 0\.\d+", done.stdout)
     assert "note.txt" in done.stderr
     met = old("evaluate_graph", graph, "--image_dir", photos, "--checkpoint_path=run").stderr
-    assert re.search(r"warning: 4\d of the 60 photos were trained on, so the figures flatter", met)
+    assert re.search(r"warning: 60 of the 60 photos were trained on, so the figures are too good", met)
     (others / "circle").rename(others / "triangle")
     assert "does not know: triangle" in old("evaluate_graph", graph, "--image_dir", others, code=1).stderr
 
@@ -112,11 +112,14 @@ def test_what_cannot_be_quantised_is_told(tmp_path: Path, old: Old) -> None:
     command = ("--input", "a", "--output", "b.tflite")
     assert "must set flags --input and --output" in old("quantize_graph", code=2).stderr
     assert (
-        "unknown mode 'tiny'; there is round, weights" in old("quantize_graph", *command, "--mode=tiny", code=2).stderr
+        "unknown mode 'tiny'; choose from round, weights"
+        in old("quantize_graph", *command, "--mode=tiny", code=2).stderr
     )
     as_it_was = old("quantize_graph", "--input=a.pb", "--output=rounded.pb", "--mode=quantize", code=1).stderr
-    assert "there is .tflite or .xml, and --output is rounded.pb; type --output rounded.tflite" in as_it_was
-    assert "bitdepth is 4; there is 8" in old("quantize_graph", *command, "--bitdepth=4", code=2).stderr
+    assert (
+        "--output is rounded.pb, and --mode quantize needs .tflite or .xml; type --output rounded.tflite" in as_it_was
+    )
+    assert "bitdepth is 4; wanted 8" in old("quantize_graph", *command, "--bitdepth=4", code=2).stderr
 
 
 def _colours(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.dataset import Dataset
+from regraft.photos.dataset import Dataset
 from tests.compat.conftest import Old
 from tests.conftest import SHAPES, draw_folder
 
@@ -44,7 +44,7 @@ def test_shards_are_those_of_the_old_pipeline(shards: Path, photos: Path, old: O
     found = Dataset.open(shards)
     assert {side: sum(r.split == side for r in found.records) for side in ("train", "val")} == {"train": 60, "val": 15}
     same = ("--train_directory", photos, "--validation_directory", photos, "--output_directory", "other")
-    assert "is to be both sides" in old("build_image_data", *same, code=1).stderr
+    assert "is to be both train and validation" in old("build_image_data", *same, code=1).stderr
     into = ("--train_directory", photos, "--validation_directory", "val", "--output_directory", "val")
     assert (
         "is not a folder of shards, so it is not overwritten; type another --output_directory"
@@ -114,7 +114,7 @@ def test_what_cannot_be_is_told(shards: Path, photos: Path, old: Old) -> None:
     assert "type regraft-inception-eval" in old("inception_train", "--subset=validation", code=2).stderr
     assert "wanted at least 1" in old("inception_train", "--max_steps=0", code=2).stderr
     assert "batch_size is 0; wanted at least 1" in old("inception_train", "--batch_size=0", code=1).stderr
-    assert "there is train, validation" in old("inception_eval", "--subset=all", code=2).stderr
+    assert "choose from train, validation" in old("inception_eval", "--subset=all", code=2).stderr
     nothing = ("--data_dir", shards, "--checkpoint_dir", "nowhere", "--eval_dir", "e", "--run_once")
     assert "nothing is fine-tuned in nowhere" in old("inception_eval", *nothing, code=1).stderr
     unsplit = ("--data_dir", photos, "--checkpoint_dir", "nowhere", "--eval_dir", "e", "--run_once")

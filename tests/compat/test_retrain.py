@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from regraft import TrainConfig, train
-from regraft._arguments import UsageError
+from regraft.cli.arguments import UsageError
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import backbone_of_architecture, backbone_of_module, weights_in
-from regraft.dataset import Dataset
-from regraft.distortion import VIEWS, Distortion, views_of
-from regraft.errors import BackboneError
-from regraft.images import Transform
-from regraft.splitting import split
+from regraft.errors import BackboneError, option
+from regraft.features.distorted_views import VIEWS, Distortion, views_of
+from regraft.photos.dataset import Dataset
+from regraft.photos.images import Transform
+from regraft.photos.splitting import split
 from tests.compat.conftest import Old
 from tests.conftest import SHAPES, draw_folder
 
@@ -100,9 +100,9 @@ def _feature_vector(path: Path) -> None:
 
 def test_errors_name_the_flags_of_the_command_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
     def job(_: object) -> int:
-        raise BackboneError("it cannot be downloaded; type --weights FILE")
+        raise BackboneError(f"it cannot be downloaded; type {option('weights', 'FILE')}")
 
-    assert entry("old", job, {"--weights FILE": "--model_dir"})([]) == 1
+    assert entry("old", job, {"weights": "--model_dir"})([]) == 1
     assert capsys.readouterr().err == "old: it cannot be downloaded; type --model_dir\n"
 
 
@@ -122,7 +122,7 @@ def test_the_old_walk(tmp_path: Path, old: Old) -> None:
     assert [number for number, _ in steps] == ["1", "100", "200"]
     assert re.search(r"Final test accuracy = [\d.]+% \(N=\d+\)", done.stdout)
     assert "=== MISCLASSIFIED TEST IMAGES ===" in done.stdout
-    assert "--bottleneck_dir: features are cached by content" in done.stderr
+    assert "--bottleneck_dir: features are cached in regraft's own cache" in done.stderr
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8").split() == ["circle", "강아지", "고양이"]
     assert (tmp_path / "early" / "intermediate_150.xml").is_file()
     assert (logs / "mine.txt").read_text() == "text"
@@ -144,7 +144,7 @@ def test_the_old_walk(tmp_path: Path, old: Old) -> None:
     assert "did you mean --image_dir?" in failed.stderr
     assert "must set flag --image_dir" in old("retrain", code=2).stderr
     early = old("retrain", "--image_dir", "nowhere", "--output_graph=graph.h5", code=1)
-    assert "graph.h5 has the suffix of no format; there is .pb, .tflite" in early.stderr
+    assert "graph.h5 has the suffix of no format; choose from .tflite, .onnx" in early.stderr
     early = old("retrain", "--image_dir", "nowhere", "--output_graph=labels.xml", "--saved_model_dir=logs", code=1)
     assert "logs is there already and is not a SavedModel" in early.stderr
 

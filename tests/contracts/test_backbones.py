@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.backbones import Backbone, list_backbones, load_backbone
-from regraft.engine import Engine
+from regraft.backbones.base import Backbone, list_backbones, load_backbone
+from regraft.engines.openvino import OpenVinoEngine
+from regraft.engines.probe import runs_bf16
 from regraft.errors import BackboneError
-from regraft.features import Features
-from regraft.heads import softmax
+from regraft.features.features import Features
+from regraft.heads.base import softmax
 from regraft.heads.logistic import LogisticRegression
-from regraft.probe import runs_bf16
 from tests import keras_float32
 from tests.conftest import SHAPES, draw_photo
 
@@ -74,7 +74,7 @@ def test_it_describes_itself(backbone: Backbone) -> None:
 def test_its_features_are_as_described_and_as_keras_computes_them(backbone: Backbone, cache: str) -> None:
     size, transform = backbone.transform.size, backbone.transform
     photos = np.random.default_rng(1).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-    features = Engine(backbone, "f32").features(photos)
+    features = OpenVinoEngine(backbone, "f32").features(photos)
     assert features.shape == (2, backbone.num_features)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
@@ -91,8 +91,8 @@ def test_its_features_are_as_described_and_as_keras_computes_them(backbone: Back
 IN_JAX = """
 import sys
 import numpy as np
-from regraft.accelerator import JaxEngine
-from regraft.backbones import load_backbone
+from regraft.engines.jax import JaxEngine
+from regraft.backbones.base import load_backbone
 name, size, weights, precision, folder = sys.argv[1:]
 engine = JaxEngine(load_backbone(name, int(size), weights=weights), precision)
 np.save(folder + "/features.npy", engine.features(np.load(folder + "/photos.npy")))
@@ -109,7 +109,7 @@ def test_jax_computes_the_same(backbone: Backbone, cache: Path, tmp_path: Path, 
     command = [sys.executable, "-c", IN_JAX, *wanted]
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     subprocess.run(command, env={**environment, "JAX_PLATFORMS": "cpu"}, check=True)
-    expected = Engine(backbone, "f32").features(photos)
+    expected = OpenVinoEngine(backbone, "f32").features(photos)
     found = np.load(tmp_path / "features.npy")
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() <= bound * np.abs(expected).max()
@@ -128,7 +128,10 @@ def test_bf16_keeps_the_answers_of_a_trained_head(backbone: Backbone, cache: Pat
     drawn = [draw_photo(shapes[label], int(dice.integers(10**6))).convert("RGB") for label in y]
     photos = np.stack([np.asarray(photo.resize((size, size))) for photo in drawn])
     held = np.arange(0, len(y), 3)
-    exact, rounded = Engine(backbone, "f32").features(photos), Engine(backbone, "bf16").features(photos[held])
+    exact, rounded = (
+        OpenVinoEngine(backbone, "f32").features(photos),
+        OpenVinoEngine(backbone, "bf16").features(photos[held]),
+    )
     features = Features(exact, y, tuple(SHAPES), tuple(map(str, range(len(y)))), backbone.name)
     train = [i for i in range(len(y)) if i % 3]
     head = LogisticRegression().fit(features.select(train), features.select(()))

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from regraft import Classifier, ExportConfig, TrainConfig, export, load_predictor, train
-from regraft.dataset import Dataset
+from regraft.classifiers.evaluation import evaluate
 from regraft.errors import ConfigError, ExportError, RunError
-from regraft.evaluation import evaluate
-from regraft.exporters import Artifact, registry
-from regraft.exporting import Export
-from regraft.images import Problem
+from regraft.exporting.companions import Export
+from regraft.exporting.formats.base import Artifact, registry
+from regraft.photos.dataset import Dataset
+from regraft.photos.images import Problem
 from tests.conftest import SHAPES, draw_folder
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_one_is_refused_in_one_line(made: Export, tmp_path: Path) -> N
 
 def test_an_export_in_the_way_is_kept(made: Export, run: Path) -> None:
     before = (made.folder / "export.json").read_bytes()
-    with pytest.raises(RunError, match="type --overwrite"):
+    with pytest.raises(RunError, match="type overwrite=True"):
         export(run, config=ExportConfig(format=made.format))
     assert (made.folder / "export.json").read_bytes() == before
 

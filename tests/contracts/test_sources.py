@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from regraft._tfrecord import example, frame
-from regraft.dataset import Dataset
 from regraft.errors import DataError
-from regraft.images import decode, read
-from regraft.sources import SIDES, find_source, registry
+from regraft.foundation.tfrecord import example, frame
+from regraft.photos.dataset import Dataset
+from regraft.photos.images import decode, read
+from regraft.photos.sources.base import SIDES, find_source, registry
 
 Maker = Callable[[Path, Path], str]
 """(20 photos in class folders, an empty folder) → a spec of the source's kind for the same photos."""

@@ -112,11 +112,13 @@ def run_hostile(
 
         timer = threading.Timer(limit, give_up)
         timer.start()
-        with watched(process.pid) as peak:
-            if while_running is not None:
-                while_running(process)
-            process.wait()
-        timer.cancel()
+        try:
+            with watched(process.pid) as peak:
+                if while_running is not None:
+                    while_running(process)
+                process.wait()
+        finally:
+            timer.cancel()
         out.seek(0)
         err.seek(0)
         outcome = Outcome(

@@ -62,7 +62,7 @@ class Target:
 
 def open_dataset(path: Path) -> object:
     """List and digest photos, as every command begins; what is unpacked goes beside the input."""
-    from regraft.dataset import Dataset
+    from regraft.photos.dataset import Dataset
 
     os.environ["REGRAFT_CACHE"] = str(path.parent / "cache")
     return Dataset.open(path)
@@ -281,7 +281,7 @@ def manifest(dice: random.Random, folder: Path) -> Path:
 @cache
 def shards() -> tuple[tuple[str, bytes], ...]:
     """A TFRecord and a WebDataset shard, with their suffixes."""
-    from regraft._tfrecord import example, frame
+    from regraft.foundation.tfrecord import example, frame
 
     records = [example({"image/encoded": PHOTO, "image/class/text": "a", "image/class/label": i}) for i in range(3)]
     file = io.BytesIO()
@@ -296,7 +296,7 @@ def shards() -> tuple[tuple[str, bytes], ...]:
 
 def shard(dice: random.Random, folder: Path) -> Path:
     """A damaged shard, whose checksums are sometimes right all the same."""
-    from regraft._tfrecord import frame
+    from regraft.foundation.tfrecord import frame
 
     suffix, data = dice.choice(shards())
     path = folder / f"x{suffix}"

@@ -40,7 +40,7 @@ MEBIBYTES = 300
 
 LIST = """
 import json, sys
-from regraft.dataset import Dataset
+from regraft.photos.dataset import Dataset
 from regraft.errors import RegraftError
 try:
     found = Dataset.open(sys.argv[1])

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from regraft._cache import write_sealed, write_value
+from regraft.foundation.cache_files import write_sealed, write_value
 from tests.conftest import draw_folder
 from tests.hostile.conftest import Hostile, Outcome, run_hostile
 
@@ -233,8 +233,8 @@ PARTS: dict[str, tuple[Damage, str]] = {
     "old, NaN": (as_an_old_part(column("features", with_first_feature(float("nan")))), "not all finite"),
     "old, infinite": (as_an_old_part(column("features", with_first_feature(float("inf")))), "not all finite"),
     "old, a photo twice": (as_an_old_part(column("digest", lambda n: [n[0], n[0], *n[2:]])), "two rows for one photo"),
-    "old, no digests": (as_an_old_part(column("digest", lambda n: [n[0], "x" * 64, *n[2:]])), "none"),
-    "old, short digests": (as_an_old_part(column("digest", lambda n: [n[0], n[1][:40], *n[2:]])), "none"),
+    "old, no digests": (as_an_old_part(column("digest", lambda n: [n[0], "x" * 64, *n[2:]])), "no digests"),
+    "old, short digests": (as_an_old_part(column("digest", lambda n: [n[0], n[1][:40], *n[2:]])), "no digests"),
     "old, zeros": (as_an_old_part(zeroed), "CRC"),
     **{f"{damage.__name__}": (damage, "") for damage in ANY},
 }

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from regraft import _fetch, _http
-from regraft._address import parse
-from regraft.dataset import Dataset
+from regraft.downloads import fetching, http
+from regraft.downloads.address import parse
 from regraft.errors import DataError
+from regraft.photos.dataset import Dataset
 from tests.hostile.conftest import Hostile
 from tests.hostile.making import END, member, photo, tgz
 from tests.hostile.server import Request, Say, Server, body, cut, dripping, flooding, raw
@@ -26,7 +26,8 @@ SAID = {"ETag": '"one"', "Last_Modified": "Mon, 02 Nov 2026 10:00:00 GMT"}
 HALF = len(DATA) // 2
 SOON = """
 import sys
-from regraft import _fetch, _http, cli
+from regraft.downloads import fetching as _fetch, http as _http
+from regraft.cli import verbs as cli
 _fetch._PAUSE, _http.WINDOW = 0.01, 1
 sys.exit(cli.main())
 """
@@ -41,8 +42,8 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process downloads is tried again at once, and is slow after half a second."""
-    monkeypatch.setattr(_fetch, "_PAUSE", 0.001)
-    monkeypatch.setattr(_http, "WINDOW", 0.5)
+    monkeypatch.setattr(fetching, "_PAUSE", 0.001)
+    monkeypatch.setattr(http, "WINDOW", 0.5)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -96,7 +97,7 @@ def test_what_people_write_is_put_into_ascii(url: str, asked: str) -> None:
 @pytest.mark.parametrize("path", ["/..", "/.", "/", "", "/.json", "/" + "꽃" * 300, "/a/" + "x" * 300, "/%2e%2e"])
 def test_any_last_part_of_a_path_names_a_file_in_the_cache(path: str, tmp_path: Path) -> None:
     with Server(body(DATA)).running() as server:
-        file = _fetch.fetch(server.url(path))
+        file = fetching.fetch(server.url(path))
     assert file.read_bytes() == DATA
     assert file.parent.parent == tmp_path / "cache" / "downloads"
 
@@ -200,7 +201,7 @@ def test_what_does_not_end_is_ended(case: str) -> None:
         Server(ENDLESS[case]).running() as server,
         pytest.raises(DataError, match=r"less than 1,024 bytes a second came|timed out"),
     ):
-        _fetch.fetch(server.url())
+        fetching.fetch(server.url())
     assert len(server.asked) == 4
 
 
@@ -211,19 +212,19 @@ def test_a_slow_server_ends_a_whole_command(hostile: Hostile) -> None:
 
 
 def test_a_flood_without_a_length_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fetch, "MAX_UNSTATED", 2**22)
+    monkeypatch.setattr(fetching, "MAX_UNSTATED", 2**22)
     with (
         Server(flooding(HEAD + b"\r\n" + DATA, bytes(2**16))).running() as server,
         pytest.raises(DataError, match=r"does not end after 0.0 GB, and its server states no length"),
     ):
-        _fetch.fetch(server.url())
+        fetching.fetch(server.url())
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("case", ["header, a byte at a time", "silence after the headers"])
 def test_a_file_downloaded_before_serves_where_the_server_is_slow(case: str) -> None:
     with Server(body(DATA, **SAID), ENDLESS[case]).running() as server:
-        assert _fetch.fetch(server.url()) == _fetch.fetch(server.url())
+        assert fetching.fetch(server.url()) == fetching.fetch(server.url())
 
 
 def rest(request: Request, data: bytes = DATA, **other: Any) -> None:
@@ -255,20 +256,20 @@ WRONG_PARTS: dict[str, Say] = {
 @pytest.mark.parametrize("case", WRONG_PARTS)
 def test_a_part_that_does_not_fit_is_never_added(case: str) -> None:
     with Server(cut(DATA, HALF, **SAID), WRONG_PARTS[case], body(DATA, **SAID)).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
         assert "Range" in server.asked[1].headers
         assert "Range" not in server.asked[2].headers
 
 
 def test_a_part_that_fits_is_added() -> None:
     with Server(cut(DATA, HALF, **SAID), rest).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
     assert server.asked[1].headers["If-Range"] == '"one"'
 
 
 def test_what_comes_in_many_large_pieces_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that hangs up after each piece: more often than there are tries."""
-    monkeypatch.setattr(_fetch, "_WORTH", len(DATA) // 20)
+    monkeypatch.setattr(fetching, "_PROGRESS_BYTES", len(DATA) // 20)
     step = len(DATA) // 12
 
     def piece(request: Request) -> None:
@@ -277,24 +278,24 @@ def test_what_comes_in_many_large_pieces_comes(monkeypatch: pytest.MonkeyPatch) 
         request.answer(DATA[start : start + step], "206 P", Content_Length=str(len(DATA) - start), **headers)
 
     with Server(cut(DATA, step, **SAID), piece).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
     assert len(server.asked) > 10
 
 
 @pytest.mark.parametrize("validator", [{"ETag": 'W/"one"'}, {}, {"ETag": '"\x80"'}, {"ETag": "a" * 999}])
 def test_without_a_sure_sign_nothing_is_resumed(validator: dict[str, str]) -> None:
     with Server(cut(DATA, HALF, **validator), body(DATA, **validator)).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
         assert "Range" not in server.asked[1].headers
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"etag": 5, "modified": [], "total": "x"}', "[" * 100_000, "", "\0"])
 def test_facts_that_are_damaged_are_not_believed(text: str) -> None:
     with Server(body(DATA, **SAID), body(OTHER, **SAID)).running() as server:
-        file = _fetch.fetch(server.url())
+        file = fetching.fetch(server.url())
         file.with_name(file.name + ".json").write_text(text)
-        assert _fetch.fetch(server.url()).read_bytes() == OTHER
+        assert fetching.fetch(server.url()).read_bytes() == OTHER
         assert "If-None-Match" not in server.asked[1].headers
 
 
@@ -325,7 +326,7 @@ def test_a_wrong_checksum_is_dropped_with_all_that_is_known_of_it(tmp_path: Path
     with Server(body(OTHER, **SAID), body(OTHER, **SAID)).running() as server:
         for _ in range(2):
             with pytest.raises(DataError, match="it was thrown away"):
-                _fetch.fetch(f"{server.url()}#sha256={'0' * 64}")
+                fetching.fetch(f"{server.url()}#sha256={'0' * 64}")
     assert "If-None-Match" not in server.asked[1].headers
     assert not [p for p in (tmp_path / "cache" / "downloads").rglob("*") if p.is_file() and p.name != ".lock"]
 
@@ -334,25 +335,25 @@ def test_redirects_within_http_are_followed() -> None:
     with Server(body(DATA)).running() as last:
         hops = (body(b"", "302 F", Location="/next.tgz"), body(b"", "308 P", Location=last.url("/꽃.tgz")))
         with Server(*hops).running() as first:
-            assert _fetch.fetch(first.url()).read_bytes() == DATA
+            assert fetching.fetch(first.url()).read_bytes() == DATA
         assert [r.line.split()[1] for r in first.asked] == ["/x.tgz", "/next.tgz"]
     assert last.asked[0].line.split()[1].startswith("/%")
 
 
 def test_a_server_that_recovers_is_not_lost() -> None:
     with Server(body(b"", "503 Wait"), raw(b""), cut(DATA, 10), body(DATA)).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
 
 
 def test_more_than_was_promised_is_not_read() -> None:
     with Server(body(DATA + b"more", Content_Length=str(len(DATA)))).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
 
 
 def test_a_body_in_chunks_comes() -> None:
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(DATA[i : i + 700]), DATA[i : i + 700]) for i in range(0, len(DATA), 700))
     with Server(raw(CHUNKED + chunks + b"0\r\n\r\n")).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA
 
 
 def test_four_at_once_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,4 +383,4 @@ def test_a_download_goes_elsewhere_where_the_cache_cannot_be_written(
     monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "file" / "cache"))
     (tmp_path / "file").write_text("not a folder")
     with Server(body(DATA)).running() as server:
-        assert _fetch.fetch(server.url()).read_bytes() == DATA
+        assert fetching.fetch(server.url()).read_bytes() == DATA

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from regraft import Dataset, TrainConfig, train
-from regraft._console import as_json, printable
-from regraft._tensorboard import EventFile
-from regraft.card import markdown, model_card
+from regraft.classifiers.metrics import Metrics
+from regraft.classifiers.model_card import markdown, model_card
 from regraft.errors import DataError
-from regraft.shards import shard
-from regraft.sources import flaw_of_label
+from regraft.foundation.console import as_json, printable
+from regraft.foundation.tensorboard import EventFile
+from regraft.photos.sources.base import flaw_of_label
+from regraft.sharding import shard
 from tests.conftest import draw_folder
 from tests.hostile.conftest import Hostile
 
@@ -211,7 +212,7 @@ def test_a_card_has_no_html_of_a_stranger(photos: Path, tmp_path: Path, cache: P
     manifest["backbone"] |= {"name": "<b>", "licence": "<i>"}
     manifest["made_by"]["regraft"] = manifest["head"] = "<u>"
     manifest["data"]["digest"] = "`<s>`"
-    assert not re.search("<[bius]>", model_card(manifest, metrics))
+    assert not re.search("<[bius]>", model_card(manifest, Metrics.from_dict(metrics)))
 
 
 def test_every_reader_of_labels_agrees(photos: Path, tmp_path: Path, cache: Path) -> None:

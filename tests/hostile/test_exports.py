@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from regraft import ExportConfig, TrainConfig, export, train
-from regraft.exporters import registry
+from regraft.exporting.formats.base import registry
 from tests.conftest import SHAPES, draw_folder
 from tests.hostile.conftest import Hostile
 
@@ -426,7 +426,7 @@ def test_damage_is_found_by_the_report_beside_it(
     artifact = copied(name, report=True)
     spoiled = artifact.parent / file
     spoiled.write_bytes(damage(spoiled.read_bytes()))
-    says = rf"{artifact.name} is damaged: it is not the file that export\.json beside it was written about"
+    says = rf"{artifact.name} is damaged: it differs from the file that export\.json beside it describes"
     hostile("predict", artifact if damage is cut else artifact.parent, photo, says=says)
 
 
@@ -537,7 +537,7 @@ def test_an_archive_that_swells(copied: Copied, photo: Path, hostile: Hostile) -
     artifact = copied("keras")
     with zipfile.ZipFile(artifact, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(2**29))
-    hostile("predict", artifact, photo, says=r"model\.keras swells to far more than its own size")
+    hostile("predict", artifact, photo, says=r"model\.keras unpacks to far more than its own size")
 
 
 # --- photos that are elsewhere --------------------------------------------------------------------------------------

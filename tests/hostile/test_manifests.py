@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from regraft._tfrecord import example, frame
+from regraft.foundation.tfrecord import example, frame
 from tests.hostile.conftest import Hostile
 from tests.hostile.making import END, header, member, pax, photo
 from tests.hostile.test_archives import LIST
@@ -69,7 +69,7 @@ def million_rows() -> bytes:
 
 def framed_length(length: int) -> bytes:
     """A record that says how long it is, with the right checksum of that."""
-    from regraft._tfrecord import _masked
+    from regraft.foundation.tfrecord import _masked
 
     data = struct.pack("<Q", length)
     return data + struct.pack("<I", _masked(data))
@@ -320,7 +320,7 @@ def record(i: int, **more: bytes | str | int) -> bytes:
 
 def integers(count: int) -> bytes:
     """A record whose class is a list of so many numbers."""
-    from regraft._tfrecord import _field
+    from regraft.foundation.tfrecord import _field
 
     photos = _field(1, _field(1, b"image") + _field(2, _field(1, _field(1, photo(2)))))
     labels = _field(1, _field(1, b"label") + _field(2, _field(3, _field(1, b"\1" * count))))

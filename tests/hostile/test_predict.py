@@ -386,10 +386,10 @@ def test_a_command_that_was_stopped_goes_on(
 
 
 OUT = [
-    ("answers", "tells no format; wanted a file that ends in .csv, .jsonl, .parquet"),
-    ("answers.txt", "tells no format"),
-    ("/dev/full", "tells no format"),
-    ("/dev/stdout", "tells no format"),
+    ("answers", "has no known suffix; wanted a file that ends in .csv, .jsonl, .parquet"),
+    ("answers.txt", "has no known suffix"),
+    ("/dev/full", "has no known suffix"),
+    ("/dev/stdout", "has no known suffix"),
     ("folder.csv", "--out folder.csv is a folder; wanted a file"),
     ("there.csv", "there.csv is there already; delete it, or type another --out"),
     ("link.csv", "link.csv is there already"),

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from regraft import Classifier, TrainConfig, train
-from regraft.begun import Begun, write_begun
+from regraft.classifiers.run_folder import LAYOUT, read_run
 from regraft.errors import RegraftError, RunError
-from regraft.run_folder import LAYOUT, read_run
-from regraft.sweeping import Sweep
+from regraft.finetuning.begun import Begun, write_begun
+from regraft.sweeping.sweeping import Sweep
 from tests.hostile.conftest import Hostile
 from tests.hostile.damage import (
     Damage,
@@ -112,7 +112,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "schema text": (in_json(MANIFEST, "schema", "2"), r"schema is '2'; wanted a whole number"),
     "schema true": (in_json(MANIFEST, "schema", True), r"schema is True; wanted a whole number"),
     "schema 0": (in_json(MANIFEST, "schema", 0), r"schema is 0; wanted a whole number of at least 1"),
-    "schema newer": (in_json(MANIFEST, "schema", 3), r"of schema 3, this regraft reads up to 2"),
+    "schema newer": (in_json(MANIFEST, "schema", 4), r"has schema 4; this regraft reads schemas up to 3"),
     "no classes": (without(MANIFEST, "classes"), r"classes is missing"),
     "classes a text": (in_json(MANIFEST, "classes", "abc"), r"classes is 'abc'; wanted a list of class names"),
     "classes numbers": (
@@ -174,13 +174,25 @@ CASES: dict[str, tuple[Damage, str]] = {
     "head a number": (in_json(MANIFEST, "head", 7), r"head is 7; wanted (a )?text"),
     "head of another kind": (in_json(MANIFEST, "head", "knn"), r"no knn head"),
     "made by a number": (in_json(MANIFEST, "made_by.regraft", 1), r"regraft is 1; wanted (a )?text"),
-    "head of NaN": (tensors(HEAD, lambda a: _nan(a, "weight")), r"'weight' has numbers that are not finite"),
-    "bias of infinity": (tensors(HEAD, lambda a: a["bias"].fill(np.inf)), r"'bias' has numbers that are not finite"),
-    "head reshaped": (tensors(HEAD, lambda a: a.update(weight=a["weight"].T)), r"head\.safetensors is damaged"),
-    "head of doubles": (tensors(HEAD, lambda a: a.update(weight=a["weight"].astype("f8"))), r"weight is float64"),
-    "head without bias": (tensors(HEAD, lambda a: a.pop("bias")), r"bias is missing"),
-    "head of nothing": (tensors(HEAD, lambda a: a.update(weight=a["weight"][:0])), r"weight is float32 \(0, 3\)"),
-    "bias too short": (tensors(HEAD, lambda a: a.update(bias=a["bias"][:2])), r"bias is float32 \(2,\)"),
+    "head of NaN": (tensors(HEAD, lambda a: _nan(a, "root_weight")), r"'root_weight' has numbers that are not finite"),
+    "bias of infinity": (
+        tensors(HEAD, lambda a: a["root_bias"].fill(np.inf)),
+        r"'root_bias' has numbers that are not finite",
+    ),
+    "head reshaped": (
+        tensors(HEAD, lambda a: a.update(root_weight=a["root_weight"].T)),
+        r"head\.safetensors is damaged",
+    ),
+    "head of doubles": (
+        tensors(HEAD, lambda a: a.update(root_weight=a["root_weight"].astype("f8"))),
+        r"weight is float64",
+    ),
+    "head without bias": (tensors(HEAD, lambda a: a.pop("root_bias")), r"bias is missing"),
+    "head of nothing": (
+        tensors(HEAD, lambda a: a.update(root_weight=a["root_weight"][:0])),
+        r"weight is float32 \(0, 3\)",
+    ),
+    "bias too short": (tensors(HEAD, lambda a: a.update(root_bias=a["root_bias"][:2])), r"bias is float32 \(2,\)"),
     "novelty of NaN": (tensors(CALIBRATION, lambda a: _nan(a, "novelty_basis")), r"not finite"),
     "novelty too wide": (
         tensors(CALIBRATION, lambda a: a.update(novelty_basis=np.ones((5000, 2), np.float32))),
@@ -274,10 +286,12 @@ def test_a_damaged_split_is_told_by_those_who_need_it(
 def test_numbers_that_overflow_answer_nothing_or_finite(
     weight: float, temperature: float, run: Path, photos: Path, hostile: Hostile
 ) -> None:
-    tensors(HEAD, lambda a: a["weight"].fill(weight))(run)
+    tensors(HEAD, lambda a: a["root_weight"].fill(weight))(run)
     in_json(MANIFEST, "calibration.temperature", temperature)(run)
     if abs(weight) > 1:
-        hostile("predict", run, photos / "circle" / "000.jpg", "--json", says="answers with what is no number")
+        hostile(
+            "predict", run, photos / "circle" / "000.jpg", "--json", says="answers with numbers that are not finite"
+        )
     else:
         outcome = hostile("predict", run, photos / "circle" / "000.jpg", "--json", code=0)
         assert all(0 <= top["probability"] <= 1 for top in json.loads(outcome.stdout)[0]["top"])

@@ -43,7 +43,7 @@ def _wait_until_gone(pid: int) -> None:
 
 def test_a_signal_after_the_work_is_done_changes_nothing(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys; from regraft import _signals\n"
+        "import os, signal, sys; from regraft.foundation import signals as _signals\n"
         "_signals.stop_on_signals(lambda: os._exit(1)); _signals.settle()\n"
         "os.kill(os.getpid(), signal.SIGTERM); sys.exit(0)"
     )
@@ -78,8 +78,8 @@ def test_a_signal_stops_the_command_and_its_children_at_once(
 
 
 def test_a_command_under_nohup_outlives_its_terminal(hostile: Hostile, photos: Path, tmp_path: Path) -> None:
-    program = ("-c", "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from regraft.cli import main; "
-               "sys.argv[0] = 'regraft'; sys.exit(main())")  # fmt: skip
+    program = ("-c", "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); sys.argv[0] = 'regraft'; "
+               "from regraft.cli.verbs import main; sys.exit(main())")  # fmt: skip
 
     def hang_up(process: subprocess.Popen[bytes]) -> None:
         time.sleep(1)

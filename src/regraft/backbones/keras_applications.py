@@ -1,7 +1,7 @@
-"""``keras:NAME``: the networks of ``keras.applications``, with their ImageNet weights or a file of your own.
+"""``keras:NAME``: the networks of ``keras.applications``, with their ImageNet weights or the user's file of weights.
 
-Weights are fetched by Keras when a network is first built. Whatever the network, its stages are found in its graph by
-resolution, never by the names of its layers.
+Keras downloads the weights when a network is built for the first time. The stages of each network are found in its
+graph by their resolution, never by the names of its layers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from regraft import _console
-from regraft._files import digest_file, digest_json, keras_folder
-from regraft.backbones import RANGES, Backbone, BackboneOptions
-from regraft.backbones._graphs import Described
-from regraft.backbones._stages import DRAWN, draw_weights, pooled, stage_outputs
-from regraft.errors import BackboneError, UnknownBackboneError
-from regraft.images import Transform
+from regraft.backbones.base import RANGES, Backbone, BackboneOptions
+from regraft.backbones.graphs import Described
+from regraft.backbones.stages import DRAWN, draw_weights, pooled, stage_outputs
+from regraft.errors import BackboneError, UnknownBackboneError, option
+from regraft.foundation import console
+from regraft.foundation.files import digest_file, digest_json, keras_folder
+from regraft.foundation.names import nearest
+from regraft.photos.images import Transform
 
 if TYPE_CHECKING:
     import keras
@@ -27,14 +28,14 @@ _CODE_VERSION = 1  # raise it when the features of the same weights and photo ch
 
 
 class _Network(NamedTuple):
-    """One of ``keras.applications``: its size, licence, millions of parameters and ImageNet top-1, as published."""
+    """One network of ``keras.applications``, with the facts that are published with it."""
 
-    cls: str
-    pixels: str  # the range in which it wants them; 0..255 where it scales them itself
-    size: int
-    licence: str
-    parameters: float
-    top1: float
+    cls: str  # name of the function in keras.applications
+    pixels: str  # key of RANGES: the range of pixels that it expects; 0..255 if it scales the pixels itself
+    size: int  # side of the photos in pixels
+    licence: str  # SPDX identifier
+    parameters: float  # millions, the head included
+    top1: float  # ImageNet validation, %
 
 
 _APACHE, _MIT, _CC_BY, _BSD = "Apache-2.0", "MIT", "CC-BY-4.0", "BSD-3-Clause"
@@ -81,58 +82,70 @@ _NETWORKS = {
     "xception": _Network("Xception", "-1..1", 299, _APACHE, 22.9, 79.0),
 }
 
+# Names are compared without case and punctuation, so that ResNet50V2 and resnet50_v2 are the same.
 _PLAIN = {re.sub(r"[^a-z0-9]", "", name): name for name in _NETWORKS}
 _MOBILE = re.compile(r"(mobilenet(?:_v2)?)_(\d?\.\d+)(?:_(\d+))?")
 _WIDTHS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 
 
 class KerasSource:
-    """``keras:``, for those who know what they want, and for the names that old tutorials use."""
+    """The source ``keras:``. It also understands the spelling of ``keras.applications``, such as ``ResNet50V2``."""
 
     def names(self) -> list[str]:
-        """All of ``keras.applications``. Narrow MobileNets, as ``mobilenet_0.50_160``, are understood too."""
+        """Return all names of ``keras.applications``. `load` also takes narrow MobileNets: ``mobilenet_0.50_160``."""
         return list(_NETWORKS)
 
     def load(self, name: str, options: BackboneOptions) -> Backbone:
-        """Describe one. Raises BackboneError for an unknown name, width or weights file."""
+        """Return the description of a network.
+
+        Raises:
+            UnknownBackboneError: there is no network of this name.
+            BackboneError: there is no MobileNet of this width.
+        """
         network, width, size = _understand(name)
         return KerasBackbone(network, width, options.size or size, size is not None, options)
 
 
 def _understand(name: str) -> tuple[str, float, int | None]:
-    """The network, its width and the size in its name. Raises BackboneError."""
-    if found := _MOBILE.fullmatch(name):
-        network, width = found[1], float(found[2])
+    """Return the name of the network, its width, and the size in pixels if the name has one.
+
+    Raises:
+        UnknownBackboneError: there is no network of this name.
+        BackboneError: there is no MobileNet of this width.
+    """
+    if match := _MOBILE.fullmatch(name):
+        network, width = match[1], float(match[2])
         if width not in _WIDTHS[network]:
             raise BackboneError(f"there is no {network} of width {width:g}; there is {_WIDTHS[network]}")
-        return network, width, int(found[3]) if found[3] else None
+        return network, width, int(match[3]) if match[3] else None
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     if plain in _PLAIN:
         return _PLAIN[plain], 1.0, None
-    import difflib
-
-    near = difflib.get_close_matches(name.lower(), _NETWORKS, n=1)
-    hint = f"did you mean 'keras:{near[0]}'? " if near else ""
+    near = nearest(name.lower(), _NETWORKS)
+    hint = f"did you mean 'keras:{near}'? " if near else ""
     raise UnknownBackboneError(f"unknown backbone 'keras:{name}': {hint}there is {', '.join(_NETWORKS)}")
 
 
 def _downloaded() -> set[str]:
-    """The networks whose weights lie where Keras puts them, told by the longest name that is in a file's."""
+    """Return the networks whose weights Keras has downloaded.
+
+    The longest known name in the name of a file counts: ``resnet50`` is also part of the file of ``resnet50v2``.
+    """
     files = [re.sub(r"[^a-z0-9]", "", p.name.lower()) for p in keras_folder().glob("models/*.h5")]
-    found = [[plain for plain in _PLAIN if plain in file] for file in files if "notop" in file]
-    return {_PLAIN[max(names, key=len)] for names in found if names}
+    matches = [[plain for plain in _PLAIN if plain in file] for file in files if "notop" in file]
+    return {_PLAIN[max(names, key=len)] for names in matches if names}
 
 
 @dataclass(frozen=True)
 class KerasBackbone(Described):
-    """One network at one input size.
+    """The backbone of one network of ``keras.applications``, at one size of the photos.
 
     Attributes:
-        network: its name here.
-        width: of a MobileNet, the share of its channels.
-        wanted: side of the photos in pixels; None is its own.
-        fixed_size: whether the size was spelled out in the name.
-        options: stages and weights as they were asked for.
+        network: the name of the network in this module.
+        width: for a MobileNet the factor of its channels; 1 for all other networks.
+        wanted: the side of the photos in pixels; None for the size at which the network was trained.
+        fixed_size: whether the size is part of the name.
+        options: the stages and the weights that the user set.
     """
 
     network: str
@@ -140,44 +153,47 @@ class KerasBackbone(Described):
     wanted: int | None
     fixed_size: bool
     options: BackboneOptions
+    has_keras_model = True
 
     @property
     def name(self) -> str:
-        """The full ``source:name``."""
+        """The full name of the backbone, ``source:name``."""
         return f"keras:{self.network}" + (f"_{self.width:.2f}" if self.width != 1.0 else "")
 
     @property
     def _facts(self) -> _Network:
+        """The published facts about the network."""
         return _NETWORKS[self.network]
 
     @property
     def licence(self) -> str:
-        """Licence of the weights that Keras offers."""
+        """The SPDX identifier of the licence of Keras' ImageNet weights; ``unknown`` for other weights."""
         return self._facts.licence if self._weights == "imagenet" else "unknown"
 
     @property
     def top1(self) -> float | None:
-        """ImageNet top-1 in %, as Keras publishes it for the full width."""
+        """The ImageNet top-1 accuracy in %, as Keras publishes it; None for other weights and narrow networks."""
         return self._facts.top1 if self._weights == "imagenet" and self.width == 1.0 else None
 
     @property
     def parameters(self) -> float:
-        """In millions, the ImageNet head included, for the full width."""
+        """The number of weights in millions at the full width, the ImageNet head included."""
         return self._facts.parameters
 
     @property
     def transform(self) -> Transform:
-        """The centre square, in what `preprocess_input` of the family makes of it."""
+        """The transform: the centre square, with the pixels scaled as ``preprocess_input`` of the family does."""
         mean, std, order = RANGES[self._facts.pixels]
         return Transform(self.wanted or self._facts.size, 1.0, "bilinear", mean, std, order)
 
     @property
     def _weights(self) -> str:
+        """The option for weights: ``imagenet``, ``none`` or a path."""
         return self.options.weights or "imagenet"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of weights, transform, wish for stages, and this code's version."""
+        """Digest of the weights, the transform, the option for stages and the version of this code."""
         self.require_weights()
         known = {"imagenet": "imagenet", "none": DRAWN}
         weights = known.get(self._weights) or digest_file(Path(self._weights).expanduser())
@@ -186,26 +202,34 @@ class KerasBackbone(Described):
 
     @property
     def at_hand(self) -> bool:
-        """Whether Keras has downloaded its weights before, or none are needed."""
+        """Whether Keras has already downloaded the weights, or no download is needed."""
         return self._weights != "imagenet" or self.network in _downloaded()
 
     def require_weights(self) -> None:
-        """Raise BackboneError where a file of weights was given and is not there."""
+        """Raise BackboneError if the option for weights names a file that does not exist."""
         if self._weights not in ("imagenet", "none") and not Path(self._weights).expanduser().is_file():
             raise BackboneError(f"there is no file of weights {self._weights}; wanted a path, imagenet or none")
 
     def keras_model(self) -> keras.Model:
-        """Build it, channels last: input (N, H, W, 3) after mean and std, output the pooled stages (N, D)."""
+        """Build the network with channels last.
+
+        Returns:
+            A Keras model with the input (N, H, W, 3) after mean and standard deviation, and the features (N, D).
+
+        Raises:
+            BackboneError: the network cannot be built, the weights cannot be loaded, or there is no such stage.
+        """
         trunk = self._trunk()
         return pooled(trunk.inputs[0], stage_outputs(trunk, self.transform.size, self.options.stages), self.network)
 
     def _trunk(self) -> keras.Model:
+        """Return the network without its head, with weights. Raises BackboneError."""
         import keras
 
         make = getattr(keras.applications, self._facts.cls)
         size, more = self.transform.size, {"alpha": self.width} if self.width != 1.0 else {}
         if self._weights == "imagenet":
-            _console.note(f"{self.name}: Keras fetches the ImageNet weights where they are not here yet")
+            console.note(f"{self.name}: Keras downloads the ImageNet weights if they are not on this machine yet")
         weights = "imagenet" if self._weights == "imagenet" else None
         try:
             model = make(include_top=False, weights=weights, input_shape=(size, size, 3), **more)
@@ -218,12 +242,13 @@ class KerasBackbone(Described):
         return model
 
     def _why(self, error: Exception) -> str:
+        """Return the message for an error of Keras. For a failed download it says where to put the file."""
         text = " ".join(str(error).split())
-        found = re.search(r"URL fetch failure on (\S+?):? (?:None )?--", text)
-        if found:
-            file = found[1].rpartition("/")[2]
+        match = re.search(r"URL fetch failure on (\S+?):? (?:None )?--", text)
+        if match:
+            file = match[1].rpartition("/")[2]
             return (
-                f"{found[1]} cannot be downloaded; fetch it where there is a network and put it at "
-                f"{keras_folder() / 'models' / file}, or type --weights FILE"
+                f"{match[1]} cannot be downloaded; download it on a machine with internet access and put it at "
+                f"{keras_folder() / 'models' / file}, or type {option('weights', 'FILE')}"
             )
         return f"{self.name} at {self.transform.size} px cannot be built with weights {self._weights}: {text[:300]}"

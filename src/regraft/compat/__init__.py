@@ -1,8 +1,8 @@
-"""The classic commands on this engine: `retrain.py` and its kin, with their flags, defaults and familiar lines.
+"""The classic commands, such as ``retrain.py``, with their flags, defaults and printed lines, on top of regraft.
 
-In: the command lines of old tutorials. Out: what those promised.
-Why: they no longer install, and people still type them.
-Surprise: nothing is learned here; each module maps flags to the public functions.
+In: the command lines of old tutorials. Out: the files and printed lines that the tutorials describe.
+Why: the original programs can no longer be installed, and people still type their command lines.
+Surprise: no training code is here; each module translates flags into calls of regraft's functions.
 """
 
 COMMANDS = (
@@ -15,4 +15,7 @@ COMMANDS = (
     "quantize_graph",
     "retrain",
 )
-"""The modules, each with ``FLAGS``, its table of flags, and ``main``; ``regraft-`` and the name is what to type."""
+"""The modules of the classic commands, each with a table ``FLAGS`` and a function ``main``.
+
+The command of a module is ``regraft-`` and its name, with dashes.
+"""

@@ -1,51 +1,55 @@
-"""Graphs as predictors: our own, and those of others, of which nothing is known but what their user tells."""
+"""Load graphs as predictors: exports and runs of regraft, and graphs of other programs, described by flags."""
 
 from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from regraft import _console
-from regraft._documents import MEBIBYTE, mended, read_text
-from regraft._files import as_path
-from regraft.calibration import Answers
+from regraft.classifiers.predictor import Answered, Answers, Predictor, answer_all
 from regraft.compat._flags import Flag
-from regraft.dataset import ImageRecord
+from regraft.engines.probe import has_int8_layers, limit_for_int8
 from regraft.errors import ExportError, ImageError, RunError
-from regraft.evaluation import Predictor
-from regraft.exporters import Artifact, load_predictor
-from regraft.exporters.graph_def import contents
-from regraft.images import Pixels, Problem, decode, read
-from regraft.probe import has_int8_layers, limit_for_int8
+from regraft.exporting.formats.base import Artifact, load_predictor
+from regraft.exporting.formats.graph_def import contents
+from regraft.foundation import console
+from regraft.foundation.documents import MEBIBYTE, mended, read_text
+from regraft.foundation.files import as_path
+from regraft.photos.images import Pixels, Problem
+from regraft.photos.unlabelled import Found, Photo, image_of
 
 _LABELS = ("labels.txt", "retrained_labels.txt", "output_labels.txt")
 
 GRAPH_FLAGS = (
     Flag("labels", "", f"file of labels, one a line; by default {', '.join(_LABELS)} beside the graph"),
-    Flag("input_height", 0, "pixels; by default the graph's own"),
-    Flag("input_width", 0, "pixels; by default the graph's own"),
-    Flag("input_mean", 128.0, "subtracted from each channel of a graph that takes floats"),
-    Flag("input_std", 128.0, "by which that is divided"),
-    Flag("input_layer", "", "the input's name; by default the only one"),
-    Flag("output_layer", "", "the output's name; by default the only one"),
+    Flag("input_height", 0, "height of the photos in pixels; by default that of the graph's input"),
+    Flag("input_width", 0, "width of the photos in pixels; by default that of the graph's input"),
+    Flag("input_mean", 128.0, "mean, subtracted from each channel, for a graph that takes floats"),
+    Flag("input_std", 128.0, "standard deviation, by which each channel is divided, for a graph that takes floats"),
+    Flag("input_layer", "", "name of the input; needed where the graph has several"),
+    Flag("output_layer", "", "name of the output; needed where the graph has several"),
 )
-"""What is told of a graph that does not tell it itself."""
+"""The flags that describe a graph without metadata of regraft."""
 
 
 def load_graph(path: str, options: Namespace) -> Predictor:
-    """An export or run of ours, or any graph that OpenVINO reads, as ``options`` describe it.
+    """Load an export or a run of regraft, or another graph that OpenVINO reads.
+
+    Args:
+        path: the file or folder.
+        options: the values of `GRAPH_FLAGS`, for a graph that regraft did not write.
 
     Raises:
-        ExportError: there is nothing, it cannot be read, or has not one score for each label.
-        RunError: it is a folder of something else.
+        ExportError: ``path`` does not exist, or the graph cannot be read.
+        RunError: ``path`` is a folder that is neither an export, a run nor a SavedModel.
     """
     file = as_path(path, "the graph")
     try:
@@ -57,18 +61,18 @@ def load_graph(path: str, options: Namespace) -> Predictor:
 
 
 def load_ours(path: str) -> Predictor:
-    """An export or run of ours. Raises ExportError or RunError where it is none."""
+    """Load an export or a run of regraft. Raises ExportError or RunError where ``path`` is something else."""
     file = as_path(path, "the graph")
     if not file.exists():
         raise ExportError(f"there is no {path}; wanted a graph that regraft-retrain wrote, or a .pb, .tflite or .onnx")
     if file.suffix == ".pb" and file.is_file():
-        with suppress(RuntimeError):  # OpenVINO's, of an operation it does not know: TensorFlow knows it
+        with suppress(RuntimeError):  # OpenVINO does not know an operation of the graph: TensorFlow loads it instead
             return _frozen(file)
     return load_predictor(file)
 
 
 def _frozen(path: Path) -> Artifact:
-    """A ``.pb`` that regraft wrote. OpenVINO runs it, which starts ten times sooner than TensorFlow."""
+    """Load a ``.pb`` that regraft wrote into OpenVINO, which starts ten times sooner than TensorFlow."""
     import openvino
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -76,7 +80,7 @@ def _frozen(path: Path) -> Artifact:
     try:
         definition = GraphDef.FromString(path.read_bytes())
     except DecodeError as error:
-        raise ExportError(f"{path} is no frozen graph: {error}") from error
+        raise ExportError(f"{path} is not a frozen graph: {error}") from error
     facts, outputs = contents(definition, path)
     model = _from_inside(str(path), "image", outputs)
     model.reshape({model.inputs[0]: [1, facts.transform.size, facts.transform.size, 3]})
@@ -91,11 +95,15 @@ def _frozen(path: Path) -> Artifact:
 
 
 class Foreign:
-    """A graph with labels in a file of their own.
+    """A predictor for a graph that regraft did not write, with the labels in a text file.
 
     Attributes:
-        classes: the labels.
-        temperature, threshold: it has none.
+        classes: the labels, in the order of the graph's output.
+        temperature: always 1, as the graph is not calibrated by regraft.
+        threshold: always None, as the graph has no novelty.
+
+    Raises:
+        ExportError: the graph or its labels cannot be read, or its input is not one RGB photo.
     """
 
     temperature: float = 1.0
@@ -118,6 +126,7 @@ class Foreign:
             model.reshape({taken: [1, self._size[1], self._size[0], 3]})
             if has_int8_layers(model):
                 limit_for_int8()
+            self._one_at_a_time = Lock()
             self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
             wide, high = self._size
@@ -126,43 +135,41 @@ class Foreign:
             ) from error
 
     def predict_proba(
-        self, images: Sequence[Any], on_problem: Callable[[Problem], None] | None = None
+        self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None
     ) -> NDArray[np.float32]:
-        """As `Predictor.predict_proba`."""
+        """Return the scores (N, C) of photos; see `Predictor.predict_proba`."""
         return self.answers(images, on_problem).probabilities
 
-    def answers(self, images: Sequence[Any], on_problem: Callable[[Problem], None] | None = None) -> Answers:
-        """As `Predictor.answers`; ``images`` are paths or records."""
-        found = np.full((len(images), len(self.classes)), np.nan, np.float32)
-        for i, image in enumerate(images):
-            is_record = isinstance(image, ImageRecord)
+    def answers(self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None) -> Answers:
+        """As `Predictor.answers`; a graph of somebody else knows no novelty."""
+        return answer_all(images, len(self.classes), self._answer, on_problem)
+
+    def _answer(self, photos: Sequence[Found]) -> Answered:
+        for index, photo in enumerate(photos):
             try:
-                data = read(image.path, image.part) if is_record else read(Path(image))
-                found[i] = self._scores(decode(data))
+                yield [index], Answers(self._scores(image_of(photo))[np.newaxis], np.full(1, np.nan, np.float32))
             except ImageError as error:
-                if on_problem is None:
-                    raise
-                on_problem(Problem(image.path if is_record else Path(image), str(error)))
-        return Answers(found, np.full(len(images), np.nan, np.float32))
+                yield index, str(error)
 
     def _scores(self, image: Image.Image) -> NDArray[np.float32]:
-        """One for each label; the whole photo is squeezed into the graph's size, as label_image.py did it."""
+        """Return a score for each label; as in ``label_image.py``, the whole photo is scaled, whatever its shape."""
         pixels = np.asarray(image.resize(self._size, Image.Resampling.BILINEAR))[np.newaxis]
         if not self._bytes:
             pixels = (pixels.astype(np.float32) - self._options.input_mean) / self._options.input_std
-        found = np.array(self._compiled(pixels)[self._output]).ravel()
+        with self._one_at_a_time:  # the compiled model has one request
+            found = np.array(self._compiled(pixels)[self._output]).ravel()
         if len(found) != len(self.classes):
             raise ExportError(f"{self._graph} gives {len(found)} scores, and there are {len(self.classes)} labels")
         return (found / 255 if found.dtype == np.uint8 else found).astype(np.float32)
 
 
 def _read(graph: str, options: Namespace) -> Any:
-    """The graph as OpenVINO has it; a ``.pb`` from ``--input_layer`` on. Raises ExportError."""
+    """Read a graph into OpenVINO; of a ``.pb`` only what follows ``--input_layer``. Raises ExportError."""
     import openvino
 
     ends = [options.output_layer] if options.output_layer else []
     try:
-        with _console.silenced():  # what is no graph is told in one line
+        with console.silenced():  # OpenVINO logs many lines on a damaged graph; the error below is one line
             if options.input_layer and Path(graph).suffix == ".pb":
                 return _from_inside(graph, options.input_layer, ends)
             return openvino.Core().read_model(graph)
@@ -177,9 +184,9 @@ def _read(graph: str, options: Namespace) -> Any:
 
 
 def _from_inside(graph: str, begin: str, ends: Sequence[str]) -> Any:
-    """What lies between tensors that need not be the graph's own: retrained Inception-v3 takes a JPEG, or ``Mul``.
+    """Cut a part out of a frozen graph: from the tensor ``begin`` to the tensors ``ends``, or to the graph's outputs.
 
-    Its own outputs are meant where none is named.
+    For example, retrained Inception-v3 takes the bytes of a JPEG file; from its tensor ``Mul`` on, it takes pixels.
     """
     from openvino import PartialShape
     from openvino.frontend import FrontEndManager
@@ -188,12 +195,13 @@ def _from_inside(graph: str, begin: str, ends: Sequence[str]) -> Any:
     model = frontend.load(graph)
     taken = _tensor(model, begin, "input")
     model.extract_subgraph([taken], [_tensor(model, name, "output") for name in ends] or model.get_outputs())
-    if model.get_partial_shape(taken).rank.is_dynamic:  # what decodes told it, and is gone
+    if model.get_partial_shape(taken).rank.is_dynamic:  # the shape came from the decoder, which was cut off
         model.set_partial_shape(taken, PartialShape([1, -1, -1, 3]))
     return frontend.convert(model)
 
 
 def _tensor(model: Any, name: str, what: str) -> Any:
+    """Return the place of a tensor in a graph. Raises ExportError where there is none of this name."""
     place = model.get_place_by_tensor_name(name if ":" in name else f"{name}:0")
     if place is None:
         raise ExportError(f"there is no {what} {name!r} in the graph")
@@ -201,6 +209,7 @@ def _tensor(model: Any, name: str, what: str) -> Any:
 
 
 def _labels(graph: str, options: Namespace) -> tuple[str, ...]:
+    """Read the labels from the file that ``--labels`` names, or from one beside the graph. Raises ExportError."""
     beside = [Path(graph).with_name(name) for name in _LABELS]
     path = Path(options.labels) if options.labels else next((path for path in beside if path.is_file()), beside[0])
     with mended(ExportError, "type --labels FILE"):
@@ -208,12 +217,16 @@ def _labels(graph: str, options: Namespace) -> tuple[str, ...]:
 
 
 def _place(ports: Sequence[Any], name: str, what: str) -> int:
-    """Which port is called ``name``, with or without TensorFlow's ``:0``; the only one where no name is given."""
+    """Return the number of the input or output called ``name``, with or without TensorFlow's ``:0``.
+
+    Raises:
+        ExportError: there is none of this name, or no name was given and there are several.
+    """
     known = {alias.partition(":")[0]: i for i, port in enumerate(ports) for alias in port.get_names()}
     if not name and len(ports) == 1:
         return 0
     if not name:
-        raise ExportError(f"it has several {what}s; type --{what}_layer with one of {', '.join(sorted(known))}")
+        raise ExportError(f"the graph has several {what}s; type --{what}_layer with one of {', '.join(sorted(known))}")
     if name.partition(":")[0] not in known:
-        raise ExportError(f"there is no {what} {name!r}; there is {', '.join(sorted(known)) or 'none'}")
+        raise ExportError(f"there is no {what} {name!r}; choose from {', '.join(sorted(known)) or 'none'}")
     return known[name.partition(":")[0]]

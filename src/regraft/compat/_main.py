@@ -1,33 +1,35 @@
-"""What the old commands' entry points share."""
+"""The entry point that all classic commands share."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from regraft import _console
-from regraft._entry import run_command
+from regraft.cli.entry import run_command
+from regraft.errors import Spelling
+from regraft.foundation import console
 
 Job = Callable[[Sequence[str]], int]
 
 
-def entry(prog: str, job: Job, words: Mapping[str, str] | None = None) -> Callable[..., int]:
-    """What a script calls. It returns the exit code, as `run_command` does.
+def entry(prog: str, job: Job, names: Mapping[str, str] | None = None) -> Callable[..., int]:
+    """Return the function that a command's script calls; that function returns the exit code, as `run_command` does.
 
     Args:
-        prog: its name.
-        job: what it does with the command line.
-        words: what errors advise to type, and what stands for it in this command.
+        prog: the name of the command.
+        job: the function that takes the command line and does the work.
+        names: the flags by which this command spells options of regraft, by the option's name.
     """
+    spelling = Spelling(flags=True, names={"path": "path", **(names or {})})
 
     def main(tokens: Sequence[str] | None = None) -> int:
         def run() -> int:
-            _console.turn_on()
+            console.turn_on()
             return job(sys.argv[1:] if tokens is None else tokens)
 
-        return run_command(prog, run, lambda: _STOPPED, words, own_process=tokens is None)
+        return run_command(prog, run, lambda: _STOPPED, spelling, own_process=tokens is None)
 
     return main
 
 
-_STOPPED = "stopped; what was computed is kept, and the same command goes on from there"
+_STOPPED = "stopped; what was computed is kept, and the same command continues from there"

@@ -1,17 +1,17 @@
-"""Old names of networks → backbones here."""
+"""Translate the names of networks in classic commands into backbones of regraft."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from regraft import _console
-from regraft.backbones import load_backbone
+from regraft.backbones.base import load_backbone
 from regraft.errors import BackboneError
-from regraft.selection import AUTO
+from regraft.features.backbone_choice import AUTO
+from regraft.foundation import console
 
 INCEPTION = "https://tfhub.dev/google/imagenet/inception_v3/feature_vector/3"
-"""The module that `retrain.py` took by default."""
+"""The default of ``--tfhub_module`` in ``retrain.py``."""
 
 _HUB = re.compile(
     r"https?://(?:www\.)?(?:tfhub\.dev|kaggle\.com/models)/.*?/(?P<name>[a-z0-9_]+)(?:/[a-z_-]+)*(?:/\d+)?/?$"
@@ -21,12 +21,12 @@ _IN_FLOATS = "its weights are in floats here; regraft-quantize-graph puts what w
 
 
 def pixels_of(backbone: str) -> str:
-    """The range in which a module on disk wants pixels: that of all image modules of TensorFlow Hub."""
+    """Return the range of pixels for a module in a folder: 0 to 1, as for all image modules of TensorFlow Hub."""
     return "0..1" if backbone.startswith("file:") else ""
 
 
 def weights_in(folder: str, backbone: str) -> str:
-    """The file in ``folder`` that Keras would fetch, for the networks that ``--architecture`` had; empty for none."""
+    """Return the file of weights that Keras would download, where it is in ``folder`` already; else an empty string."""
     if backbone == AUTO:
         return ""
     found = load_backbone(backbone)
@@ -39,24 +39,29 @@ def weights_in(folder: str, backbone: str) -> str:
 
 
 def backbone_of_architecture(name: str) -> str:
-    """What `--architecture` named: ``inception_v3``, ``mobilenet_0.50_224`` with or without ``_quantized``, or ours."""
+    """Return the backbone for a value of ``--architecture``.
+
+    Such a value is ``inception_v3``, ``mobilenet_0.50_224`` with or without ``_quantized``, or any backbone of regraft.
+    """
     plain = re.sub(r"^(mobilenet_[\d.]+_\d+)_quantized$", r"\1", name)
     if plain != name:
-        _console.say(f"{name}: {_IN_FLOATS}")
+        console.say(f"{name}: {_IN_FLOATS}")
     return plain
 
 
 def backbone_of_module(module: str) -> str:
-    """What ``--tfhub_module`` named: the same network here where Keras has it, or a module's folder on this machine.
+    """Return the backbone for a value of ``--tfhub_module``.
+
+    For an address it is the same network in Keras; for a folder, the module in that folder.
 
     Raises:
-        BackboneError: nothing here is known to be the same network.
+        BackboneError: no backbone of regraft is known to be the same network.
     """
     if "://" not in module:
         return f"file:{module}" if Path(module).expanduser().exists() else module
     found = _HUB.match(module)
     if "/quantops/" in module:
-        _console.say(f"{module}: {_IN_FLOATS}")
+        console.say(f"{module}: {_IN_FLOATS}")
     parts = [part for part in module.split("/") if re.match(r"(inception|mobilenet|resnet|nasnet|efficientnet)", part)]
     name = parts[0] if parts else found["name"] if found else module
     if mobilenet := _MOBILENET.match(name):

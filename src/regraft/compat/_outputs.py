@@ -1,4 +1,4 @@
-"""Exports at the paths that old commands name, their format by the suffix; and the runs behind them."""
+"""Write exports to the paths that classic commands name, with the format of the suffix; find the run of an export."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft import _console
-from regraft._documents import MEBIBYTE, DamagedError, read_text
-from regraft._files import write_text
-from regraft._places import Product, claimed, require_free
-from regraft.classifier import Classifier
-from regraft.config import ExportConfig
+from regraft.classifiers.classifier import Classifier
+from regraft.classifiers.predictor import Predictor
+from regraft.classifiers.run_folder import is_run, read_manifest
+from regraft.config.exporting import ExportConfig
 from regraft.errors import ExportError
-from regraft.evaluation import Predictor
-from regraft.exporters import Artifact, find_exporter
-from regraft.exporters.graph_def import name_output
-from regraft.exporting import export
-from regraft.run_folder import is_run, read_manifest
+from regraft.exporting.exporting import export
+from regraft.exporting.formats.base import Artifact, file_suffixes, find_exporter, format_of_suffix
+from regraft.exporting.formats.graph_def import name_output
+from regraft.foundation import console
+from regraft.foundation.documents import MEBIBYTE, DamagedError, read_text
+from regraft.foundation.files import write_text
+from regraft.foundation.places import Product, claimed, require_free
 
 _SAVED_MODEL = Product(
     "a SavedModel", lambda path: (path / "saved_model.pb").is_file(), option="path", error=ExportError, overwrite=""
 )
-_GRAPH = Product("a file", Path.is_file, option="path", error=ExportError, overwrite="")  # as the old commands did it
+_GRAPH = Product(
+    "a file", Path.is_file, option="path", error=ExportError, overwrite=""
+)  # a file is replaced without asking, as by the originals
 _LABELS = Product("a text file", lambda path: _is_text(path), option="path", error=ExportError, overwrite="")
-_FORMATS = {".pb": "graph-def", ".tflite": "litert", ".onnx": "onnx", ".xml": "openvino", ".keras": "keras"}
 
 
 def require_writable(path: Path, saved_model: bool = False) -> str:
-    """The format of what is to be at ``path``. Raises ExportError as `write_output` does, but for the comparison."""
-    kind = "saved-model" if saved_model or not path.suffix else _FORMATS.get(path.suffix.lower(), "")
+    """Return the format of an export at ``path``, before any work is done for it.
+
+    Raises:
+        ExportError: the suffix is not that of a format, a package is missing, or ``path`` is taken.
+    """
+    kind = "saved-model" if saved_model or not path.suffix else format_of_suffix(path.suffix)
     if not kind:
         raise ExportError(
-            f"{path} has the suffix of no format; there is {', '.join(_FORMATS)}, or none for a SavedModel"
+            f"{path} has the suffix of no format; choose from {', '.join(file_suffixes())}, or none for a SavedModel"
         )
     require_free(path, _SAVED_MODEL if kind == "saved-model" else _GRAPH)
     find_exporter(kind)
@@ -41,7 +46,15 @@ def require_writable(path: Path, saved_model: bool = False) -> str:
 
 
 def run_behind(predictor: Predictor, folder: str) -> Classifier | None:
-    """The run in ``folder`` from which a graph was written, or a run itself; None where it was written from another."""
+    """Return the run from which a graph was written.
+
+    Args:
+        predictor: the loaded graph; a run is returned as it is.
+        folder: the folder in which the run may be.
+
+    Returns:
+        The run, or None where ``folder`` is not the run from which the graph was written.
+    """
     if isinstance(predictor, Classifier):
         return predictor
     if not isinstance(predictor, Artifact) or not is_run(Path(folder)):
@@ -52,18 +65,18 @@ def run_behind(predictor: Predictor, folder: str) -> Classifier | None:
 def write_output(
     classifier: Classifier, path: Path, tensor: str = "", saved_model: bool = False, quantize: str = ""
 ) -> None:
-    """Export a run to ``path``: a file whose suffix tells the format, or a SavedModel's folder.
+    """Export a run to ``path``: a file in the format of its suffix, or the folder of a SavedModel.
 
     Args:
-        classifier: with its run folder.
-        path: where; a file is replaced, of folders only a SavedModel.
-        tensor: another name for the probabilities, in a ``.pb``.
-        saved_model: whether a folder is wanted, whatever its name.
-        quantize: as in `ExportConfig`.
+        classifier: the classifier, with its run folder.
+        path: the file or folder to write; a file is replaced, and so is the folder of a SavedModel.
+        tensor: another name for the output ``probabilities`` in a ``.pb``; empty for none.
+        saved_model: whether to write a SavedModel, whatever the suffix.
+        quantize: the quantisation; see `ExportConfig`.
 
     Raises:
-        ExportError: the suffix is that of no format, what the format needs is not installed, something else is in
-            the way, or the export was refused.
+        ExportError: the suffix is not that of a format, a package that the format needs is not installed, ``path`` is
+            taken, or the export answers differently from the run.
     """
     kind = require_writable(path, saved_model)
     with tempfile.TemporaryDirectory() as name:
@@ -75,15 +88,15 @@ def write_output(
                 shutil.copytree(made.artifact, place.fresh, dirs_exist_ok=True)
         else:
             for file in sorted(made.artifact.parent.glob(f"{made.artifact.stem}.*")):
-                if file.suffix in (path.suffix, ".bin"):
+                if file.suffix in (path.suffix.lower(), ".bin"):
                     with claimed(path.with_suffix(file.suffix), _GRAPH, file=True) as place:
                         shutil.copyfile(file, place.fresh)
     found = made.comparison
-    _console.say(f"{path}: {made.bytes:,} bytes, gives the run's answer to {found.agreement:.1%} of {found.n} photos")
+    console.say(f"{path}: {made.bytes:,} bytes, gives the run's answer to {found.agreement:.1%} of {found.n} photos")
 
 
 def write_labels(classes: Sequence[str], path: Path) -> None:
-    """Write class names to a text file, one a line. Raises ExportError where something else than a text is there."""
+    """Write class names to a text file, one a line. Raises ExportError where ``path`` is not a text file."""
     with claimed(path, _LABELS, file=True) as place:
         write_text(place.fresh, "".join(f"{label}\n" for label in classes))
 

@@ -1,42 +1,36 @@
-"""Photos made ready to learn from; features of the training ones, or of distorted views of them."""
+"""Prepare the photos of a classic command: features, split, and features of distorted views of the train photos."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from regraft.accelerator import load_engine
-from regraft.config import TrainConfig
-from regraft.dataset import Dataset
-from regraft.distortion import VIEWS, Distortion, views_of
-from regraft.features import Features, extract
-from regraft.selection import require_backbone
-from regraft.training import (
-    Clock,
-    Prepared,
-    check_trainable,
-    prepare,
-    report_problems,
-    require_two_classes,
-    whole_spec,
-)
+from regraft.config.training import TrainConfig
+from regraft.engines.base import load_engine
+from regraft.features.backbone_choice import require_backbone
+from regraft.features.distorted_views import VIEWS, Distortion, views_of
+from regraft.features.features import Features, extract
+from regraft.training.preparation import Clock, Prepared, open_labelled, prepare, require_trainable
 
 
 def prepared_photos(spec: str, config: TrainConfig, clock: Clock) -> Prepared:
-    """Read, computed, split; what is wrong with them is told. Raises RegraftError where nothing can be learned."""
+    """Read the photos, compute their features and split them; warn of what is wrong with them.
+
+    Raises:
+        RegraftError: the photos cannot make a classifier.
+    """
     require_backbone(config)
-    dataset = Dataset.open(spec)
-    require_two_classes(dataset)
-    prepared = prepare(dataset, config, clock, whole_spec(spec))
-    report_problems(prepared.dataset.problems)
-    check_trainable(prepared.dataset, prepared.sides)
+    prepared = prepare(open_labelled(spec, config), config, clock, spec)
+    require_trainable(prepared)
     return prepared
 
 
 def training_features(prepared: Prepared, how: Distortion) -> Features:
-    """Those of the train side; of views where views are asked for."""
+    """Return the features of the train photos; where distortions are asked for, those of `VIEWS` views of each."""
     train = prepared.features.select(prepared.sides.train)
     if not how.any:
         return train
     views = views_of([prepared.dataset.records[i] for i in prepared.sides.train], how)
     x = extract(views, load_engine(prepared.backbone, prepared.config)).x
-    return Features(x, np.repeat(train.y, VIEWS), train.classes, tuple(v.digest for v in views), train.backbone)
+    return replace(train, x=x, y=np.repeat(train.y, VIEWS), digests=tuple(v.digest for v in views))

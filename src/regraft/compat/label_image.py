@@ -1,23 +1,23 @@
-"""``regraft-label-image``: the top five of one photo, from an export of ours or an old ``.pb`` or ``.tflite``."""
+"""``regraft-label-image``: print the five most probable labels of one photo, by an export or another graph."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from regraft._console import printable
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._foreign import GRAPH_FLAGS, load_graph
 from regraft.compat._main import entry
 from regraft.errors import ImageError
+from regraft.foundation.console import printable
 
 FLAGS = (
-    Flag("image", "", "the photo"),
-    Flag("graph", "/tmp/output_graph.pb", "an export, a run, or a .pb, .tflite, .onnx or SavedModel of somebody else"),
+    Flag("image", "", "the photo to label"),
+    Flag("graph", "/tmp/output_graph.pb", "an export or run of regraft, or another .pb, .tflite, .onnx or SavedModel"),
     *GRAPH_FLAGS,
 )
 
@@ -25,7 +25,7 @@ _TOP = 5
 
 
 def label_image(tokens: Sequence[str]) -> int:
-    """Print the time and the five most probable labels. Raises RegraftError."""
+    """Print the seconds that a photo takes, and its five most probable labels. Raises RegraftError."""
     options = parse_flags("regraft-label-image", "Label one photo.", FLAGS, tokens)
     if not options.image:
         raise ImageError("no photo was named; type --image PHOTO")
@@ -38,7 +38,7 @@ def label_image(tokens: Sequence[str]) -> int:
     return 0
 
 
-main = entry("regraft-label-image", label_image)
+main: Callable[..., int] = entry("regraft-label-image", label_image)
 
 
 if __name__ == "__main__":

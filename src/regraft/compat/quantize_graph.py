@@ -1,12 +1,12 @@
-"""``regraft-quantize-graph``: the run behind a retrained graph, exported with fewer bits."""
+"""``regraft-quantize-graph``: export the run of a retrained graph again, with weights or values in eight bits."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from regraft._arguments import UsageError
+from regraft.cli.arguments import UsageError
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._foreign import load_ours
 from regraft.compat._main import entry
@@ -20,20 +20,23 @@ MODES = {
     "quantize": "int8",
     "eightbit": "int8",
 }
-"""What each of the old modes is today. Rounded weights that stay as long as they were help nobody any more."""
+"""The quantisation for each mode of the original command.
+
+The modes ``round`` and ``weights_rounded`` only rounded weights, which were stored as floats; here they become int8.
+"""
 
 _MEASURED = "ranges are measured on the run's own photos"
 _UINT8 = "pixels go in as uint8"
 _GRAPH = "a .tflite has no such nodes; its names are in it"
 
 FLAGS = (
-    Flag("input", "", "what regraft-retrain wrote, or a run folder"),
-    Flag("output", "", "the file to write: .tflite, or .xml with the modes quantize and eightbit"),
+    Flag("input", "", "export of regraft-retrain, or a run folder"),
+    Flag("output", "", "file to write: .tflite, or .xml with the modes quantize and eightbit"),
     Flag("output_node_names", "", "nothing", _GRAPH),
-    Flag("mode", "round", "round, weights and weights_rounded: weights in 8 bits; quantize and eightbit: values too"),
-    Flag("bitdepth", 8, "8; there is no other"),
+    Flag("mode", "round", "round, weights, weights_rounded: int8 weights; quantize, eightbit: int8 activations too"),
+    Flag("bitdepth", 8, "number of bits: only 8"),
     Flag("print_nodes", False, "nothing", _GRAPH),
-    Flag("test_input_dims", "1,224,224,3", "nothing", "the run knows its size"),
+    Flag("test_input_dims", "1,224,224,3", "nothing", "the run knows the size of its input"),
     Flag("strip_redundant_quantization", True, "nothing", "the converter does so"),
     Flag("quantized_input", False, "nothing", _UINT8),
     Flag("quantized_input_min", 0.0, "nothing", _UINT8),
@@ -45,23 +48,23 @@ FLAGS = (
 
 
 def quantize_graph(tokens: Sequence[str]) -> int:
-    """Export again, compared with the run as every export is. Raises RegraftError."""
+    """Export a run with quantisation, and compare the export with the run. Raises RegraftError."""
     options = parse_flags("regraft-quantize-graph", "Make a retrained graph smaller.", FLAGS, tokens)
     if not options.input or not options.output:
         raise UsageError("must set flags --input and --output")
     if options.mode not in MODES:
-        raise UsageError(f"unknown mode {options.mode!r}; there is {', '.join(MODES)}")
+        raise UsageError(f"unknown mode {options.mode!r}; choose from {', '.join(MODES)}")
     if options.bitdepth != 8:
-        raise UsageError(f"bitdepth is {options.bitdepth}; there is 8")
+        raise UsageError(f"bitdepth is {options.bitdepth}; wanted 8")
     output, bits = Path(options.output), MODES[options.mode]
     suffixes = (".tflite", ".xml") if bits == "int8" else (".tflite",)
     if output.suffix.lower() not in suffixes:
         raise ExportError(
-            f"with --mode {options.mode} there is {' or '.join(suffixes)}, and --output is {output}; type --output "
+            f"--output is {output}, and --mode {options.mode} needs {' or '.join(suffixes)}; type --output "
             f"{output.with_suffix('.tflite')}"
         )
     require_writable(output)
-    # Rounding needs the weights as they were learned, and photos: a graph has neither.
+    # Quantisation needs the trained weights in floats, and calibration photos: a graph has neither.
     run = run_behind(load_ours(options.input), options.checkpoint_path)
     if run is None:
         raise ExportError(
@@ -72,13 +75,13 @@ def quantize_graph(tokens: Sequence[str]) -> int:
     return 0
 
 
-main = entry(
+main: Callable[..., int] = entry(
     "regraft-quantize-graph",
     quantize_graph,
     {
-        "another --quantize or --min-agreement": "another --mode",
-        "another --quantize": "another --mode",
-        "type --photos FOLDER": "type `regraft export RUN --photos FOLDER`",
+        "quantize": "--mode",
+        "min_agreement": "`regraft export --min-agreement`",
+        "photos": "`regraft export RUN --photos FOLDER`",
     },
 )
 

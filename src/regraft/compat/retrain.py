@@ -1,7 +1,7 @@
-"""``regraft-retrain``: the flags of TensorFlow Hub's and TensorFlow-for-Poets' ``retrain.py``.
+"""``regraft-retrain``: train and export, with the flags of TensorFlow Hub's and TensorFlow-for-Poets' ``retrain.py``.
 
-Photos are read by content and split by it, features are cached, distorted ones too, and the head takes the steps it is
-told to. Nothing is deleted that regraft did not write.
+Photos are split by their content, features are cached (also those of distorted photos), and the head is trained for the
+given number of steps. No file is deleted that regraft did not write.
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ import math
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from regraft import _console
-from regraft._arguments import UsageError
-from regraft._files import write_text
-from regraft._places import Product, claimed
-from regraft._tensorboard import EventFile
-from regraft.classifier import Classifier
+from regraft.classifiers.classifier import Classifier
+from regraft.classifiers.run_folder import is_run, read_manifest
+from regraft.cli.arguments import UsageError
 from regraft.compat._flags import Flag, parse_flags
 from regraft.compat._main import entry
 from regraft.compat._names import INCEPTION, backbone_of_architecture, backbone_of_module, pixels_of, weights_in
 from regraft.compat._outputs import require_writable, write_labels, write_output
 from regraft.compat._photos import prepared_photos, training_features
-from regraft.config import TrainConfig
-from regraft.distortion import Distortion
-from regraft.heads import Step
+from regraft.config.training import TrainConfig
+from regraft.features.distorted_views import Distortion
+from regraft.foundation import console
+from regraft.foundation.files import write_text
+from regraft.foundation.places import Product, claimed
+from regraft.foundation.tensorboard import EventFile
+from regraft.heads.base import Step
 from regraft.heads.sgd import GradientDescent
-from regraft.run_folder import is_run, read_manifest
-from regraft.training import Clock, Prepared, conclude
+from regraft.training.preparation import Clock, Prepared
+from regraft.training.training import conclude
 
 FLAGS = (
     Flag("image_dir", "", "folder of class folders, or any other source of photos"),
@@ -42,8 +43,8 @@ FLAGS = (
         "/tmp/output_graph.pb",
         "the export: .pb, .tflite, .onnx, .xml, .keras, or a SavedModel's folder",
     ),
-    Flag("intermediate_output_graphs_dir", "/tmp/intermediate_graph/", "folder for exports made on the way"),
-    Flag("intermediate_store_frequency", 0, "export after each so many steps; 0 for never"),
+    Flag("intermediate_output_graphs_dir", "/tmp/intermediate_graph/", "folder for intermediate exports"),
+    Flag("intermediate_store_frequency", 0, "number of steps between intermediate exports; 0 for none"),
     Flag("output_labels", "/tmp/output_labels.txt", "file for the labels, one a line"),
     Flag(
         "summaries_dir",
@@ -51,41 +52,46 @@ FLAGS = (
         "folder for TensorBoard",
         "only what regraft wrote there before is replaced; retrain.py deleted the whole folder",
     ),
-    Flag("how_many_training_steps", 4000, "steps of gradient descent"),
-    Flag("learning_rate", 0.01, "length of a step, on standardised features"),
+    Flag("how_many_training_steps", 4000, "number of steps of gradient descent"),
+    Flag("learning_rate", 0.01, "learning rate, on standardised features"),
     Flag("testing_percentage", 10, "share of the photos for test, in %"),
     Flag("validation_percentage", 10, "share of the photos for validation, in %"),
-    Flag("eval_step_interval", 10, "print accuracies after each so many steps"),
-    Flag("train_batch_size", 100, "photos a step"),
+    Flag("eval_step_interval", 10, "number of steps between printed accuracies"),
+    Flag("train_batch_size", 100, "batch size"),
     Flag("test_batch_size", -1, "nothing", "all test photos are always measured"),
     Flag("validation_batch_size", 100, "nothing", "all validation photos are always measured"),
-    Flag("print_misclassified_test_images", False, "list the test photos that were wrong"),
+    Flag("print_misclassified_test_images", False, "list the misclassified test photos"),
     Flag(
         "bottleneck_dir",
         "/tmp/bottleneck",
         "nothing",
-        "features are cached by content (`regraft info cache`), not there",
+        "features are cached in regraft's own cache (`regraft info cache`)",
     ),
-    Flag("final_tensor_name", "final_result", "another name of the probabilities in a .pb"),
-    Flag("flip_left_right", False, "mirror half of the training views"),
-    Flag("random_crop", 0, "cut off up to this margin, in %"),
-    Flag("random_scale", 0, "enlarge by up to this, in %"),
-    Flag("random_brightness", 0, "lighten or darken by up to this, in %"),
+    Flag("final_tensor_name", "final_result", "a further name of the output probabilities in a .pb"),
+    Flag("flip_left_right", False, "mirror half of the distorted photos"),
+    Flag("random_crop", 0, "width of the margin, in %, of which random parts are cut off"),
+    Flag("random_scale", 0, "largest random enlargement, in %"),
+    Flag("random_brightness", 0, "largest random change of brightness, in %"),
     Flag("tfhub_module", INCEPTION, "address of a module whose network Keras has, or the folder of one"),
     Flag("saved_model_dir", "", "folder for a SavedModel"),
-    Flag("logging_verbosity", "INFO", "DEBUG, INFO, WARN, ERROR or FATAL: from WARN on only the end is printed"),
+    Flag("logging_verbosity", "INFO", "DEBUG, INFO, WARN, ERROR or FATAL: from WARN on, the steps are not printed"),
     Flag("checkpoint_path", "/tmp/_retrain_checkpoint", "the run folder", "it becomes a run folder of regraft"),
-    Flag("model_dir", "/tmp/imagenet", "where Keras' file of weights may lie; else Keras fetches it to ~/.keras"),
-    Flag("architecture", "", "inception_v3, mobilenet_0.50_224, or any backbone of regraft; wins over --tfhub_module"),
-    Flag("image_size", 0, "pixels; by default the network's own"),
+    Flag(
+        "model_dir", "/tmp/imagenet", "folder that may hold Keras' file of weights; else Keras downloads it to ~/.keras"
+    ),
+    Flag("architecture", "", "inception_v3, mobilenet_0.50_224, or any backbone; it replaces --tfhub_module"),
+    Flag("image_size", 0, "side of the photos in pixels; by default that of the network"),
 )
-"""Those of both programs, with their defaults; the size of photos they had in the architecture's name alone."""
+"""The flags of both original programs, with their defaults.
 
-_MARK = "written-by-regraft.txt"
+``--image_size`` is new: there the size of photos was a part of the architecture's name.
+"""
+
+_MARK = "written-by-regraft.txt"  # in a folder of TensorBoard logs whose event files may be replaced
 
 
 def retrain(tokens: Sequence[str]) -> int:
-    """Train, export, tell. Raises RegraftError."""
+    """Train a head, print its accuracies, and write the exports. Raises RegraftError."""
     options = parse_flags("regraft-retrain", "Retrain the top of a network on your photos.", FLAGS, tokens)
     config = _config(options)
     folder, clock = Path(options.checkpoint_path), Clock()
@@ -96,7 +102,7 @@ def retrain(tokens: Sequence[str]) -> int:
         prepared = prepared_photos(options.image_dir, config, clock)
         for label, count in prepared.dataset.counts().items():
             if count < 20:
-                _console.warn(f"the folder of {label} has less than 20 images, which may cause issues")
+                console.warn(f"the folder of {label} has less than 20 images, which may cause issues")
         head, stored = _fitted(prepared, options)
         classifier = conclude(prepared, prepared.config, head, place.fresh, clock)
     classifier = replace(classifier, path=place.path)
@@ -106,19 +112,20 @@ def retrain(tokens: Sequence[str]) -> int:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it is a run that this command may replace: one whose head took steps, as `regraft train`'s does not."""
+    """Return whether this command may replace a folder: a run with the head ``sgd``, which is not `train`'s default."""
     return is_run(folder) and read_manifest(folder).head == "sgd"
 
 
-_CHECKPOINT = Product("a run of regraft-retrain", _is_ours, option="--checkpoint_path", overwrite="")
+_CHECKPOINT = Product("a run of regraft-retrain", _is_ours, option="checkpoint_path", overwrite="")
 
 
 def _config(options: Namespace) -> TrainConfig:
+    """Return the training options. Raises UsageError for a flag with an impossible value."""
     if not options.image_dir:
         raise UsageError("must set flag --image_dir")
     if options.logging_verbosity not in ("DEBUG", "INFO", "WARN", "ERROR", "FATAL"):
         raise UsageError(
-            f"unknown logging verbosity {options.logging_verbosity!r}; there is DEBUG, INFO, WARN, ERROR, FATAL"
+            f"unknown logging verbosity {options.logging_verbosity!r}; choose from DEBUG, INFO, WARN, ERROR, FATAL"
         )
     named = backbone_of_architecture(options.architecture) if options.architecture else ""
     backbone = named or backbone_of_module(options.tfhub_module)
@@ -133,18 +140,23 @@ def _config(options: Namespace) -> TrainConfig:
         batch_size=max(0, options.train_batch_size),
         val=options.validation_percentage / 100,
         test=options.testing_percentage / 100,
+        folds=0,
     )
 
 
 def _fitted(prepared: Prepared, options: Namespace) -> tuple[GradientDescent, dict[int, GradientDescent]]:
-    """The head after all steps, and copies of it on the way."""
+    """Train the head.
+
+    Returns:
+        The head after the last step, and copies of it for the intermediate exports, by the number of the step.
+    """
     frequency = max(0, options.intermediate_store_frequency)
     interval = max(1, options.eval_step_interval)
     head = GradientDescent(
         options.learning_rate,
         options.how_many_training_steps,
         max(0, options.train_batch_size),
-        math.gcd(interval, frequency) if frequency else interval,
+        math.gcd(interval, frequency) if frequency else interval,  # `on_step` sees each step that either flag asks for
         balanced=True,
     )
     stored: dict[int, GradientDescent] = {}
@@ -171,7 +183,7 @@ def _fitted(prepared: Prepared, options: Namespace) -> tuple[GradientDescent, di
 
 
 def _curves(folder: Path) -> tuple[EventFile, EventFile]:
-    """TensorBoard's runs ``train`` and ``validation``; those that an earlier command wrote are replaced."""
+    """Return TensorBoard event files for ``train`` and ``validation``; delete those of an earlier regraft-retrain."""
     if (folder / _MARK).is_file():
         for name in ("train", "validation"):
             for file in (folder / name).glob("events.out.tfevents.*"):
@@ -182,6 +194,7 @@ def _curves(folder: Path) -> tuple[EventFile, EventFile]:
 
 
 def _print_step(step: Step, n: int) -> None:
+    """Print the figures of a step in the form of the original command; ``n`` is the number of val photos."""
     now = datetime.datetime.now()
     lines = [f"Train accuracy = {step.train_accuracy:.1%}", f"Cross entropy = {step.train_loss:.6f}"]
     if n:
@@ -191,17 +204,18 @@ def _print_step(step: Step, n: int) -> None:
 
 
 def _tell(classifier: Classifier, options: Namespace) -> None:
+    """Print the test accuracy and, where it is asked for, the misclassified test photos."""
     test = classifier.metrics["test"]
     if test["n"]:
         sys.stdout.write(f"Final test accuracy = {test['accuracy']:.1%} (N={test['n']})\n")
     if options.print_misclassified_test_images:
         sys.stdout.write("=== MISCLASSIFIED TEST IMAGES ===\n")
         for mistake in test["mistakes"]:
-            sys.stdout.write(f"{_console.printable(mistake['path']):>70}  {_console.printable(mistake['predicted'])}\n")
+            sys.stdout.write(f"{console.printable(mistake['path']):>70}  {console.printable(mistake['predicted'])}\n")
 
 
 def _write(classifier: Classifier, prepared: Prepared, stored: dict[int, GradientDescent], options: Namespace) -> None:
-    """The labels, the exports on the way, the export at the end."""
+    """Write the labels, the intermediate exports and the final exports."""
     write_labels(classifier.classes, Path(options.output_labels))
     suffix = Path(options.output_graph).suffix or ".pb"
     with tempfile.TemporaryDirectory() as name:
@@ -212,21 +226,24 @@ def _write(classifier: Classifier, prepared: Prepared, stored: dict[int, Gradien
     write_output(classifier, Path(options.output_graph), options.final_tensor_name)
     if options.saved_model_dir:
         write_output(classifier, Path(options.saved_model_dir), saved_model=True)
-    _console.say(f"run: {classifier.path}")
+    console.say(f"run: {classifier.path}")
 
 
 def _made(folder: Path) -> Path:
+    """Make a folder, and return its path."""
     folder.mkdir()
     return folder
 
 
-main = entry(
+main: Callable[..., int] = entry(
     "regraft-retrain",
     retrain,
     {
-        "type --weights FILE": "put it into --model_dir",
-        "--resolution": "--image_size",
-        "--learning-rate": "--learning_rate",
+        "weights": "--model_dir FOLDER",
+        "resolution": "--image_size PIXELS",
+        "learning_rate": "--learning_rate",
+        "checkpoint_path": "--checkpoint_path",
+        "format": "a file with another suffix",
     },
 )
 

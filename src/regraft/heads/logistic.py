@@ -1,51 +1,128 @@
-"""Multinomial logistic regression, the default head."""
+"""Multinomial logistic regression with an L2 penalty: the default head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, Self
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from regraft._lbfgs import minimise
-from regraft.features import Features
-from regraft.heads import Linear, Matrix, OnStep, Scaling, Step, accuracy, cross_entropy, require_two_classes
+from regraft.features.features import Features
+from regraft.heads.base import (
+    ClassWeight,
+    Linear,
+    Matrix,
+    OnStep,
+    Scaling,
+    Step,
+    accuracy,
+    adjustment,
+    cross_entropy,
+    photo_weights,
+    require_two_classes,
+)
+from regraft.heads.label_noise import are_better, contradicted, estimate, is_noisy
+from regraft.heads.lbfgs import minimise
+from regraft.heads.roots import Roots
 
-ClassWeight = Literal["none", "balanced"]
+_BLOCK_ROWS = 64
+"""The number of feature rows that fit into the cache of one core: 0.4 MB of the features of EfficientNet-Lite0."""
 
-_BLOCK = 64  # rows that a core's own cache holds: 0.4 MB of Lite0's features
+
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+"""The inverse penalties that are tried on standardised features."""
+
+_STRENGTH = 0.01
+"""The inverse penalty on standardised features without val photos: the best on three photo sets was 0.01 to 0.03."""
+
+_ROOT_STRENGTHS = (1.0, 10.0, 30.0, 100.0)
+"""The inverse penalties that are tried on square roots."""
+
+_ROOT_STRENGTH = 30.0
+"""The inverse penalty on square roots where there are fewer than `_FEWEST_VAL` val photos."""
+
+_FEWEST_VAL = 50
+"""With fewer val photos, a penalty that they choose is worse than the default (benchmarks/README.md)."""
+
+_STRONG = 1.0
+"""The inverse penalty on square roots at which heads hardly learn wrong labels, to find these."""
+
+_NOISE_FOLDS = 5
+"""The number of folds in which wrong labels are looked for."""
+
+_MANY = 500
+"""With more photos, a fold of them shows whether labels are wrong."""
+
+_ENOUGH = 4000
+"""So many photos are enough to see whether labels are wrong, however many there are."""
+
+_FEW = 100
+"""Up to so many training photos in an average class, only the last stage of the backbone is used."""
+
+_EARLY = 0.3
+"""The length to which the earlier stages are scaled; that of the last stage is 1."""
 
 
 class LogisticRegression(Linear):
-    """Multinomial logistic regression with an L2 penalty, by L-BFGS.
+    """Multinomial logistic regression with an L2 penalty, fitted by L-BFGS.
 
-    A path of strengths is fitted from strong to weak, each from where the last ended, and the one with the lowest
-    cross-entropy on val is kept. Without val, 0.01 is fitted: the best on three photo sets was 0.01 to 0.03.
+    The head is fitted with a series of penalties, from strong to weak. Each fit starts at the weights of the fit
+    before it. The fit with the lowest cross-entropy on val is kept.
 
     Args:
-        strengths: inverse penalties to try, ascending, on scikit-learn's scale of ``C``.
-        class_weight: ``balanced`` weighs photos inversely to the size of their class.
-        tolerance: largest gradient component at the optimum; the objective is a mean over photos. Ten times
-            smaller took three times as long and moved no test figure (benchmarks/README.md).
+        strengths: the inverse penalties to try, ascending, on the scale of ``C`` in scikit-learn, for features that
+            are standardised; several of them need val photos to choose on, without which 0.01 is taken. None, the
+            default, takes signed square roots of the features (`Roots`) in place of standardised ones: of the last
+            stage of each backbone alone where there are few photos, else of all stages. Features of unknown stages are
+            standardised.
+        class_weight: ``balanced`` weighs each photo inversely to the size of its class; ``logit-adjusted`` subtracts
+            the logarithm of each class's share from the logits of the fit; ``none`` does neither.
+        tolerance: the largest component of the gradient at which a fit on standardised features ends; on square roots,
+            whose values are smaller, a tenth of it. The objective is a mean over photos. A tolerance ten times smaller
+            took three times as long and changed no test result (benchmarks/README.md).
+
+    Attributes:
+        weight_: the learned weight, (E, C): for raw features, or for the square roots where there is a `roots_`.
+        bias_: the learned bias, (C,).
+        roots_: the representation of the features; None if the head takes raw features.
+        strength_: the inverse penalty of the fit.
+        reason_: why that is the strength, in words.
+        left_out_: the number of training photos that it did not learn from, as their labels seem wrong (`label_noise`).
     """
 
     options: ClassVar[tuple[str, ...]] = ("class_weight",)
+    weight_: Matrix
+    bias_: Matrix
+    roots_: Roots | None = None
+    strength_: float
+    reason_: str
+    left_out_: int = 0
 
     def __init__(
         self,
-        strengths: Sequence[float] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+        strengths: Sequence[float] | None = None,
         class_weight: ClassWeight = "none",
         tolerance: float = 1e-3,
     ) -> None:
-        self.strengths = tuple(strengths)
+        self.strengths: tuple[float, ...] | None = None if strengths is None else tuple(strengths)
         self.class_weight = class_weight
         self.tolerance = tolerance
 
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
-        """Fit the path and choose; ``strength_`` is the choice."""
+        """Fit the head with each strength and keep the best fit. See `Head.fit`."""
         require_two_classes(train)
-        problem = _Problem(train, self.class_weight)
-        parameters = np.zeros((train.x.shape[1] + 1) * len(train.classes), np.float32)
+        self.roots_ = _roots(train) if self.strengths is None and train.stages else None
+        strengths, tolerance = self._strengths(len(val)), self.tolerance / (10 if self.roots_ else 1)
+        self.left_out_ = 0
+        self.reason_ = "the lowest cross-entropy on val" if len(strengths) > 1 else "the default for few val photos"
+        if self.roots_:
+            train, val = self.roots_.of_features(train), self.roots_.of_features(val)
+            train, strengths = self._without_doubts(train, strengths, tolerance)
+        scaling = Scaling.centre(train.x) if self.roots_ else Scaling.of(train.x)
+        problem = _Problem(train, self.class_weight, scaling)
+        parameters = problem.zeros()
         steps, best, rises = 0, float("inf"), 0
 
         def report(parameters: Matrix) -> None:
@@ -57,9 +134,9 @@ class LogisticRegression(Linear):
                 train_loss, train_accuracy = problem.last
                 on_step(Step(steps, train_loss, train_accuracy, cross_entropy(logits, val.y), accuracy(logits, val.y)))
 
-        for strength in self.strengths if len(val) or len(self.strengths) == 1 else (0.01,):
+        for strength in strengths:
             objective = problem.penalised(1.0 / (strength * len(train)))
-            parameters = minimise(objective, parameters, self.tolerance, on_iteration=report)
+            parameters = minimise(objective, parameters, tolerance, on_iteration=report)
             weight, bias = problem.unpack(parameters)
             loss = cross_entropy(val.x @ weight + bias, val.y) if len(val) else 0.0
             if loss < best:
@@ -67,34 +144,168 @@ class LogisticRegression(Linear):
                 self.weight_, self.bias_, self.strength_ = weight, bias, strength
             else:
                 rises += 1
-                if rises == 2:  # the path is past its bottom
+                if rises == 2:  # two fits in a row were no better than the best: weaker penalties overfit
                     break
+        self.bias_ = self.bias_ - adjustment(train, self.class_weight)
         return self
+
+    def _without_doubts(
+        self, train: Features, strengths: tuple[float, ...], tolerance: float
+    ) -> tuple[Features, tuple[float, ...]]:
+        """Return the photos to learn from and the strengths to try, after a look at the labels."""
+        doubts = self._doubts(train, tolerance)
+        if doubts.wrong.any():
+            self.left_out_ = int(doubts.wrong.sum())
+            self.reason_ = "the default, as val may have wrong labels too"  # and would ask for too strong a penalty
+            return train.select(np.flatnonzero(~doubts.wrong).tolist()), (_ROOT_STRENGTH,)
+        if doubts.prefer_strong and len(strengths) == 1:
+            self.reason_ = "it answers training photos that are held out better than the default"
+            return train, (_STRONG,)
+        return train, strengths
+
+    def _doubts(self, train: Features, tolerance: float) -> _Doubts:
+        """Return which labels of the training photos seem wrong, and whether a strong penalty suits them better.
+
+        The answers are those of heads with a strong penalty, which learn no label by heart, each fitted without a fold
+        of the photos. Of many photos one fold, and some thousand photos, are enough to see that the labels are right.
+        """
+        order, count = np.random.default_rng(0).permutation(len(train)), len(train)
+        folds = [(np.delete(order, np.s_[i::_NOISE_FOLDS]), order[i::_NOISE_FOLDS]) for i in range(_NOISE_FOLDS)]
+        if count > _MANY:
+            rest, held = folds[0][0][:_ENOUGH], folds[0][1][:_ENOUGH]
+            held = held[_is_common(train)[held]]
+            logits = self._answers(train, rest, held, (_STRONG,), tolerance)[0]
+            if not len(held) or not is_noisy(estimate(logits, train.y[held])):
+                return _Doubts(np.zeros(count, np.bool_), False)
+        strengths = (_STRONG,) if count > _MANY else (_STRONG, _ROOT_STRENGTH)
+        found = np.zeros((len(strengths), count, len(train.classes)), np.float32)
+        for rest, held in folds:
+            found[:, held] = self._answers(train, rest, held, strengths, tolerance)
+        known = _is_common(train)
+        wrong = _contradicted(found[0][known], train.y[known], known)
+        for label in np.unique(train.y):  # no class may lose all of its photos
+            wrong[train.y == label] &= not wrong[train.y == label].all()
+        prefer = len(found) > 1 and bool(known.any()) and are_better(found[0][known], found[1][known], train.y[known])
+        return _Doubts(wrong, prefer)
+
+    def _answers(
+        self,
+        train: Features,
+        rest: NDArray[np.int64],
+        held: NDArray[np.int64],
+        strengths: Sequence[float],
+        tolerance: float,
+    ) -> Matrix:
+        """Return the logits (S, N, C) of the photos ``held``, by heads of S strengths fitted on the photos ``rest``."""
+        some = train.select(rest.tolist())
+        problem = _Problem(some, "none", Scaling.centre(some.x))
+        parameters, found = problem.zeros(), []
+        for strength in strengths:
+            parameters = minimise(problem.penalised(1.0 / (strength * len(some))), parameters, tolerance)
+            weight, bias = problem.unpack(parameters)
+            found.append(train.x[held] @ weight + bias)
+        return np.stack(found)
+
+    def _strengths(self, val: int) -> tuple[float, ...]:
+        """Return the strengths to try where there are ``val`` val photos: one, where they are too few to choose."""
+        if self.roots_:
+            return _ROOT_STRENGTHS if val >= _FEWEST_VAL else (_ROOT_STRENGTH,)
+        strengths = self.strengths or STRENGTHS
+        return strengths if val or len(strengths) == 1 else (_STRENGTH,)
+
+    def logits(self, x: Matrix) -> Matrix:
+        """Return the logits (N, C) of features (N, D)."""
+        return super().logits(self.roots_.of(x) if self.roots_ else x)
+
+    def as_keras(self, x: Any) -> Any:
+        """Return the logits (N, C) of a symbolic tensor ``x`` (N, D) as Keras operations."""
+        return super().as_keras(self.roots_.as_keras(x) if self.roots_ else x)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the learned arrays: ``weight`` and ``bias``; with other names, and the representation, on roots."""
+        if not self.roots_:
+            return super().state()
+        return {"root_weight": self.weight_, "root_bias": self.bias_, **self.roots_.state()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
+        """Return the head with these arrays of `state`. Raises KeyError or ValueError if the arrays do not fit."""
+        if "root_weight" not in state:
+            return super().from_state(state)
+        head = super().from_state({"weight": state["root_weight"], "bias": state["root_bias"]})
+        head.roots_ = Roots.from_state(state)
+        return head
+
+
+def _is_common(train: Features) -> NDArray[np.bool_]:
+    """Return for each photo (N,) whether its class has at least half as many photos as the average class, and three.
+
+    A head with a strong penalty takes the photos of rarer classes for those of others, however right their labels are.
+    """
+    sizes = np.bincount(train.y, minlength=len(train.classes))
+    result: NDArray[np.bool_] = sizes[train.y] >= max(3.0, len(train) / np.count_nonzero(sizes) / 2)
+    return result
+
+
+def _contradicted(logits: Matrix, y: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return for each photo (N,) whether its label is contradicted, from the logits and labels of those ``known``."""
+    result = np.zeros(len(known), np.bool_)
+    if len(y) and is_noisy(noise := estimate(logits, y)):
+        result[known] = contradicted(logits, y, noise.temperature)
+    return result
+
+
+class _Doubts(NamedTuple):
+    """Which labels (N,) seem wrong, and whether a strong penalty answers the training photos measurably better."""
+
+    wrong: NDArray[np.bool_]
+    prefer_strong: bool
+
+
+def _roots(train: Features) -> Roots:
+    """Return the representation that suits the number of training photos.
+
+    Few photos teach no weights for the many features of the earlier stages, which say little alone.
+    """
+    early = 0.0 if len(train) <= _FEW * len(np.unique(train.y)) else _EARLY
+    lengths = [(early,) * (len(stages) - 1) + (1.0,) for stages in train.stages]
+    return Roots(tuple(chain.from_iterable(train.stages)), tuple(chain.from_iterable(lengths)))
 
 
 class _Problem:
-    """The objective over raw features. Standardising is folded into the weights, so that ``x`` is never copied."""
+    """The objective of logistic regression on the train split.
 
-    def __init__(self, train: Features, class_weight: ClassWeight) -> None:
+    The features stay as they are and are never copied: the scaling is folded into the weights.
+
+    Attributes:
+        last: the mean cross-entropy in nats and the accuracy on train at the point where the objective was last
+            computed. Both are free by-products of the objective.
+    """
+
+    def __init__(self, train: Features, class_weight: ClassWeight, scaling: Scaling) -> None:
         self._x, self._y = train.x, train.y
-        self._scaling = Scaling.of(train.x)
+        self._scaling = scaling
         self._shape = (train.x.shape[1], len(train.classes))
-        weights = np.ones(len(train.y), np.float32)
-        if class_weight == "balanced":
-            sizes = np.bincount(train.y, minlength=len(train.classes))
-            weights = (len(train.y) / np.count_nonzero(sizes) / np.maximum(sizes, 1))[train.y].astype(np.float32)
-        self._weights = weights / np.float32(len(train.y))
+        self._weights = photo_weights(train, class_weight) / np.float32(len(train.y))
         self.last: tuple[float, float] = (float("nan"), float("nan"))
-        """Mean cross-entropy and accuracy on train where the objective was last asked for: free by-products."""
+
+    def zeros(self) -> Matrix:
+        """Return the parameters at which a fit begins: zeros, in a flat vector."""
+        features, classes = self._shape
+        return np.zeros((features + 1) * classes, np.float32)
 
     def unpack(self, parameters: Matrix) -> tuple[Matrix, Matrix]:
-        """Weight (D, C) and bias (C,) for raw features."""
+        """Return the weight (D, C) and the bias (C,) for raw features, from a flat vector of parameters."""
         features, classes = self._shape
         table = parameters.reshape(features + 1, classes)
         return self._scaling.fold(table[:features], table[features])
 
     def penalised(self, penalty: float) -> Callable[[Matrix], tuple[float, Matrix]]:
-        """Weighted mean cross-entropy plus ``penalty / 2`` times the squared standardised weights."""
+        """Return the objective: weighted mean cross-entropy plus ``penalty / 2`` times the sum of squared weights.
+
+        The penalised weights are those for standardised features. The objective takes a flat vector of parameters, and
+        returns its value and its gradient.
+        """
         features, classes = self._shape
 
         def objective(parameters: Matrix) -> tuple[float, Matrix]:
@@ -110,15 +321,16 @@ class _Problem:
         return objective
 
     def _cross_entropy(self, weight: Matrix, bias: Matrix) -> tuple[float, Matrix, Matrix]:
-        """Weighted loss, and its gradients by raw weight (D, C) and bias (C,).
+        """Return the weighted mean cross-entropy and its gradients by the raw weight (D, C) and the bias (C,).
 
-        A block of rows is read once for both products while it is in the processor's cache.
+        The rows are processed in blocks: a block is read from memory once, and serves both matrix products while it
+        is in the cache of the processor.
         """
         loss = total = right = 0.0
-        towards_weight = np.zeros((len(bias), len(weight)), np.float32)  # (C, D): this order multiplies faster
+        towards_weight = np.zeros((len(bias), len(weight)), np.float32)  # (C, D) multiplies faster than (D, C)
         towards_bias = np.zeros(len(bias), np.float32)
-        for start in range(0, len(self._y), _BLOCK):
-            block = slice(start, start + _BLOCK)
+        for start in range(0, len(self._y), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
             x, y, weights = self._x[block], self._y[block], self._weights[block]
             rows = np.arange(len(y))
             logits = x @ weight + bias
@@ -129,7 +341,7 @@ class _Problem:
             losses = np.log(sums) - truth
             loss += float(weights @ losses)
             total += float(losses.sum())
-            right += float(np.count_nonzero(truth == 0.0))  # 0: the label's logit is the largest
+            right += float(np.count_nonzero(truth == 0.0))  # 0 means that the true class has the largest logit
             residual /= sums[:, np.newaxis]
             residual[rows, y] -= 1.0
             residual *= weights[:, np.newaxis]

@@ -1,4 +1,4 @@
-"""Logistic regression by steps of plain gradient descent, as TensorFlow Hub's retrain.py learned it."""
+"""Logistic regression by stochastic gradient descent, as the retrain.py script of TensorFlow Hub trained it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,46 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft.errors import TrainingError
-from regraft.features import Features
-from regraft.heads import Linear, Matrix, OnStep, Scaling, Step, accuracy, cross_entropy, require_two_classes, softmax
+from regraft.errors import TrainingError, option
+from regraft.features.features import Features
+from regraft.heads.base import (
+    ClassWeight,
+    Linear,
+    Matrix,
+    OnStep,
+    Scaling,
+    Step,
+    accuracy,
+    adjustment,
+    cross_entropy,
+    photo_weights,
+    require_two_classes,
+    softmax,
+)
 
 _REPORTS = 100
+"""The number of reports of a whole fit, if the caller does not set an interval."""
 
 
 class GradientDescent(Linear):
-    """Steps down the cross-entropy of standardised features, each of some photos drawn at random; no penalty.
+    """Logistic regression on standardised features by stochastic gradient descent, without a penalty.
 
-    Val is only reported. The optimum, with a penalty chosen on val, is `LogisticRegression`'s.
+    Each step uses a batch of photos that is drawn at random. The losses on val are reported and choose nothing. To get
+    the optimum, with a penalty chosen on val, use `LogisticRegression`.
 
     Args:
-        learning_rate: length of a step.
-        steps: how many.
-        batch_size: photos a step; 0 for all.
-        report_every: tell of each so many steps; 0 for a hundred times in all.
-        balanced: draw a photo's class first, all alike, as retrain.py did.
+        learning_rate: the factor of the gradient in each step, above 0.
+        steps: the number of steps.
+        batch_size: the number of photos in each step; 0 uses all photos in each step.
+        report_every: the number of steps between two reports; 0 makes about 100 reports in all.
+        balanced: whether to draw a class first, each with the same probability, and then a photo of that class, as
+            retrain.py did. Otherwise each photo has the same probability.
+        class_weight: as that of `LogisticRegression`.
     """
 
-    options: ClassVar[tuple[str, ...]] = ("learning_rate", "steps", "batch_size")
+    options: ClassVar[tuple[str, ...]] = ("learning_rate", "steps", "batch_size", "class_weight")
+    weight_: Matrix
+    bias_: Matrix
 
     def __init__(
         self,
@@ -38,53 +57,63 @@ class GradientDescent(Linear):
         batch_size: int = 100,
         report_every: int = 0,
         balanced: bool = False,
+        class_weight: ClassWeight = "none",
     ) -> None:
-        self.learning_rate, self.steps, self.batch_size = learning_rate, steps, batch_size
+        self.learning_rate: float = learning_rate
+        self.steps: int = steps
+        self.batch_size: int = batch_size
         self.balanced = balanced
-        self.report_every = report_every or max(1, steps // _REPORTS)
+        self.class_weight = class_weight
+        self.report_every: int = report_every or max(1, steps // _REPORTS)
 
-    @np.errstate(over="ignore", invalid="ignore")  # what diverges is told in words
+    @np.errstate(over="ignore", invalid="ignore")  # TrainingError says that the weights diverged
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
-        """Take all steps, from nothing learned; the same photos in the same order each time.
+        """Take all steps, from weights of zero. The seed is fixed, so each fit draws the same photos. See `Head.fit`.
 
         Raises:
-            TrainingError: the steps are so long that the weights are no numbers any more.
+            DataError: ``train`` has photos of fewer than two classes.
+            TrainingError: the learning rate is so large that the weights are not finite any more.
         """
         require_two_classes(train)
-        scaling, dice = Scaling.of(train.x), np.random.default_rng(0)
+        scaling, rng = Scaling.of(train.x), np.random.default_rng(0)
         x: Matrix = (train.x - scaling.mean) / scaling.spread
+        weights = photo_weights(train, self.class_weight)[:, np.newaxis]
         targets = np.eye(len(train.classes), dtype=np.float32)[train.y]
         weight, bias = np.zeros((x.shape[1], len(train.classes)), np.float32), np.zeros(len(train.classes), np.float32)
-        draws = _draws(train.y, self.batch_size, self.balanced, dice)
+        draws = _draws(train.y, self.batch_size, self.balanced, rng)
         for number, rows in zip(range(1, self.steps + 1), draws, strict=False):
             batch = x[rows]
             logits: Matrix = batch @ weight + bias
             if on_step and (number == 1 or number % self.report_every == 0 or number == self.steps):
                 self._keep(scaling, weight, bias)
-                found, y = self.logits(val.x), train.y[rows]
-                loss, right = cross_entropy(logits, y), accuracy(logits, y)
-                on_step(Step(number, loss, right, cross_entropy(found, val.y), accuracy(found, val.y)))
-            error = (softmax(logits) - targets[rows]) * np.float32(self.learning_rate / len(rows))
+                val_logits, y = self.logits(val.x), train.y[rows]
+                val_loss, val_accuracy = cross_entropy(val_logits, val.y), accuracy(val_logits, val.y)
+                on_step(Step(number, cross_entropy(logits, y), accuracy(logits, y), val_loss, val_accuracy))
+            error = (softmax(logits) - targets[rows]) * weights[rows] * np.float32(self.learning_rate / len(rows))
             weight -= batch.T @ error
             bias -= error.sum(axis=0)
         self._keep(scaling, weight, bias)
+        self.bias_ = self.bias_ - adjustment(train, self.class_weight)
         return self
 
     def _keep(self, scaling: Scaling, weight: Matrix, bias: Matrix) -> None:
+        """Store the weights for raw features. Raises TrainingError if they are not finite."""
         if not np.isfinite(weight).all():
-            raise TrainingError(f"the head diverged; type a smaller --learning-rate than {self.learning_rate:g}")
+            raise TrainingError(
+                f"the head diverged; type a smaller {option('learning_rate')} than {self.learning_rate:g}"
+            )
         self.weight_, self.bias_ = scaling.fold(weight, bias)
 
 
-def _draws(y: NDArray[np.int64], size: int, balanced: bool, dice: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """The photos of each step; 0 for all of them."""
+def _draws(y: NDArray[np.int64], size: int, balanced: bool, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield the indices of the photos of each step, without end. A ``size`` of 0 yields all photos each time."""
     if not size:
         yield from repeat(np.arange(len(y)))
     order, counts = np.argsort(y, kind="stable"), np.bincount(y)
     present, first = np.flatnonzero(counts), np.cumsum(counts) - counts
     while True:
         if balanced:
-            drawn = present[dice.integers(0, len(present), size)]
-            yield order[first[drawn] + dice.integers(0, counts[drawn])]
+            drawn = present[rng.integers(0, len(present), size)]
+            yield order[first[drawn] + rng.integers(0, counts[drawn])]
         else:
-            yield dice.integers(0, len(y), size)
+            yield rng.integers(0, len(y), size)

@@ -1,0 +1,1 @@
+"""The command `regraft`: its arguments, its verbs, and how results are printed."""

@@ -1,0 +1,28 @@
+"""The command `regraft check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regraft import auditing
+from regraft.cli import tables
+from regraft.cli.arguments import given
+from regraft.cli.options import CheckOptions
+from regraft.cli.printing import emit
+from regraft.config.features import FeatureConfig
+from regraft.foundation import console
+from regraft.reporting.documents import AuditReport
+
+
+def check(arguments: Any) -> int:
+    """Run `regraft check`. Returns the exit code."""
+    options = CheckOptions(**given(arguments, CheckOptions))
+    kinds = [kind.strip() for kind in options.drop.split(",")]
+    if options.write is not None:
+        auditing.check_manifest(options.write, kinds)
+    audit = auditing.check(arguments.photos, FeatureConfig(**given(arguments, FeatureConfig)))
+    emit(audit.to_dict(), options.json, AuditReport, tables.audit)
+    if options.write is not None:
+        kept = audit.write_manifest(options.write, kinds)
+        console.say(f"{kept} of {len(audit.dataset.records)} photos are in {options.write}")
+    return 1 if audit.impossible else 0

@@ -1,0 +1,149 @@
+"""The options of the command line alone: where results are written, what is printed, and how many threads run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How a verb prints its result."""
+
+    json: bool = False
+    """Print the result as one JSON document on stdout."""
+
+    quiet: bool = field(default=False, metadata={"short": "-q"})
+    """Print only warnings and errors on stderr: no notes and no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeOptions(OutputOptions):
+    """How a verb that computes prints its result, and how many threads it uses."""
+
+    threads: int | None = None
+    """Number of threads that decode photos and compute networks; by default the number of cores. The result does not
+    depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions(ComputeOptions):
+    """Where a run is written."""
+
+    out: Path | None = None
+    """Run folder; by default the first free name under runs/."""
+
+    overwrite: bool = False
+    """Replace the run that is at --out."""
+
+    config: Path | None = None
+    """TOML file with options; an option on the command line overrides the file."""
+
+    min_accuracy: float | None = None
+    """Keep the run only if the lower end of the accuracy's 95 % interval is at least this share, such as 0.9; else
+    nothing is replaced, and the exit code is 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions(RunOptions):
+    """Where a fine-tuned run is written."""
+
+    out: Path | None = None
+    """Run folder; by default that of RUN with -ft at its end."""
+
+    resume: bool = False
+    """Continue a fine-tuning that was stopped."""
+
+    photos: Path | None = None
+    """Folder of the run's photos, if they were moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions(ComputeOptions):
+    """Where a sweep is written."""
+
+    out: Path = Path("runs/sweep")
+    """Folder of the trials; trials that are in it are not repeated."""
+
+    config: Path | None = None
+    """TOML file with the tables train and finetune: the options that all trials share."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions(ComputeOptions):
+    """What else `evaluate` measures."""
+
+    unknown: Path | None = None
+    """Photos of none of the classes: also report how many of them are answered with *none of these*."""
+
+    watch: float | None = None
+    """Measure each new checkpoint of a fine-tuning until it has finished, and look for a new one every so many seconds;
+    with --json, one document in each line."""
+
+    once: bool = False
+    """Measure the newest checkpoint of a fine-tuning once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions(ComputeOptions):
+    """What `predict` prints."""
+
+    top: int = 1
+    """Number of classes to print for each photo, the most probable first."""
+
+    out: Path | None = None
+    """Write the answers to this file, .csv, .jsonl or .parquet, and not to stdout. If the command is stopped or killed,
+    the same command continues it."""
+
+    plot: Path | None = None
+    """Also draw the photos in a grid, with the five most probable classes beside each, as this PNG file."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions(ComputeOptions):
+    """What `check` does with what it finds."""
+
+    write: Path | None = None
+    """Write a manifest (CSV) for `train`, without the photos that --drop names."""
+
+    drop: str = "unreadable,two-labels,shared-by-splits,exact-duplicate,blank"
+    """Kinds of findings whose photos --write leaves out, with commas between them; other kinds are near-duplicate,
+    mislabelled, tiny and extreme-shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOptions(OutputOptions):
+    """Where shards are written."""
+
+    out: Path = Path("shards")
+    """Folder of the shards; shards that this command wrote there before are replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions(ComputeOptions):
+    """Where an export is written."""
+
+    out: Path | None = None
+    """Folder of the export; by default exports/FORMAT or exports/FORMAT-QUANTIZE in the run."""
+
+    overwrite: bool = False
+    """Replace the export that is at --out."""
+
+    photos: Path | None = None
+    """Folder of the run's photos, if they were moved."""
+
+    min_accuracy: float | None = None
+    """Keep the export only if the lower end of its accuracy's 95 % interval is at least this share, such as 0.9; else
+    nothing is replaced, and the exit code is 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class InfoOptions(OutputOptions):
+    """What `info` does."""
+
+    clear: bool = False
+    """With `cache`: delete the cache. Everything in it can be computed again."""
+
+    measure: bool = False
+    """With `backbones`: measure photos per second and memory of each backbone on this machine; the first time this
+    takes half a minute for each."""

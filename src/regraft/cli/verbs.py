@@ -1,0 +1,197 @@
+"""The command line: the table of its commands, and `main`, which runs one of them.
+
+In: arguments. Out: a table, tab-separated lines or one JSON document on stdout, and an exit code.
+Why: most people meet regraft here first.
+Surprise: the table names functions and options by text. They are imported only for the command that is typed, so that
+help is printed at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from regraft.cli.arguments import Verb, parse
+from regraft.cli.entry import run_command
+from regraft.foundation import console
+from regraft.foundation.files import limited_threads
+from regraft.foundation.names import resolve
+from regraft.foundation.telemetry import without_telemetry
+
+ABOUT = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
+_PHOTOS = (
+    "a folder of class folders; a .csv, .tsv, .jsonl or .parquet of paths and labels; a .zip or .tar, also at a URL; "
+    "TFRecord or WebDataset shards; tfds:NAME, hf:NAME or demo:elpv"
+)
+_RUN = ("run", "a run folder", None)
+_RUN_OR_EXPORT = ("run", "a run folder, or an export", None)
+_LABELLED = ("photos", _PHOTOS, None)
+_ASKED = ("photos", "photos, folders of photos, other sources, or - for paths on stdin", "+")
+VERBS = {
+    "check": Verb(
+        run="regraft.cli.commands.check:check",
+        example="regraft check photos/",
+        about="""Find what is wrong with photos and labels.
+
+        It finds unreadable files, copies, photos with two labels, photos that are in several splits, doubtful labels,
+        blank, tiny and extremely wide or tall photos, and classes that are too small or have two names. Nothing is
+        changed. The exit code is 1 only if no classifier could be trained on the photos.""",
+        positionals=(_LABELLED,),
+        options=("regraft.cli.options:CheckOptions", "regraft.config.features:FeatureConfig"),
+    ),
+    "train": Verb(
+        run="regraft.cli.commands.train:train",
+        example="regraft train photos/ --out runs/pets",
+        about="""Train a classifier on labelled photos.
+
+        In a folder of class folders, deeper folders belong to the class above them, and folders train/, val/ and test/
+        are used as the split. Nothing in the folder is changed. Copies of a photo, also resized or mirrored ones, stay
+        on one side of the split.""",
+        positionals=(_LABELLED,),
+        options=("regraft.cli.options:RunOptions", "regraft.config.training:TrainConfig"),
+    ),
+    "finetune": Verb(
+        run="regraft.cli.commands.finetune:finetune",
+        example="regraft finetune runs/pets",
+        about="""Fine-tune the last blocks of a run's backbone.
+
+        Training uses the photos and the split of the run; if the run has folds, it draws a split first. It starts from
+        a linear head. The frozen part of the network is
+        computed once for each photo, and its activations are cached. It needs pip install 'regraft[tensorflow]'.""",
+        positionals=(_RUN,),
+        options=("regraft.cli.options:FinetuneOptions", "regraft.config.finetuning:FinetuneConfig"),
+    ),
+    "sweep": Verb(
+        run="regraft.cli.commands.sweep:sweep",
+        example="regraft sweep photos/ --head logistic,knn",
+        about="""Train with many combinations of options, and choose the best.
+
+        All trials share the caches. The best trial is chosen by its accuracy on val, and is then measured on test.
+        TensorBoard compares the trials: tensorboard --logdir OUT. If the command is stopped, the same command continues
+        it.""",
+        positionals=(_LABELLED,),
+        options=(
+            "regraft.cli.options:SweepOptions",
+            "regraft.config.levels:Levels",
+            "regraft.config.sweeping:SweepConfig",
+        ),
+    ),
+    "evaluate": Verb(
+        run="regraft.cli.commands.evaluate:evaluate",
+        example="regraft evaluate runs/pets new/",
+        about="""Measure a classifier on labelled photos.
+
+        If PHOTOS has folders train/, val/ and test/, the photos in test/ are measured, or those in val/ if there is no
+        test/. With --once or --watch, RUN may be a fine-tuning that has not finished; its figures are also written to
+        TensorBoard, as logs/eval.""",
+        positionals=(_RUN_OR_EXPORT, _LABELLED),
+        options=("regraft.cli.options:EvaluateOptions", "regraft.config.levels:Levels"),
+    ),
+    "predict": Verb(
+        run="regraft.cli.commands.predict:predict",
+        example="regraft predict runs/pets photo.jpg",
+        about="""Classify photos.
+
+        PHOTOS are files, folders, other sources, or - to read paths from stdin: one path in each line, or with a NUL
+        after each path as `find -print0` writes them. Each answer is printed as soon as it is known. A terminal shows
+        columns, in which *none of these* marks a photo unlike all that the classifier was trained on. A pipe gets lines
+        of cells that are separated by tabs: path, most probable label, its probability, and true or false for *none of
+        these*; with --top, then the next labels and probabilities. The exit code is 1 if a photo could not be read; all
+        other photos are still answered.""",
+        positionals=(_RUN_OR_EXPORT, _ASKED),
+        options=("regraft.cli.options:PredictOptions",),
+    ),
+    "export": Verb(
+        run="regraft.cli.commands.export:export",
+        example="regraft export runs/pets --format onnx",
+        about="""Export a run to the format of another runtime, and compare both.
+
+        An export takes the pixels of photos, RGB in uint8; normalisation, backbone, head, temperature and softmax are
+        inside. It is loaded in its own runtime and compared with the run on photos of the run, on those for validation
+        if there are any; if they answer differently, nothing is kept. `evaluate` and `predict` take an export in place
+        of a run.""",
+        positionals=(_RUN,),
+        options=("regraft.cli.options:ExportOptions", "regraft.config.exporting:ExportConfig"),
+    ),
+    "shard": Verb(
+        run="regraft.cli.commands.shard:shard",
+        example="regraft shard photos/ --out shards",
+        about="""Write photos as TFRecord or WebDataset shards.
+
+        Files that cannot be read are named and left out. If the photos are in folders train/, val/ and test/, or a
+        manifest names their split, each side of the split is written into shards of its own.""",
+        positionals=(_LABELLED,),
+        options=(
+            "regraft.cli.options:ShardOptions",
+            "regraft.config.levels:Levels",
+            "regraft.config.sharding:ShardConfig",
+        ),
+    ),
+    "info": Verb(
+        run="regraft.cli.commands.info:info",
+        example="regraft info backbones",
+        about="""Describe a run, the backbones, the cache, or this installation.
+
+        WHAT is a run folder, the folder of an export, `backbones` or `cache`; without it, this installation is
+        described.""",
+        positionals=(("what", "a run folder, an export, backbones or cache", "?"),),
+        options=("regraft.cli.options:InfoOptions",),
+    ),
+    "demo": Verb(
+        run="regraft.cli.commands.train:demo",
+        example="regraft demo",
+        about="""Train a classifier on the photos of a demonstration data set.
+
+        The data set is 2,624 photos of solar cells, functional or defective; it is installed by pip install
+        'regraft[demo]'.""",
+        positionals=(),
+        options=("regraft.cli.options:RunOptions", "regraft.config.training:TrainConfig"),
+    ),
+    "completion": Verb(
+        run="regraft.cli.commands.completion:completion",
+        example='eval "$(regraft completion bash)"',
+        about="""Print a script that completes regraft's commands, flags and values in a shell.
+
+        bash: regraft completion bash > ~/.local/share/bash-completion/completions/regraft
+
+        zsh: regraft completion zsh > FOLDER/_regraft, where FOLDER is one of zsh's $fpath
+
+        fish: regraft completion fish > ~/.config/fish/completions/regraft.fish""",
+        positionals=(("shell", "bash, zsh or fish", None),),
+        options=(),
+        choices={"shell": ("bash", "zsh", "fish")},
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 1 the user must mend something, 2 wrong usage.
+
+    130 and 143 tell that Ctrl-C or SIGTERM stopped it.
+    """
+    if arguments is None:
+        without_telemetry()
+    tokens = sys.argv[1:] if arguments is None else list(arguments)
+    return run_command("regraft", lambda: _run(tokens), lambda: _stopped(tokens), own_process=arguments is None)
+
+
+def _run(tokens: Sequence[str]) -> int:
+    verb, found = parse("regraft", ABOUT, _version, VERBS, tokens)
+    console.turn_on(getattr(found, "quiet", False))
+    with limited_threads(getattr(found, "threads", None)):
+        return int(resolve(verb.run)(found))
+
+
+def _stopped(tokens: Sequence[str]) -> str:
+    """Return what to say to a user who pressed Ctrl-C."""
+    verb = next((token for token in tokens if not token.startswith("-")), "")
+    if verb == "predict" and not any(token.partition("=")[0] == "--out" for token in tokens):
+        return "stopped"
+    how = ", with --resume after the last whole epoch" if verb == "finetune" else ""
+    return f"stopped; what was computed is kept, and the same command goes on from there{how}"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("regraft")

@@ -1,0 +1,1 @@
+"""Every option once: its name, type, default value and meaning. Commands, TOML files and Python share them."""

@@ -1,0 +1,76 @@
+"""ONNX: one file for ONNX Runtime, on servers and in browsers."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft.classifiers.classifier import Classifier
+from regraft.errors import ExportError
+from regraft.exporting.formats.base import Artifact, Facts
+from regraft.exporting.formats.openvino import backbone_graph, whole_graph
+from regraft.exporting.onnx_graph import to_onnx
+from regraft.foundation.files import atomic_file, thread_limit
+from regraft.photos.images import Pixels
+
+
+class Onnx:
+    """The exporter of ``--format onnx``, with operator set 20."""
+
+    artifact = "model.onnx"
+    folder_holds = ""
+    writes: tuple[str, ...] = ("onnx",)
+    reads: tuple[str, ...] = ("onnxruntime",)
+    extra = "onnx"
+    runtime = "ONNX Runtime"
+    quantizations: tuple[str, ...] = ()
+    example = """
+def load(folder):
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)  # errors
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def run(photo):
+        found = session.run(None, {"image": photo[np.newaxis]})
+        return found[0][0], found[1][0] if len(found) > 1 else None
+
+    return json.loads(session.get_modelmeta().custom_metadata_map["regraft"]), run
+"""
+
+    def write(self, classifier: Classifier, path: Path, quantize: str, photos: Pixels) -> None:
+        """Translate the OpenVINO graph of backbone and head to ONNX; TensorFlow is not needed."""
+        facts = Facts.of(classifier)
+        metadata = {"regraft": facts.to_json(), "labels": "\n".join(facts.classes)}
+        with tempfile.TemporaryDirectory() as folder:
+            model = to_onnx(whole_graph(classifier, backbone_graph(classifier.backbone, Path(folder))), metadata)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+    def load(self, path: Path) -> Artifact:
+        """Load an ONNX file, to compute with ONNX Runtime on the CPU.
+
+        Raises:
+            ExportError: regraft did not write the file, or it is damaged.
+        """
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)  # errors only
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_limit() or 0  # 0: ONNX Runtime chooses
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        metadata = session.get_modelmeta().custom_metadata_map
+        facts = Facts.from_json(metadata.get("regraft"), path)
+        facts.require_labels(metadata.get("labels"), path)
+        shape = session.get_outputs()[0].shape
+        if shape[1:] != [len(facts.classes)]:
+            raise ExportError(f"{path} gives {shape}, and names {len(facts.classes)} classes; export it again")
+
+        def run(photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+            found = session.run(None, {"image": photos})
+            return found[0], found[1] if len(found) > 1 else None
+
+        return Artifact(facts, run)

@@ -1,0 +1,1 @@
+"""Photos to features `(N, D)`: computed once and kept in a cache under a digest of the photo's bytes."""

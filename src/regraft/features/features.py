@@ -1,0 +1,351 @@
+"""Feature extraction: photos to features, with a cache, so that each photo is computed only once.
+
+In: records with content digests, and an engine. Out: `Features`, with one row for each readable photo.
+Why: a run spends nearly all of its time here. A cache with content digests as keys survives renamed and relabelled
+photos, and killed processes.
+Surprise: a photo that cannot be decoded is found only here, not when the folder is listed. It becomes a `Problem` and
+has no row of features.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft.backbones.base import Backbone
+from regraft.backbones.side_by_side import parts_of
+from regraft.engines.base import AHEAD_BYTES, Engine, Loader
+from regraft.errors import ImageError
+from regraft.features.parts import LOOK, DamagedPartError, Part, Row, read_part, write_part
+from regraft.foundation import console
+from regraft.foundation.cache_files import set_aside
+from regraft.foundation.files import cache_folder, threads
+from regraft.photos.dataset import Dataset, ImageRecord
+from regraft.photos.images import Look, Pixels, Problem, Transform
+
+PART_ROWS = 256
+"""The number of feature rows after which a part file of the cache is written."""
+
+PART_SECONDS = 5.0
+"""The seconds after which a part file is written though it is not full: a kill loses at most this much work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The features of N photos, with their class indices.
+
+    Attributes:
+        x: the features, ``(N, D)`` float32.
+        y: the class indices, ``(N,)`` int64.
+        classes: the labels, ordered by class index.
+        digests: the content digests of the N photos.
+        backbone: the full name of the backbone that computed the features.
+        stages: the number of features of each stage, for each backbone whose features stand side by side (usually
+            one), in the order of the columns; empty if unknown.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    classes: tuple[str, ...]
+    digests: tuple[str, ...]
+    backbone: str
+    stages: tuple[tuple[int, ...], ...] = ()
+
+    def select(self, indices: Sequence[int]) -> Features:
+        """Return the features of the photos at ``indices``, in that order."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return replace(self, x=self.x[rows], y=self.y[rows], digests=tuple(self.digests[i] for i in rows))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """The result of `extract`.
+
+    Attributes:
+        x: the features, ``(N, D)`` float32, one row for each record, in the order of the records. A row is NaN if the
+            photo cannot be read.
+        looks: the thumbnail, width and height of each photo, ``(N,)`` of `LOOK`.
+        problems: the photos that cannot be read, each with the reason.
+        computed: the number of photos that the backbone computed.
+        cached: the number of photos whose features were already known. It includes byte-equal copies of a photo.
+    """
+
+    x: NDArray[np.float32]
+    looks: NDArray[np.void]
+    problems: tuple[Problem, ...]
+    computed: int
+    cached: int
+
+
+def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
+    """Return the features of ``records``, from the cache where it has them, else computed and added to the cache.
+
+    New features are written to the cache after every 256 photos or 5 seconds. A process that is killed loses only the
+    features since the last write.
+
+    Args:
+        records: the N photos.
+        engine: computes the features of a backbone.
+
+    Raises:
+        BackboneError: the backbone cannot be built. A photo that cannot be read raises no error.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        rows[record.digest].append(index)
+    decoded = _decoded_while_waiting([records[indices[0]] for indices in rows.values()], engine)
+    cache = FeatureCache(engine.fingerprint, engine.backbone.num_features)
+    x = np.full((len(records), engine.backbone.num_features), np.nan, np.float32)
+    looks = np.zeros(len(records), LOOK)
+    known: set[str] = set()
+    for digest, (values, look) in cache.read(rows):
+        known.add(digest)
+        for row in rows[digest]:
+            x[row], looks[row] = values, look
+    todo = [indices[0] for digest, indices in rows.items() if digest not in known]
+    problems: list[Problem] = []
+    with cache.writer() as write, console.progress("extracting features", len(todo)) as advance:
+        loaders = [
+            partial(
+                decoded.pop(records[i].digest, _load_unchanged), records[i], engine.backbone.transform, looks[i : i + 1]
+            )
+            for i in todo
+        ]
+        for number, result in computed_rows(engine, loaders):
+            index = todo[number]
+            same = rows[records[index].digest]
+            if isinstance(result, str):
+                problems += [Problem(records[i].path, result) for i in same]
+            else:
+                for row in same:
+                    x[row], looks[row] = result, looks[index]
+                write(records[index].digest, (result, looks[index]))
+            advance()
+    failed = {problem.path for problem in problems}
+    computed = sum(records[i].path not in failed for i in todo)
+    return Extraction(x, looks, tuple(problems), computed, len(records) - computed - len(problems))
+
+
+def extract_all(records: Sequence[ImageRecord], engines: Sequence[Engine]) -> Extraction:
+    """Return the features of several backbones side by side, each of them computed and cached as `extract` does.
+
+    Args:
+        records: the N photos.
+        engines: the engines of the backbones, at least one.
+
+    Returns:
+        The features ``(N, D)`` over all backbones. A photo that one of them cannot take has no row. A photo counts as
+        computed if a backbone computed it.
+
+    Raises:
+        BackboneError: a backbone cannot be built. A photo that cannot be read raises no error.
+    """
+    found = [extract(records, engine) for engine in engines]
+    if len(found) == 1:
+        return found[0]
+    x = np.concatenate([part.x for part in found], axis=1)
+    x[np.isnan(x).any(axis=1)] = np.nan
+    problems = tuple({problem.path: problem for part in found for problem in part.problems}.values())
+    computed = max(part.computed for part in found)
+    return Extraction(x, found[0].looks, problems, computed, len(records) - computed - len(problems))
+
+
+def computed_rows(engine: Engine, loaders: Sequence[Loader]) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+    """Compute features as `Engine.compute` does; a row with a number that is not finite is a reason in place of a row.
+
+    Args:
+        engine: computes the features of a backbone.
+        loaders: the functions that return the pixels of the photos.
+
+    Yields:
+        The number of a photo, and its features (D,) or the reason why it has none, in any order.
+    """
+    for number, row in engine.compute(loaders):
+        whole = isinstance(row, str) or bool(np.isfinite(row).all())
+        yield number, row if whole else "the network gives numbers for it that are not finite"
+
+
+Load = Callable[[ImageRecord, Transform, NDArray[np.void]], Pixels]
+"""A function that returns the pixels of a record, and writes its thumbnail, width and height to the third argument,
+an array (1,) of `LOOK`."""
+
+
+def labelled_features(
+    dataset: Dataset, extraction: Extraction, backbone: Backbone
+) -> tuple[Dataset, Features, NDArray[np.void]]:
+    """Return the photos that could be decoded, with their labels and their features.
+
+    Args:
+        dataset: a dataset of N records.
+        extraction: the result of `extract` for these N records.
+        backbone: the backbone that computed the features.
+
+    Returns:
+        The dataset of the M decoded records, their features ``(M, D)``, and their thumbnails and sizes ``(M,)`` of
+        `LOOK`, in the same order.
+    """
+    x, looks = extraction.x, extraction.looks
+    kept = ~np.isnan(x[:, 0])
+    if not kept.all():
+        dataset, x, looks = dataset.without(extraction.problems), x[kept], looks[kept]
+    index = {label: i for i, label in enumerate(dataset.classes)}
+    y = np.array([index[r.label] for r in dataset.records], np.int64)
+    digests = tuple(r.digest for r in dataset.records)
+    stages = tuple(part.widths for part in parts_of(backbone))
+    return dataset, Features(x, y, dataset.classes, digests, backbone.name, stages), looks
+
+
+def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:
+    """Read and decode a photo and return its pixels: the default `Load`. Raises ImageError."""
+    return _keep(record.look(transform), look)
+
+
+def _keep(source: Look, look: NDArray[np.void]) -> Pixels:
+    """Return the pixels of a decoded photo, and write its thumbnail and its size to ``look``, (1,) of `LOOK`."""
+    look[0] = (source.thumbnail, source.width, source.height)
+    return source.pixels
+
+
+def _hand_over(source: Look, _record: ImageRecord, _transform: Transform, look: NDArray[np.void]) -> Pixels:
+    """Return the pixels of a photo that was decoded before. This function is a `Load` once ``source`` is bound."""
+    return _keep(source, look)
+
+
+def _decoded_while_waiting(records: Sequence[ImageRecord], engine: Engine) -> dict[str, Load]:
+    """Decode photos on the other cores while a new engine builds and times its backbone.
+
+    A new engine has no features in the cache, so all decoded photos will be needed.
+
+    Args:
+        records: photos with distinct digests, in the order in which they will be computed.
+        engine: the engine. If it is not new, no photo is decoded.
+
+    Returns:
+        For each photo that was decoded meanwhile, by its digest, a function that returns the pixels.
+    """
+    done: dict[str, Load] = {}
+    if not engine.is_new:
+        return done
+    size, ready = engine.backbone.transform.size, threading.Event()
+    waiting = iter(records[: AHEAD_BYTES // (size * size * 3)])
+
+    def work() -> None:
+        for record in waiting:
+            if ready.is_set():
+                return
+            with suppress(ImageError):  # the photo is decoded again in its turn, which reports the error
+                done[record.digest] = partial(_hand_over, record.look(engine.backbone.transform))
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(max(1, threads() - 1))]
+    for thread in workers:
+        thread.start()
+    try:
+        engine.fingerprint  # noqa: B018  (computing the fingerprint builds and times the backbone)
+    finally:
+        ready.set()
+        for thread in workers:
+            thread.join()
+    return done
+
+
+class FeatureCache:
+    """The features of one engine in the cache: Parquet part files with the content digests of photos as keys.
+
+    Each part file is written under a temporary name and then renamed, so that no process reads an unfinished file. A
+    damaged file is set aside with a warning, and its photos are computed again. Several processes may share the
+    folder: they add files and never change one.
+
+    Args:
+        fingerprint: the fingerprint of the engine. Features of other engines are in other folders.
+        num_features: D, the number of features of a photo.
+
+    Attributes:
+        folder: the folder of the part files.
+    """
+
+    def __init__(self, fingerprint: str, num_features: int) -> None:
+        self.folder: Path = cache_folder("features") / fingerprint[:32]
+        self._fingerprint = fingerprint
+        self._num_features = num_features
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, Row]]:
+        """Yield a pair (digest, row) for each digest of ``wanted`` that is in the cache, once for each digest."""
+        missing = set(wanted)
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            if not missing:
+                return
+            part = self._read_part(path, missing)
+            if part is not None:
+                for i, digest in enumerate(part.digests):
+                    if digest in missing:
+                        missing.discard(digest)
+                        yield digest, (part.x[i], part.looks[i])
+
+    def known(self, wanted: Iterable[str]) -> set[str]:
+        """Return the digests of ``wanted`` that are in the cache."""
+        return {digest for digest, _ in self.read(wanted)}
+
+    def _read_part(self, path: Path, missing: set[str]) -> Part | None:
+        """Return a part file; None if it has none of the digests ``missing``, is damaged or was deleted."""
+        try:
+            return read_part(path, self._fingerprint, self._num_features, missing)
+        except FileNotFoundError:  # another process cleared the cache
+            return None
+        except DamagedPartError as error:
+            set_aside(path, str(error))
+            return None
+
+    def writer(self) -> _Writer:
+        """Return a context manager. Its value is a function ``write(digest, row)`` that adds a row to the cache."""
+        return _Writer(self)
+
+    def write_part(self, digests: list[str], rows: list[Row]) -> None:
+        """Write one part file with the rows of the photos ``digests``."""
+        write_part(self.folder / f"part-{uuid.uuid4().hex}.parquet", self._fingerprint, digests, rows)
+
+
+class _Writer:
+    """Collects rows and writes them as part files.
+
+    A part file is written after `PART_ROWS` rows or `PART_SECONDS`, and when the context ends, also by an error.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache = cache
+        self._digests: list[str] = []
+        self._rows: list[Row] = []
+        self._since = 0.0
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __call__(self, digest: str, row: Row) -> None:
+        if not self._rows:
+            self._since = monotonic()  # starts with the first row: the engine may need long to start
+        self._digests.append(digest)
+        self._rows.append(row)
+        if len(self._rows) >= PART_ROWS or monotonic() - self._since > PART_SECONDS:
+            self._flush()
+
+    def __exit__(self, *_: Any) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write the collected rows as one part file."""
+        if self._rows:
+            self._cache.write_part(self._digests, self._rows)
+            self._digests, self._rows = [], []

@@ -1,0 +1,1 @@
+"""The function `regraft.finetune`: train the last blocks of a backbone further, on cached activations."""

@@ -1,0 +1,72 @@
+"""Signed square roots of features, scaled to unit length stage by stage: a representation that needs no statistics.
+
+Standardising divides each feature by its standard deviation over the training photos. With few photos these are
+estimates from a few numbers, and the noise in them costs more accuracy than standardising gains. Square roots let
+weak features count more, as F. Perronnin et al., Improving the Fisher Kernel (2010), do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft.features.features import Features
+from regraft.features.unit_roots import unit_roots, unit_roots_as_keras
+from regraft.heads.base import Matrix, array_of
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The stages of the features that are used, and the length to which each of them is scaled.
+
+    Attributes:
+        widths: the number of features of each of S stages, in the order of the columns; their sum is D.
+        lengths: the length of each stage after scaling, at least 0. A stage of length 0 is left out.
+    """
+
+    widths: tuple[int, ...]
+    lengths: tuple[float, ...]
+
+    def of(self, x: Matrix) -> Matrix:
+        """Return the representation (N, E) of features (N, D); E is the number of features of the stages in use.
+
+        Raises:
+            ValueError: D is not the sum of `widths`.
+        """
+        if x.shape[1] != sum(self.widths):
+            raise ValueError(f"there are {x.shape[1]} features; wanted {sum(self.widths)}")
+        parts = [unit_roots(x[:, columns]) * np.float32(length) for columns, length in self._used()]
+        return np.concatenate(parts, axis=1)
+
+    def of_features(self, features: Features) -> Features:
+        """Return features with this representation in place of ``x``."""
+        return replace(features, x=self.of(features.x))
+
+    def as_keras(self, x: Any) -> Any:
+        """Return what `of` computes, as Keras operations on a symbolic tensor ``x`` (N, D)."""
+        from keras import ops
+
+        parts = [ops.multiply(unit_roots_as_keras(x[:, columns]), length) for columns, length in self._used()]
+        return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=1)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the widths and the lengths as arrays (S,) by name."""
+        return {"root_widths": np.array(self.widths, np.int64), "root_lengths": np.array(self.lengths, np.float32)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
+        """Return the representation whose `state` is passed. Raises KeyError or ValueError if the arrays do not fit."""
+        widths = array_of(state, "root_widths", (None,), np.int64)
+        lengths = array_of(state, "root_lengths", (len(widths),))
+        if widths.min() < 1 or not lengths.max() > 0 or lengths.min() < 0:
+            raise ValueError(f"root_widths {widths.tolist()} and root_lengths {lengths.tolist()} name no features")
+        return cls(tuple(widths.tolist()), tuple(lengths.tolist()))
+
+    def _used(self) -> list[tuple[slice, float]]:
+        """Return the columns and the length of each stage in use."""
+        ends = np.cumsum(self.widths).tolist()
+        stages = zip(ends, self.widths, self.lengths, strict=True)
+        return [(slice(end - width, end), length) for end, width, length in stages if length]

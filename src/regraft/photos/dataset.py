@@ -1,0 +1,194 @@
+"""Read labelled photos into a `Dataset`: records with content digests, the classes, and the files that were left out.
+
+In: a folder, or any other spec that a source accepts. Out: a `Dataset`, which cannot be changed.
+Why: the later steps use the digest of a photo's content, so that file names, folders and order change nothing.
+Surprise: every file is read once here to compute its digest, but no photo is decoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from regraft.config.levels import Levels
+from regraft.errors import ConfigError, DataError, ImageError
+from regraft.foundation import console
+from regraft.foundation.files import digest_bytes, digest_json, threads
+from regraft.photos.images import Look, Part, Problem, Transform, read
+from regraft.photos.sources.base import Entry, Layered, Listing, Side, find_source, require_fit_labels, spec_of
+
+_BATCH = 64  # files that a thread reads at a time: to hand them over one by one took twice as long
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One labelled photo.
+
+    Attributes:
+        path: the path of the file; for a photo in a shard, the path of the shard and the name of the photo.
+        label: the name of the class, in Unicode NFC.
+        digest: the SHA-256 digest of the photo's bytes, 64 hexadecimal digits.
+        split: the side of the split that the data set gives the photo; None if it gives none.
+        group: the name of the group that the data set gives the photo; None if it gives none.
+        part: the position of the photo's bytes in a shard; None if the photo is a file of its own.
+        origin: the digest of the photo from which this photo was made, since shards may encode a photo again; or None.
+    """
+
+    path: Path
+    label: str
+    digest: str
+    split: Side | None = None
+    group: str | None = None
+    part: Part | None = None
+    origin: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The digest that decides the photo's side of the split: ``origin`` if it is known, else ``digest``."""
+        return self.origin or self.digest
+
+    def read(self) -> bytes:
+        """Return the photo's bytes. Raises ImageError if they cannot be read."""
+        return read(self.path, self.part)
+
+    def look(self, transform: Transform) -> Look:
+        """Return the photo as a backbone with this transform sees it. Raises ImageError if it cannot be decoded."""
+        return transform.look(self.read_unchanged())
+
+    def read_unchanged(self) -> bytes:
+        """Return the photo's bytes, and check that they still have the digest under which results are cached.
+
+        Raises:
+            ImageError: the photo cannot be read, or has changed since it was listed.
+        """
+        data = self.read()
+        if digest_bytes(data) != self.digest:
+            raise ImageError("changed while regraft was reading it; run again")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set of labelled photos.
+
+    Attributes:
+        records: the photos, in the order in which the source lists them.
+        classes: the labels of the photos, sorted by code point. The position of a label is its class index.
+        problems: the files that were left out, with the reasons.
+        hint: advice in one line if the user may have wanted other options; empty otherwise.
+    """
+
+    records: tuple[ImageRecord, ...]
+    classes: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    hint: str = ""
+
+    @classmethod
+    def open(cls, spec: str | os.PathLike[str] | Dataset, label_from: str = "first", group_from: str = "") -> Dataset:
+        """Read a data set. A `Dataset` is returned unchanged.
+
+        Args:
+            spec: a folder of class folders; a .csv, .tsv, .jsonl or .parquet table with the columns path and label; an
+                archive, also at a URL; TFRecord or WebDataset shards; ``tfds:NAME``, ``hf:NAME`` or ``demo:elpv``.
+            label_from: which folder names a photo's class, for a folder or an archive: ``first`` below the root,
+                ``last``, or a number from 1 (the first).
+            group_from: which folder names a photo's group, with the same values; empty for no groups.
+
+        Returns:
+            The data set. Photos that cannot be read are in ``problems``.
+
+        Raises:
+            ConfigError: ``label_from`` or ``group_from`` has an invalid value, or is given for a ``spec`` that is
+                neither a folder nor an archive.
+            DataError: ``spec`` does not exist or has no classes or no photos, or a label has invalid characters.
+        """
+        if isinstance(spec, Dataset):
+            return spec
+        spec = spec_of(spec)
+        listing = _listed(spec, Levels(label_from=label_from, group_from=group_from))
+        require_fit_labels(listing)  # checked here once, for the labels of all sources
+        results: list[ImageRecord | Problem] = []
+        batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
+        with ThreadPoolExecutor(threads()) as pool, console.progress("reading", len(listing.entries)) as advance:
+            for batch in pool.map(_read_all, batches):
+                results += batch
+                advance(len(batch))
+        problems = [*listing.problems, *(r for r in results if isinstance(r, Problem))]
+        records = [r for r in results if isinstance(r, ImageRecord)]
+        if listing.empty_classes:
+            console.warn(f"classes without any photo are left out: {', '.join(listing.empty_classes)}")
+        if not records:
+            first = f": {problems[0].path}: {problems[0].reason}" if problems else ""
+            raise DataError(f"no photo was found in {spec}; {len(problems)} other files were{first}")
+        return cls(tuple(records), _classes(records), tuple(problems), listing.hint)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the photos' contents and labels. It does not depend on their file names or order."""
+        return digest_json(sorted((r.digest, r.label) for r in self.records))
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of photos of each class, in the order of the classes."""
+        found = Counter(r.label for r in self.records)
+        return {label: found[label] for label in self.classes}
+
+    def without(self, problems: Iterable[Problem]) -> Dataset:
+        """Return the data set without the photos of ``problems``, which are added to its own problems.
+
+        Raises:
+            DataError: no photo is left.
+        """
+        problems = tuple(problems)
+        bad = {p.path for p in problems}
+        records = tuple(r for r in self.records if r.path not in bad)
+        if not records:
+            raise DataError(f"none of the {len(self.records)} photos can be read: {problems[0].reason}")
+        return replace(self, records=records, classes=_classes(records), problems=(*self.problems, *problems))
+
+
+def _listed(spec: str, levels: Levels) -> Listing:
+    """Return the listing of the source that accepts ``spec``. Raises ConfigError if it has no folder levels."""
+    source = find_source(spec)
+    if isinstance(source, Layered):
+        return source.list_levels(spec, levels)
+    if levels != Levels():
+        raise ConfigError(f"label_from and group_from are for folders and archives; {spec} names its classes itself")
+    return source.list(spec)
+
+
+def takes_levels(spec: str | os.PathLike[str]) -> bool:
+    """Return whether folder names are the classes of the photos of ``spec``, as in a folder or an archive.
+
+    Raises:
+        DataError: no source accepts ``spec``.
+    """
+    return isinstance(find_source(spec_of(spec)), Layered)
+
+
+def _classes(records: Iterable[ImageRecord]) -> tuple[str, ...]:
+    return tuple(sorted({record.label for record in records}))
+
+
+def _read_all(entries: Sequence[Entry]) -> list[ImageRecord | Problem]:
+    return [_read(entry) for entry in entries]
+
+
+def _read(entry: Entry) -> ImageRecord | Problem:
+    try:
+        data = read(entry.path, entry.part)
+        if not looks_like_an_image(data):
+            raise ImageError("not an image" if data else "empty file (0 bytes)")
+    except ImageError as error:
+        return Problem(entry.path, str(error))
+    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split, entry.group, entry.part, entry.origin)
+
+
+def looks_like_an_image(data: bytes) -> bool:
+    """Return whether the first 16 bytes of a file are those of an image format. The image may still be damaged."""
+    head = data[:16]
+    starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    return head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:8] == b"ftyp"

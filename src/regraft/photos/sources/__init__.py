@@ -1,0 +1,1 @@
+"""Sources of labelled photos: folders, archives, tables, shards and public data sets."""

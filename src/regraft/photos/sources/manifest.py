@@ -1,0 +1,127 @@
+"""The source for a table of photos: CSV, TSV, JSON lines or Parquet.
+
+The columns are ``path`` and ``label``, and optionally ``split`` and ``group``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regraft.errors import DataError
+from regraft.foundation import console
+from regraft.photos.images import Part, Problem
+from regraft.photos.sources.base import Entry, Listing, label_of, read_labels, registry, side_of
+from regraft.photos.sources.shards import label_by_text
+from regraft.photos.sources.tables import SUFFIXES, rows_of
+
+_MAX_PATH, _MAX_LABEL = 4000, 1000  # the most characters of a path and of a label
+_SHARDS = ("tfrecord", "webdataset")
+
+
+class Manifest:
+    """A table such as ``photos.csv``. Its paths are relative to the table's folder.
+
+    If a label is a number, a file ``labels.txt`` beside the table gives the name of the class.
+    """
+
+    def accepts(self, spec: str) -> bool:
+        """Return whether ``spec`` is an existing .csv, .tsv, .jsonl, .ndjson or .parquet file."""
+        path = Path(spec).expanduser()
+        return path.suffix.lower() in SUFFIXES and path.is_file()
+
+    def list(self, spec: str) -> Listing:
+        """List the rows of a table. A row without a valid path or label becomes a problem.
+
+        Raises:
+            DataError: the file is not a table of photos.
+        """
+        file = Path(spec).expanduser()
+        rows = _Rows(file)
+        found: dict[tuple[str, str], Entry] = {}
+        problems: list[Problem] = []
+        repeated = 0
+        for number, row in enumerate(rows_of(file), 1):
+            result = rows.entry(number, row)
+            if isinstance(result, Problem):
+                problems.append(result)
+                continue
+            key = (str(result.path), result.label)
+            repeated += key in found
+            found.setdefault(key, result)
+        if repeated:
+            console.note(f"{repeated} rows of {file} have the path and label of another row, and are left out")
+        return Listing(tuple(found.values()), tuple(problems))
+
+
+class _Rows:
+    """A reader that turns the rows of a table into entries.
+
+    Args:
+        file: the table.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._names = read_labels(file.parent)
+        self._labels: dict[str, str] = {}
+        self._shards: dict[str, dict[Path, Entry]] = {}
+
+    def entry(self, number: int, row: Mapping[str, Any]) -> Entry | Problem:
+        """Return the photo that row ``number`` (from 1) describes, or what is wrong with the row."""
+        name, label = _text(row.get("path")), label_of(_text(row.get("label")))
+        if not name or "\0" in name or len(name) > _MAX_PATH:
+            reason = "a path that no file can have" if name else "no path"
+            return Problem(self._file, f"row {number} has {reason}")
+        path = self._file.parent / name
+        if not label or len(label) > _MAX_LABEL:
+            reason = f"a label of more than {_MAX_LABEL:,} characters" if label else "no label"
+            return Problem(path, f"row {number} of {self._file.name} gives it {reason}")
+        label = label_by_text(label, self._names)
+        if isinstance(row.get("group"), list | dict | bytes):
+            return Problem(path, f"row {number} of {self._file.name} gives it a group that is no text")
+        given, group = _text(row.get("split")).strip(), _text(row.get("group")).strip()
+        if given and side_of(given) is None:
+            return Problem(path, f"row {number} of {self._file.name} gives it the split {given[:40]!r}, which is none")
+        try:
+            part, origin = self._in_shard(path)
+        except (DataError, OSError) as error:
+            return Problem(path, str(error))
+        return Entry(path, self._labels.setdefault(label, label), side_of(given), group or None, part, origin)
+
+    def _in_shard(self, path: Path) -> tuple[Part | None, str | None]:
+        """Return the position and the origin of a photo ``shard#name``; None and None for a photo of its own file.
+
+        Raises:
+            DataError, OSError: the shard exists, but cannot be listed.
+        """
+        shard, mark, _ = str(path).rpartition("#")
+        if not mark or path.exists() or not Path(shard).is_file():
+            return None, None
+        if shard not in self._shards:
+            self._shards[shard] = {}  # set first, so that a damaged shard is not tried again for each photo
+            self._shards[shard] = _listed(shard)
+        found = self._shards[shard].get(path)
+        return (found.part, found.origin) if found else (None, None)
+
+
+def _listed(shard: str) -> dict[Path, Entry]:
+    """Return the entries of a shard by path; none if the file is not a shard, such as a table or an archive."""
+    for name in _SHARDS:
+        source = registry.load(name)()
+        if source.accepts(shard):
+            return {entry.path: entry for entry in source.list(shard).entries}
+    return {}
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text; empty if the cell has no value or NaN, or holds a list, an object or bytes.
+
+    A very long text is cut off just above the limit, since many rows may share it.
+    """
+    if value is None or value != value or isinstance(value, list | dict | bytes):
+        return ""
+    if isinstance(value, float) and value.is_integer():  # integers with a missing value among them are read as floats
+        value = int(value)
+    return (value if isinstance(value, str) else str(value))[: _MAX_PATH + 1]

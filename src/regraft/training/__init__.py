@@ -1,0 +1,1 @@
+"""The function `regraft.train`: from labelled photos to a classifier and its run folder."""
