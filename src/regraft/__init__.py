@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from regraft.photos.splitting import Split, split
     from regraft.predicting import evaluate, predict, predict_each
     from regraft.reporting.plots import plot_predictions
+    from regraft.reporting.report_building import report
+    from regraft.reporting.report_record import Report
     from regraft.sharding import shard
     from regraft.sweeping.sweeping import Sweep, sweep
     from regraft.training.cross_validation import CrossValidation, cross_validate
@@ -64,6 +66,7 @@ _HOMES = {
     "Predictor": "classifiers.predictor",
     "Problem": "photos.images",
     "RegraftError": "errors",
+    "Report": "reporting.report_record",
     "RunError": "errors",
     "ShardConfig": "config.sharding",
     "Split": "photos.splitting",
@@ -83,6 +86,7 @@ _HOMES = {
     "plot_predictions": "reporting.plots",
     "predict": "predicting",
     "predict_each": "predicting",
+    "report": "reporting.report_building",
     "shard": "sharding",
     "split": "photos.splitting",
     "sweep": "sweeping.sweeping",
@@ -110,6 +114,7 @@ __all__ = [
     "Predictor",
     "Problem",
     "RegraftError",
+    "Report",
     "RunError",
     "ShardConfig",
     "Split",
@@ -130,6 +135,7 @@ __all__ = [
     "plot_predictions",
     "predict",
     "predict_each",
+    "report",
     "shard",
     "split",
     "sweep",

@@ -225,7 +225,7 @@ def check(
     dataset, features, looks = labelled_features(dataset, extraction, backbone)
     groups = duplicate_groups(features.digests, features.x, looks["thumbnail"], key_of(engines))
     probabilities = out_of_fold(features, groups)
-    margins = _margins(probabilities, features.y)
+    margins = label_margins(probabilities, features.y)
     findings += [
         *_copies(dataset, groups, looks),
         Finding("mislabelled", tuple(_mislabelled(dataset, probabilities, margins))),
@@ -263,8 +263,11 @@ def out_of_fold(features: Features, groups: Sequence[Sequence[int]] = ()) -> NDA
     return result
 
 
-def _margins(probabilities: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return each label's probability minus the best other's (as C. Northcutt et al., Confident Learning, 2021)."""
+def label_margins(probabilities: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the probability of each label ``y`` (N,) minus that of the most probable other class: -1 to 1, or NaN.
+
+    The probabilities (N, C) are those of `out_of_fold`. Source: C. Northcutt et al., Confident Learning, 2021.
+    """
     rows = np.arange(len(y))
     others = probabilities.copy()
     others[rows, y] = -1.0

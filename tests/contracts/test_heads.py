@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 
 from regraft.errors import DataError
 from regraft.features.features import Features
-from regraft.heads.base import Head, Step, cross_entropy, registry, softmax
+from regraft.heads.base import Explained, Head, Step, cross_entropy, registry, softmax
 from tests import keras_float32
 from tests.heads.test_heads import blobs, none_of
 
@@ -59,6 +59,16 @@ def test_it_does_without_val_and_with_few_photos(head_class: type[Head], drawn: 
 def test_it_is_reproducible(head_class: type[Head], drawn: Callable[..., Features]) -> None:
     one, two = (head_class().fit(drawn(), drawn(seed=2)).state() for _ in range(2))
     assert all(np.array_equal(one[k], two[k]) for k in one)
+
+
+def test_its_weight_at_a_photo_is_exact(head_class: type[Head], drawn: Callable[..., Features]) -> None:
+    head = head_class().fit(drawn(), drawn(seed=2))
+    if not isinstance(head, Explained):
+        pytest.skip("its logits are no sum over the features")
+    x = drawn(seed=1).x[:5].copy()
+    x[0, 3] = 0
+    bias = head.logits(x) - np.stack([row @ head.weight_at(row) for row in x])
+    np.testing.assert_allclose(bias, np.broadcast_to(bias[:1], bias.shape), atol=1e-4)  # the same at every photo
 
 
 def test_it_reports_steps(head_class: type[Head], drawn: Callable[..., Features]) -> None:

@@ -195,7 +195,7 @@ class Bench:
     def _answers(self, run: Path) -> None:
         classifier = Classifier.load(run)
         assert classifier.backbone.fingerprint == self._sound.backbone.fingerprint
-        answers = classifier._answered(self._x)
+        answers = classifier.answers_to(self._x)
         assert answers.probabilities.shape == (len(self._x), len(classifier.classes))
         assert np.isfinite(answers.probabilities).all()
         np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1, atol=1e-4)

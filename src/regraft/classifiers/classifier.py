@@ -133,10 +133,14 @@ class Classifier:
         x, reasons = self._features(photos)
         yield from sorted(reasons.items())
         good = np.flatnonzero(~np.isnan(x[:, 0])).tolist()
-        yield good, self._answered(x[good])
+        yield good, self.answers_to(x[good])
 
-    def _answered(self, x: NDArray[np.float32]) -> Answers:
-        """Return the answers to features (N, D). Raises RunError where the answers are not finite."""
+    def answers_to(self, x: NDArray[np.float32]) -> Answers:
+        """Return the answers to photos with the features ``x`` (N, D), as `features` returns them.
+
+        Raises:
+            RunError: the head does not take so many features, or the answers are not finite.
+        """
         try:
             with np.errstate(all="ignore"):
                 found = self.calibration.answers(x, self.head.logits(x))

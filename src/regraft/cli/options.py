@@ -112,6 +112,15 @@ class CheckOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class ReportOptions(ComputeOptions):
+    """Where a report is written."""
+
+    out: Path | None = None
+    """HTML file of the report; by default report.html in the run. The table of all photos stands beside it, with the
+    suffix .parquet."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShardOptions(OutputOptions):
     """Where shards are written."""
 

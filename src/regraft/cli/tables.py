@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # `predict` prints none of these, and need not wait for their
         SuspectPhoto,
         SweepReport,
     )
+    from regraft.reporting.report_record import Report
 
 NONE_OF_THESE = "none of these"
 _UNEQUAL = 1.5
@@ -55,6 +56,7 @@ def training(report: TrainingReport) -> None:
         if report.finetuned:
             _beside_frozen(report.finetuned, side)
     print(f"run: {report.run}   ({report.seconds['total']:.1f} s)")
+    print(f"look at it: regraft report {shlex.quote(report.run)}")
 
 
 def _beside_frozen(finetuned: FineTuned, measured: str) -> None:
@@ -113,6 +115,21 @@ def audit(report: AuditReport) -> None:
         print(f"no classifier can be trained: {report.impossible}")
     else:
         print("nothing was found wrong" if not report.findings else "a classifier can be trained on these photos")
+
+
+def report(report: Report) -> None:
+    """Print what `report` wrote: the verdict, the counts, and the files."""
+    print(report.verdict)
+    for sentence in report.limits:
+        print(f"- {sentence}")
+    print(
+        f"{report.measured} photos measured: {report.mistakes} mistakes; of all {report.photos} photos "
+        f"{report.suspects} have a suspected label, and {report.copies} groups show the same picture"
+    )
+    if report.shown < report.photos:
+        print(f"the page holds {report.shown} of the photos: mistakes and suspected labels first, others by chance")
+    print(f"table: {report.table}")
+    print(f"report: {report.report}   ({report.bytes / 1e6:.1f} MB; open it in a browser)")
 
 
 def shards(report: ShardReport) -> None:

@@ -87,6 +87,18 @@ VERBS = {
         positionals=(_RUN_OR_EXPORT, _LABELLED),
         options=("regraft.cli.options:EvaluateOptions", "regraft.config.levels:Levels"),
     ),
+    "report": Verb(
+        run="regraft.cli.commands.report:report",
+        example="regraft report runs/pets",
+        about="""Write a page that shows how good a run is, and why: open it in a browser.
+
+        The page is one HTML file that needs no network: the verdict, the mistakes with the parts of the photo that made
+        them, suspected labels, copies, how far probabilities can be trusted, and a map of all photos. It speaks English
+        and Korean. PHOTOS is where the photos of the run are now, or other labelled photos to measure the run on. The
+        map is drawn with t-SNE after pip install 'regraft[report]', else from principal components.""",
+        positionals=(_RUN, ("photos", _PHOTOS, "?")),
+        options=("regraft.cli.options:ReportOptions",),
+    ),
     "predict": Verb(
         run="regraft.cli.commands.predict:predict",
         example="regraft predict runs/pets photo.jpg",

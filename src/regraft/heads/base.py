@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,15 @@ class Head(Protocol):
             KeyError: an array of the state is missing.
             ValueError: an array has another type or shape than the arrays that `state` returns.
         """
+        ...
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """The protocol of a head whose logits are, at one photo, a sum over the features: of linear heads among others."""
+
+    def weight_at(self, x: Matrix) -> Matrix:
+        """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: logits = x @ weight + bias."""
         ...
 
 
@@ -258,6 +267,10 @@ class Linear:
         """Return the logits (N, C) of features (N, D)."""
         result: Matrix = x @ self.weight_ + self.bias_
         return result
+
+    def weight_at(self, x: Matrix) -> Matrix:  # noqa: ARG002 (it is the same at every photo)
+        """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: `weight_`."""
+        return self.weight_
 
     def as_keras(self, x: Any) -> Any:
         """Return the logits (N, C) of a symbolic tensor ``x`` (N, D) as one dense Keras layer."""

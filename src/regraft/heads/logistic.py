@@ -217,6 +217,10 @@ class LogisticRegression(Linear):
         """Return the logits (N, C) of features (N, D)."""
         return super().logits(self.roots_.of(x) if self.roots_ else x)
 
+    def weight_at(self, x: Matrix) -> Matrix:
+        """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: logits = x @ weight + bias."""
+        return self.roots_.weight_at(x, self.weight_) if self.roots_ else self.weight_
+
     def as_keras(self, x: Any) -> Any:
         """Return the logits (N, C) of a symbolic tensor ``x`` (N, D) as Keras operations."""
         return super().as_keras(self.roots_.as_keras(x) if self.roots_ else x)

@@ -45,6 +45,22 @@ class Roots:
         """Return features with this representation in place of ``x``."""
         return replace(features, x=self.of(features.x))
 
+    def weight_at(self, x: Matrix, weight: Matrix) -> Matrix:
+        """Return the weight (D, C) on features for which ``x @ result`` is ``of(x) @ weight``, at the one photo ``x``.
+
+        A root is its feature divided by the root of the feature's size: that quotient is the factor of the weight.
+
+        Args:
+            x: the features (D,) of a photo.
+            weight: the weight (E, C) on the representation.
+        """
+        roots = self.of(x[np.newaxis])[0]
+        used = np.concatenate([np.arange(len(x))[columns] for columns, _ in self._used()])
+        factors = np.divide(roots, x[used], out=np.zeros_like(roots), where=x[used] != 0)
+        result = np.zeros((len(x), weight.shape[1]), np.float32)
+        result[used] = weight * factors[:, np.newaxis]
+        return result
+
     def as_keras(self, x: Any) -> Any:
         """Return what `of` computes, as Keras operations on a symbolic tensor ``x`` (N, D)."""
         from keras import ops

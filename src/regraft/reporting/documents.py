@@ -16,6 +16,7 @@ from regraft.classifiers.evaluation import Evaluation
 from regraft.classifiers.metrics import Counts, LeftOut, TrainingReport
 from regraft.classifiers.prediction import Rejection
 from regraft.exporting.companions import Export
+from regraft.reporting.report_record import Report
 from regraft.sweeping.trials import Trial
 
 
@@ -340,6 +341,7 @@ DOCUMENTS: Mapping[str, type[Any]] = {
     "predict --out": Kept,
     "export": Export,
     "check": AuditReport,
+    "report": Report,
     "shard": ShardReport,
     "info": InstallationInfo,
     "info backbones": BackbonesInfo,

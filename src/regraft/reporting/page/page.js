@@ -1,0 +1,605 @@
+"use strict";
+// The report is one file: its data and its words are JSON beside this script. All text becomes text nodes and never HTML.
+const data = JSON.parse(document.getElementById("data").textContent);
+const words = JSON.parse(document.getElementById("words").textContent);
+const photos = data.photos;
+const PAGE = 48; // photos that are listed at a time
+const MATRIX = 30; // classes of the confusion matrix
+const SVG = "http://www.w3.org/2000/svg";
+const state = {
+  language: (navigator.language || "en").startsWith("ko") ? "ko" : "en",
+  tab: "overview", cell: null, filter: "", sort: "sure", maps: true, shown: PAGE, one: 0,
+  hidden: new Set(), onlyWrong: false, threshold: null, view: null,
+};
+
+// ---- text and elements
+
+function format(key, values) {
+  // Return the parts of a sentence: text, and an element for each value in it.
+  const text = words[state.language][key];
+  return text.split(/(\{\w+\})/).map((part) => {
+    const name = /^\{(\w+)\}$/.exec(part);
+    return name && values && name[1] in values ? shown(values[name[1]]) : part;
+  });
+}
+
+function shown(value) {
+  if (Array.isArray(value)) return value.flatMap((item, i) => (i ? [", ", shown(item)] : [shown(item)]));
+  if (value instanceof Node || typeof value === "number") return typeof value === "number" ? number(value) : value;
+  if (value && value.code) return make("code", {}, value.code);
+  if (value && value.key) return words[state.language][value.key];
+  return make("bdi", {}, String(value));
+}
+
+const say = (key, values) => words[state.language][key].replace(/\{(\w+)\}/g, (whole, name) => (values && name in values ? values[name] : whole));
+const number = (value) => new Intl.NumberFormat(state.language).format(value);
+const fixed = (value, digits) => new Intl.NumberFormat(state.language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+const share = (value, digits = 1) => (value === null || value === undefined ? "–" : fixed(100 * value, digits) + " %");
+const range = (pair) => (pair ? share(pair[0]) + " – " + share(pair[1]) : "–");
+
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+function draw(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
+  element.append(...children.flat());
+  return element;
+}
+
+const className = (index) => make("bdi", { class: "name" }, data.classes[index]);
+
+// ---- pictures
+
+const images = new Map();
+const sprite = data.sprite ? new Image() : null;
+let spriteReady = false;
+if (sprite) {
+  sprite.addEventListener("load", () => {
+    spriteReady = true;
+    for (const canvas of document.querySelectorAll("canvas[data-tile]")) drawTile(canvas, Number(canvas.dataset.tile));
+  });
+  sprite.src = "data:image/webp;base64," + data.sprite.image;
+}
+
+function drawTile(canvas, tile) {
+  const size = data.sprite.tile;
+  canvas.width = canvas.height = size;
+  const row = Math.floor(tile / data.sprite.columns), column = tile % data.sprite.columns;
+  canvas.getContext("2d").drawImage(sprite, column * size, row * size, size, size, 0, 0, size, size);
+}
+
+function tileCanvas(index) {
+  const canvas = make("canvas", { "data-tile": photos.tile[index], role: "img", "aria-label": photos.path[index] });
+  if (spriteReady) drawTile(canvas, photos.tile[index]);
+  return canvas;
+}
+
+function picture(index, kind = "", mapClass = null) {
+  const box = make("span", { class: "picture " + kind });
+  if (photos.thumb[index] >= 0) {
+    if (!images.has(index)) images.set(index, "data:image/webp;base64," + data.thumbs[photos.thumb[index]]);
+    box.append(make("img", { src: images.get(index), alt: photos.path[index], loading: "lazy" }));
+  } else if (photos.tile[index] >= 0) box.append(tileCanvas(index));
+  else box.setAttribute("aria-label", photos.path[index]);
+  const heat = mapClass === null ? null : heatMap(index, mapClass);
+  if (heat) box.append(heat);
+  return box;
+}
+
+function heatMap(index, wanted) {
+  // Draw the map of a class: red where the photo speaks for it, blue where it speaks against it.
+  const map = data.maps[index];
+  const at = map ? map.classes.indexOf(wanted) : -1;
+  if (at < 0) return null;
+  const bytes = Uint8Array.from(atob(map.values[at]), (letter) => letter.charCodeAt(0));
+  const small = make("canvas", { width: map.width, height: map.height });
+  const pixels = new ImageData(map.width, map.height);
+  bytes.forEach((byte, i) => {
+    const value = (byte - 128) / 127;
+    pixels.data.set(value > 0 ? [214, 40, 40, 255 * value] : [38, 92, 190, -255 * value], 4 * i);
+  });
+  small.getContext("2d").putImageData(pixels, 0, 0);
+  const canvas = make("canvas", { class: "heat", width: 128, height: 128, role: "img", "aria-label": say("map_of", { label: data.classes[wanted] }) });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, 0, 128, 128);
+  return canvas;
+}
+
+// ---- lists of photos
+
+const isWrong = (i) => photos.measured[i] === 1 && photos.answer[i] !== photos.label[i];
+const isNovel = (i) => data.threshold !== null && photos.novelty[i] !== null && photos.novelty[i] > data.threshold;
+const everything = photos.path.map((_, i) => i);
+
+function nearList(index) {
+  const near = photos.near[index] || [];
+  if (!near.length) return make("p", { class: "small soft" }, say("no_nearest"));
+  return make("ul", { class: "near", "aria-label": say("nearest") }, near.map((other) =>
+    make("li", {}, picture(other, "tiny"), make("bdi", { title: data.classes[photos.label[other]] }, data.classes[photos.label[other]]))));
+}
+
+function answerLine(index) {
+  const wrong = photos.answer[index] !== photos.label[index];
+  return make("div", {},
+    make("span", { class: wrong ? "wrong" : "right" }, className(photos.answer[index])), " ", share(photos.p[index], 0),
+    isNovel(index) ? [" ", make("span", { class: "badge" }, say("none_of_these"))] : null,
+    wrong ? [make("br"), make("span", { class: "soft" }, say("true_label"), ": "), className(photos.label[index])] : null);
+}
+
+function card(index, list, extra) {
+  const mapClass = state.maps ? photos.answer[index] : null;
+  return make("li", { class: "card", "data-photo": index },
+    make("button", { class: "seen", "aria-label": say("photo") + " " + photos.path[index], onclick: () => openPhoto(index, list) }, picture(index, "", mapClass)),
+    make("div", { class: "text" },
+      extra || answerLine(index),
+      photos.novelty[index] !== null ? make("div", { class: "soft" }, say("novelty"), " ", fixed(photos.novelty[index], 2)) : null,
+      make("div", { class: "path" }, make("bdi", {}, photos.path[index])),
+      nearList(index)));
+}
+
+const orders = {
+  sure: (a, b) => photos.p[b] - photos.p[a],
+  unsure: (a, b) => photos.p[a] - photos.p[b],
+  novel: (a, b) => (photos.novelty[b] || 0) - (photos.novelty[a] || 0),
+};
+
+function photoList(found, total) {
+  const wanted = state.filter.toLowerCase();
+  const list = found.filter((i) => photos.path[i].toLowerCase().includes(wanted)).sort(orders[state.sort]);
+  const first = list.slice(0, state.shown);
+  return [
+    make("p", { class: "small soft", role: "status", "data-count": list.length }, format("shown_of", { shown: first.length, all: list.length })),
+    total > found.length ? make("p", { class: "small soft" }, format("not_in_file", { count: total - found.length, budget: photos.path.length })) : null,
+    first.length ? make("ul", { class: "photos" }, first.map((i) => card(i, list))) : make("p", {}, say("no_photos")),
+    list.length > first.length ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+  ];
+}
+
+function openPhoto(index, list, mapClass = photos.answer[index]) {
+  const dialog = document.getElementById("photo");
+  const at = list.indexOf(index);
+  const step = (by) => { if (list[at + by] !== undefined) openPhoto(list[at + by], list); };
+  const map = data.maps[index];
+  const choices = map ? map.classes : [];
+  const top = photos.top[index] || [];
+  dialog.replaceChildren(
+    make("div", { class: "tools" },
+      make("button", { onclick: () => step(-1), disabled: at <= 0, "aria-label": say("previous") }, "←"),
+      make("button", { onclick: () => step(1), disabled: at + 1 >= list.length, "aria-label": say("following") }, "→"),
+      make("span", { class: "soft small" }, number(at + 1), " / ", number(list.length)),
+      make("button", { onclick: () => dialog.close(), autofocus: true }, say("close"))),
+    make("div", { class: "detail" },
+      make("div", {},
+        picture(index, "big", mapClass),
+        choices.length ? make("div", { class: "tools" }, choices.map((c) =>
+          make("button", { "aria-pressed": String(mapClass === c), onclick: () => openPhoto(index, list, c) }, format("map_of", { label: data.classes[c] }))),
+          make("button", { "aria-pressed": String(mapClass === null), onclick: () => openPhoto(index, list, null) }, say("map_none"))) : null,
+        choices.length ? make("p", { class: "small soft" }, say("map_" + data.maps_kind)) : null),
+      make("div", {},
+        photos.answer[index] >= 0 ? answerLine(index) : make("div", {}, format("given", { label: data.classes[photos.label[index]] })),
+        top.length ? make("table", { class: "bars" }, make("tbody", {}, top.map(([c, p]) =>
+          make("tr", {}, make("td", {}, className(c)), make("td", { class: "bar" }, bar(p)), make("td", { class: "number" }, share(p, 0)))))) : null,
+        make("dl", { class: "facts" },
+          photos.novelty[index] !== null ? [make("dt", {}, say("novelty")), make("dd", {}, fixed(photos.novelty[index], 2))] : null,
+          make("dt", {}, say("side")), make("dd", {}, say("side_" + data.sides[photos.side[index]])),
+          make("dt", {}, say("path")), make("dd", {}, make("bdi", {}, photos.path[index]))),
+        make("h3", {}, say("nearest")), nearList(index))));
+  dialog.onkeydown = (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  };
+  if (!dialog.open) dialog.showModal();
+}
+
+const bar = (p) => draw("svg", { viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" }, draw("rect", { x: 0, y: 1, width: Math.max(0.5, 100 * p), height: 10, rx: 2 }));
+
+// ---- tabs
+
+function overview() {
+  const e = data.evaluation;
+  const figure = (key, value) => make("div", {}, make("dt", {}, say(key)), make("dd", {}, value));
+  const points = (list, none) => (list.length ? make("ul", { class: "points" }, list.map((point) => make("li", {}, format(point.key, point.values)))) : make("p", {}, none));
+  const few = data.classes.length <= 8;
+  return [
+    make("div", { class: "two" },
+      make("div", {}, make("h2", {}, say("limits")), points(data.limits, say("nothing_limits")), make("h2", {}, say("next")), points(data.next, "")),
+      e.n && few ? make("div", {}, confusionMatrix()) : null),
+    e.n ? make("dl", { class: "figures" },
+      figure("accuracy", share(e.accuracy)), figure("interval", range(e.interval)), figure("photos", number(e.n)),
+      figure("balanced", share(e.balanced_accuracy)), figure("macro_f1", fixed(e.macro_f1, 3)),
+      figure("calibration_error", fixed(e.calibration_error, 3)),
+      e.rejected === null ? null : figure("refused", share(e.rejected))) : null,
+    data.total > photos.path.length ? make("p", { class: "small soft" }, format("sampled", { shown: photos.path.length, all: data.total })) : null,
+    make("p", { class: "small soft" }, format("thumbs", { with: data.thumbs.length, without: photos.path.length - data.thumbs.length, limit: data.limit })),
+    e.n && !few ? confusionMatrix() : null,
+  ];
+}
+
+function confusionMatrix() {
+  const confusion = data.evaluation.confusion;
+  const mistakes = confusion.map((row, i) => row.reduce((sum, n, j) => sum + (i === j ? 0 : n + confusion[j][i]), 0));
+  let chosen = data.classes.map((_, i) => i);
+  if (chosen.length > MATRIX) chosen = chosen.sort((a, b) => mistakes[b] - mistakes[a]).slice(0, MATRIX).sort((a, b) => a - b);
+  const cell = (i, j) => {
+    const count = confusion[i][j];
+    if (!count) return make("td", {}, make("span", { class: "none" }, "·"));
+    const strength = count / Math.max(1, confusion[i].reduce((a, b) => a + b));
+    const button = make("button", {
+      "data-cell": i + "-" + j, "aria-label": say("cell", { label: data.classes[i], answer: data.classes[j], count }),
+      "aria-pressed": String(state.cell !== null && state.cell[0] === i && state.cell[1] === j),
+      onclick: () => { state.cell = [i, j]; state.shown = PAGE; state.filter = ""; show("mistakes", true); },
+    }, number(count));
+    button.style.background = "rgba(var(--" + (i === j ? "heat" : "hot") + "), " + (0.08 + 0.5 * strength).toFixed(2) + ")";
+    button.style.color = "var(--ink)";
+    return make("td", {}, button);
+  };
+  return [
+    make("h2", {}, say("confusion")),
+    make("p", { class: "small soft" }, say("confusion_how"), " ", chosen.length < data.classes.length ? format("confusion_some", { shown: chosen.length, all: data.classes.length }) : null),
+    make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say("confusion") }, make("table", { class: "matrix" },
+      make("thead", {}, make("tr", {}, make("td"), chosen.map((j) => make("th", { scope: "col" }, make("span", { title: data.classes[j] }, className(j)))))),
+      make("tbody", {}, chosen.map((i) => make("tr", {}, make("th", { scope: "row", title: data.classes[i] }, className(i)), chosen.map((j) => cell(i, j))))))),
+  ];
+}
+
+function listTools() {
+  const choose = (name, key, values) => make("label", {}, say(key), make("select", { onchange: (event) => { state[name] = event.target.value; redraw(); } },
+    values.map((value) => make("option", { value, selected: state[name] === value }, say(key + "_" + value)))));
+  return make("div", { class: "tools" },
+    make("label", {}, say("filter"), make("input", { type: "search", id: "filter", value: state.filter, oninput: (event) => { state.filter = event.target.value; state.shown = PAGE; redraw("filter"); } })),
+    choose("sort", "sort", ["sure", "unsure", "novel"]),
+    make("label", {}, make("input", { type: "checkbox", checked: state.maps, onchange: (event) => { state.maps = event.target.checked; redraw(); } }), say("show_maps")));
+}
+
+function mistakes() {
+  const cell = state.cell;
+  const found = everything.filter((i) => (cell ? photos.measured[i] && photos.label[i] === cell[0] && photos.answer[i] === cell[1] : isWrong(i)));
+  const confusion = data.evaluation.confusion;
+  const total = cell ? confusion[cell[0]][cell[1]] : data.evaluation.n - confusion.reduce((sum, row, i) => sum + row[i], 0);
+  return [
+    confusionMatrix(),
+    make("h2", { id: "list" }, cell ? [className(cell[0]), " → ", className(cell[1])] : say("all_mistakes"), " ", make("span", { class: "badge" }, number(total))),
+    cell ? make("button", { onclick: () => { state.cell = null; redraw(); } }, say("all_mistakes")) : null,
+    listTools(), make("p", { class: "small soft" }, say("map_" + data.maps_kind)), photoList(found, total),
+  ];
+}
+
+function classes() {
+  const e = data.evaluation;
+  const figure = (row, name) => make("td", { class: "number" }, share(row[name]), row[name + "_interval"] ? [make("br"), make("span", { class: "soft small" }, range(row[name + "_interval"]))] : null);
+  const head = ["class", "train", "val", "test", "measured", "precision", "recall", "f1"];
+  const own = everything.filter((i) => photos.measured[i] && photos.label[i] === state.one).sort(orders.sure);
+  const best = own.filter((i) => !isWrong(i)).slice(0, 6);
+  const worst = everything.filter((i) => isWrong(i) && (photos.label[i] === state.one || photos.answer[i] === state.one)).sort(orders.sure).slice(0, 6);
+  return [
+    make("h2", {}, say("per_class")),
+    make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say("per_class") }, make("table", { class: "classes" },
+      make("thead", {}, make("tr", {}, head.map((key, i) => make("th", { scope: "col", class: i ? "number" : "" }, say(key))))),
+      make("tbody", {}, e.per_class.map((row, i) => make("tr", {},
+        make("th", { scope: "row" }, className(i)), ["train", "val", "test"].map((side) => make("td", { class: "number" }, number(data.counts[side][i]))),
+        make("td", { class: "number" }, number(row.n)), figure(row, "precision"), figure(row, "recall"), figure(row, "f1")))))),
+    make("div", { class: "tools" }, make("label", {}, say("choose_class"), make("select", { id: "one", onchange: (event) => { state.one = Number(event.target.value); redraw("one"); } },
+      data.classes.map((name, i) => make("option", { value: i, selected: i === state.one }, name))))),
+    make("h3", {}, say("best")), best.length ? make("ul", { class: "photos" }, best.map((i) => card(i, best))) : make("p", {}, say("no_photos")),
+    make("h3", {}, say("worst")), worst.length ? make("ul", { class: "photos" }, worst.map((i) => card(i, worst))) : make("p", {}, say("no_photos")),
+  ];
+}
+
+function labels() {
+  const list = data.suspects;
+  const line = (i) => make("div", {},
+    make("div", {}, format("given", { label: data.classes[photos.label[i]] })),
+    make("div", { class: "wrong" }, format("suggested", { label: data.classes[photos.suggested[i]] })),
+    make("div", { class: "soft" }, say("margin"), " ", fixed(photos.margin[i], 2), " · ", say("side_" + data.sides[photos.side[i]])));
+  return [
+    make("h2", {}, say("tab_labels"), " ", make("span", { class: "badge" }, number(list.length))),
+    make("p", { class: "soft" }, say(list.length ? "labels_how" : "labels_none")),
+    make("ul", { class: "photos" }, list.slice(0, state.shown).map((i) => card(i, list, line(i)))),
+    list.length > state.shown ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+  ];
+}
+
+function copies() {
+  const groups = data.copies;
+  return [
+    make("h2", {}, say("tab_copies"), " ", make("span", { class: "badge" }, number(groups.length))),
+    make("p", { class: "soft" }, say(groups.length ? "copies_how" : "copies_none")),
+    groups.slice(0, state.shown).map((group) => make("div", {},
+      make("p", { class: "small" },
+        group.labels ? make("span", { class: "badge wrong" }, say("copies_labels")) : null, " ",
+        group.sides.length > 1 ? make("span", { class: "badge wrong" }, say("copies_sides", { sides: group.sides.map((s) => say("side_" + s)).join(", ") })) : null, " ",
+        group.same ? make("span", { class: "badge" }, say("copies_same")) : null),
+      make("div", { class: "group" }, group.photos.map((i) => make("figure", {},
+        make("button", { "aria-label": say("photo") + " " + photos.path[i], onclick: () => openPhoto(i, group.photos) }, picture(i)),
+        make("figcaption", {}, className(photos.label[i]), " · ", say("side_" + data.sides[photos.side[i]]), make("div", { class: "path" }, make("bdi", {}, photos.path[i]))))))) ),
+    groups.length > state.shown ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+  ];
+}
+
+function chart(label, across, up, lines, { from = [0, 0], to = [1, 1], asShare = true, ideal = false } = {}) {
+  const width = 520, height = 330, left = 58, right = 26, topEdge = 14, bottom = 46;
+  const x = (value) => left + ((value - from[0]) / (to[0] - from[0] || 1)) * (width - left - right);
+  const y = (value) => height - bottom - ((value - from[1]) / (to[1] - from[1] || 1)) * (height - topEdge - bottom);
+  const text = (value, axis) => (asShare[axis] ? share(value, 0) : number(Number(value.toPrecision(3))));
+  asShare = Array.isArray(asShare) ? asShare : [asShare, asShare];
+  const ticks = (axis) => [0, 0.25, 0.5, 0.75, 1].map((part) => from[axis] + part * (to[axis] - from[axis]));
+  const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  for (const tick of ticks(1)) {
+    const at = draw("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }); at.append(text(tick, 1));
+    svg.append(draw("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), at);
+  }
+  for (const tick of ticks(0)) {
+    const at = draw("text", { x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }); at.append(text(tick, 0));
+    svg.append(at);
+  }
+  const name = draw("text", { x: left + (width - left - right) / 2, y: height - 8, "text-anchor": "middle" }); name.append(across);
+  const side = draw("text", { x: 14, y: topEdge + (height - topEdge - bottom) / 2, transform: `rotate(-90 14 ${topEdge + (height - topEdge - bottom) / 2})`, "text-anchor": "middle" }); side.append(up);
+  svg.append(name, side);
+  if (ideal) svg.append(draw("line", { class: "ideal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
+  lines.forEach((line, i) => {
+    svg.append(draw("polyline", { class: "line" + (i ? " second" : ""), points: line.points.map((p) => x(p[0]) + "," + y(p[1])).join(" ") }));
+    for (const point of line.dots || []) svg.append(draw("circle", { class: "dot", cx: x(point[0]), cy: y(point[1]), r: point[2] || 4 }));
+  });
+  return svg;
+}
+
+function confidence() {
+  const e = data.evaluation;
+  if (!e.n) return [make("p", {}, say("verdict_none"))];
+  const bins = e.reliability.filter((bin) => bin.n);
+  const largest = Math.max(...bins.map((bin) => bin.n));
+  const points = bins.map((bin) => [bin.confidence, bin.accuracy, 3 + 8 * Math.sqrt(bin.n / largest)]);
+  const low = Math.max(0, Math.floor(10 * Math.min(...data.coverage.map((p) => p[1]))) / 10);
+  return [
+    make("div", { class: "two" },
+      make("div", {}, make("h2", {}, say("reliability")), make("p", { class: "small soft" }, say("reliability_how")),
+        chart(say("reliability"), say("confidence"), say("share_right"), [{ points, dots: points }], { ideal: true })),
+      make("div", {}, make("h2", {}, say("coverage")), make("p", { class: "small soft" }, " "),
+        chart(say("coverage"), say("share_answered"), say("share_right"), [{ points: data.coverage }], { from: [0, Math.min(low, 0.9)] }))),
+    make("h2", {}, say("threshold")), thresholdSlider(),
+  ];
+}
+
+function thresholdSlider() {
+  const curve = data.threshold_curve;
+  if (!curve) return make("p", {}, say("threshold_unknown"));
+  const out = make("p", { role: "status" });
+  const last = curve.at.length - 1;
+  const now = data.threshold === null ? last : curve.at.findIndex((value) => value >= data.threshold);
+  const tell = (i) => {
+    state.threshold = i;
+    const n = data.evaluation.n, refused = curve.right[i] + curve.wrong[i];
+    const right = curve.all_right - curve.right[i];
+    out.replaceChildren(...format("threshold_at", {
+      value: fixed(curve.at[i], 2), n, refused, right: curve.right[i], wrong: curve.wrong[i],
+      accuracy: n > refused ? share(right / (n - refused)) : "–",
+    }).flat(Infinity));
+  };
+  const start = state.threshold === null ? (now < 0 ? last : now) : state.threshold;
+  tell(start);
+  return [
+    make("p", { class: "soft" }, say("threshold_how"), " ", data.threshold === null ? say("threshold_never") : format("threshold_now", { value: fixed(data.threshold, 2) })),
+    make("label", {}, make("span", { class: "hidden-text" }, say("threshold")), make("input", { type: "range", id: "threshold", min: 0, max: last, value: start, oninput: (event) => tell(Number(event.target.value)) })), out,
+  ];
+}
+
+function run() {
+  const r = data.run;
+  const line = (key, value) => [make("dt", {}, say(key)), make("dd", {}, value)];
+  const list = (values) => Object.entries(values).map(([name, value]) => make("div", {}, make("code", {}, name + " = " + value)));
+  const curve = (title, across, table, low) => {
+    const all = Object.values(table).flat();
+    if (!all.length) return null;
+    const highest = Math.max(...all.map((p) => p[1])), lowest = low ? Math.min(...all.map((p) => p[1])) : 0;
+    const lines = Object.values(table).filter((points) => points.length).map((points) => ({ points }));
+    return make("div", {}, make("h3", {}, title, " ", make("span", { class: "small soft" }, Object.keys(table).map((side) => say(side)).join(" / "))),
+      chart(title, say(across), title, lines, { from: [Math.min(...all.map((p) => p[0])), lowest], to: [Math.max(...all.map((p) => p[0])), highest], asShare: [false, low] }));
+  };
+  return [
+    make("h2", {}, say("run_how")),
+    make("dl", { class: "facts" },
+      line("command", make("code", {}, r.command)), line("backbone", make("bdi", {}, r.backbone)), line("size", r.sizes.map((size) => say("pixels", { size })).join(", ")), line("head", r.head),
+      line("classes", number(data.classes.length)), line("source", make("bdi", {}, r.source)), line("data_digest", make("code", {}, r.digest)),
+      line("made_by", list(r.made_by)), line("options", list(r.options)), line("report_made", r.report)),
+    make("div", { class: "two" }, data.curves.map((c) => curve(say(c.name), c.across, c.table, c.low))),
+  ];
+}
+
+// ---- the map of all photos
+
+const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b8a000", "#7a5195"];
+const colour = (i) => (i < palette.length ? palette[i] : `hsl(${(i * 137.508) % 360} 60% 48%)`);
+
+function mapTab() {
+  const canvas = make("canvas", { tabindex: "0", role: "application", "aria-label": say("map_label", { n: photos.path.length }) });
+  const tip = make("div", { class: "tip", hidden: true });
+  const counts = data.classes.map(() => 0);
+  for (const label of photos.label) counts[label] += 1;
+  const view = state.view || (state.view = { x: 0.5, y: 0.5, zoom: 1 });
+  const redrawMap = () => drawMap(canvas, view);
+  const zoomAt = (factor, px, py) => {
+    const box = canvas.getBoundingClientRect(), before = fromScreen(box, view, px, py);
+    view.zoom = Math.min(80, Math.max(0.6, view.zoom * factor));
+    const after = fromScreen(box, view, px, py);
+    view.x += before[0] - after[0]; view.y += before[1] - after[1];
+    redrawMap();
+  };
+  const middle = (factor) => { const box = canvas.getBoundingClientRect(); zoomAt(factor, box.width / 2, box.height / 2); };
+  const all = () => { Object.assign(view, { x: 0.5, y: 0.5, zoom: 1 }); redrawMap(); };
+  const pointers = new Map();
+  let moved = 0, pinch = 0;
+  const at = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); pointers.set(event.pointerId, at(event)); moved = 0; pinch = 0; });
+  canvas.addEventListener("pointermove", (event) => {
+    const box = canvas.getBoundingClientRect(), [px, py] = at(event);
+    if (!pointers.has(event.pointerId)) return hover(px, py, box);
+    const [ox, oy] = pointers.get(event.pointerId);
+    pointers.set(event.pointerId, [px, py]);
+    moved += Math.abs(px - ox) + Math.abs(py - oy);
+    if (pointers.size === 2) {
+      const [a, b] = [...pointers.values()], distance = Math.hypot(a[0] - b[0], a[1] - b[1]);
+      if (pinch) zoomAt(distance / pinch, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+      pinch = distance;
+      return;
+    }
+    const scale = scaleOf(box, view);
+    view.x -= (px - ox) / scale; view.y -= (py - oy) / scale;
+    tip.hidden = true;
+    redrawMap();
+  });
+  const up = (event) => {
+    const [px, py] = at(event), box = canvas.getBoundingClientRect();
+    if (pointers.delete(event.pointerId) && moved < 6 && event.type === "pointerup") {
+      const found = nearestPoint(box, view, px, py);
+      if (found >= 0) openPhoto(found, [found]);
+    }
+  };
+  canvas.addEventListener("pointerup", up);
+  canvas.addEventListener("pointercancel", up);
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
+  canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoomAt(Math.exp(-event.deltaY / 400), ...at(event)); }, { passive: false });
+  canvas.addEventListener("keydown", (event) => {
+    const step = 0.08 / view.zoom, moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    if (moves[event.key]) { view.x += moves[event.key][0]; view.y += moves[event.key][1]; redrawMap(); }
+    else if (event.key === "+" || event.key === "=") middle(1.4);
+    else if (event.key === "-") middle(1 / 1.4);
+    else if (event.key === "0") all();
+    else return;
+    event.preventDefault();
+  });
+  function hover(px, py, box) {
+    const found = nearestPoint(box, view, px, py);
+    tip.hidden = found < 0;
+    if (found < 0) return;
+    const wrong = isWrong(found);
+    tip.dataset.photo = found;
+    tip.replaceChildren(...[photos.tile[found] >= 0 ? tileCanvas(found) : null, className(photos.label[found]),
+      wrong ? make("div", { class: "wrong" }, "→ ", className(photos.answer[found])) : null,
+      make("div", { class: "path" }, photos.path[found])].filter(Boolean));
+    tip.style.left = Math.max(0, Math.min(px + 14, box.width - 180)) + "px";
+    tip.style.top = Math.max(0, Math.min(py + 14, box.height - 150)) + "px";
+  }
+  const toggle = (i) => { if (!state.hidden.delete(i)) state.hidden.add(i); };
+  new ResizeObserver(redrawMap).observe(canvas);
+  return [
+    make("h2", {}, say("map_title")), make("p", { class: "small soft" }, format("map_how", { method: data.map_method })),
+    make("div", { class: "tools" },
+      make("button", { onclick: () => middle(1.5), "aria-label": say("zoom_in") }, "+"), make("button", { onclick: () => middle(1 / 1.5), "aria-label": say("zoom_out") }, "−"),
+      make("button", { onclick: all }, say("zoom_all")),
+      make("label", {}, make("input", { type: "checkbox", checked: state.onlyWrong, onchange: (event) => { state.onlyWrong = event.target.checked; redrawMap(); } }), say("only_wrong"))),
+    make("div", { class: "map" }, canvas, tip),
+    make("div", { class: "legend" }, data.classes.map((name, i) => {
+      const dot = make("i"); dot.style.background = colour(i);
+      const button = make("button", { "aria-pressed": String(!state.hidden.has(i)), onclick: () => { toggle(i); button.setAttribute("aria-pressed", String(!state.hidden.has(i))); redrawMap(); } },
+        dot, make("bdi", {}, name), make("span", { class: "soft" }, number(counts[i])));
+      return button;
+    })),
+  ];
+}
+
+const scaleOf = (box, view) => 0.94 * Math.min(box.width, box.height) * view.zoom;
+const fromScreen = (box, view, px, py) => [view.x + (px - box.width / 2) / scaleOf(box, view), view.y + (py - box.height / 2) / scaleOf(box, view)];
+const isOnMap = (i) => photos.x[i] !== null && !state.hidden.has(photos.label[i]) && (!state.onlyWrong || isWrong(i));
+
+function nearestPoint(box, view, px, py) {
+  const [x, y] = fromScreen(box, view, px, py), scale = scaleOf(box, view);
+  let best = -1, least = (14 / scale) ** 2;
+  for (const i of everything) {
+    const distance = (photos.x[i] - x) ** 2 + (photos.y[i] - y) ** 2;
+    if (distance < least && isOnMap(i)) { least = distance; best = i; }
+  }
+  return best;
+}
+
+function drawMap(canvas, view) {
+  const box = canvas.getBoundingClientRect(), dense = window.devicePixelRatio || 1;
+  if (!box.width) return;
+  canvas.width = box.width * dense; canvas.height = box.height * dense;
+  const context = canvas.getContext("2d"), scale = scaleOf(box, view);
+  context.setTransform(dense, 0, 0, dense, 0, 0);
+  const radius = Math.min(7, Math.max(1.6, (2.2 * Math.sqrt(view.zoom) * 40) / Math.sqrt(40 + photos.path.length / 8)));
+  const ink = getComputedStyle(document.body).color;
+  const byClass = new Map(), wrong = [];
+  for (const i of everything) {
+    if (!isOnMap(i)) continue;
+    const px = (photos.x[i] - view.x) * scale + box.width / 2, py = (photos.y[i] - view.y) * scale + box.height / 2;
+    if (px < -10 || py < -10 || px > box.width + 10 || py > box.height + 10) continue;
+    if (!byClass.has(photos.label[i])) byClass.set(photos.label[i], []);
+    byClass.get(photos.label[i]).push(px, py);
+    if (isWrong(i)) wrong.push(px, py);
+  }
+  context.globalAlpha = 0.8;
+  for (const [label, points] of byClass) {
+    context.fillStyle = colour(label);
+    context.beginPath();
+    for (let k = 0; k < points.length; k += 2) { context.moveTo(points[k] + radius, points[k + 1]); context.arc(points[k], points[k + 1], radius, 0, 7); }
+    context.fill();
+  }
+  context.globalAlpha = 1;
+  context.strokeStyle = ink; context.lineWidth = 1.5;
+  context.beginPath();
+  for (let k = 0; k < wrong.length; k += 2) { context.moveTo(wrong[k] + radius + 3, wrong[k + 1]); context.arc(wrong[k], wrong[k + 1], radius + 3, 0, 7); }
+  context.stroke();
+}
+
+// ---- the page
+
+const tabs = { overview, mistakes, classes, labels, copies, confidence, map: mapTab, run };
+
+function verdict() {
+  return [
+    make("p", { class: "verdict" }, format(data.verdict.key, data.verdict.values)),
+    data.basis ? make("p", { class: "soft" }, format(data.basis.key, data.basis.values)) : null,
+  ];
+}
+
+function show(tab, toList = false) {
+  state.tab = tab;
+  redraw();
+  if (toList) document.getElementById("list").scrollIntoView({ block: "start" });
+}
+
+function redraw(focus) {
+  // Draw the whole page anew. It is small: only the tab that is open has content.
+  const from = document.getElementById(focus);
+  const caret = from && "selectionStart" in from ? from.selectionStart : null;
+  document.documentElement.lang = state.language;
+  document.title = say("title", { name: data.name });
+  const names = Object.keys(tabs);
+  const press = (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    show(names[(names.indexOf(state.tab) + by + names.length) % names.length]);
+    document.getElementById("tab-" + state.tab).focus();
+  };
+  document.getElementById("page").replaceChildren(
+    make("header", { class: state.tab === "overview" ? "" : "compact" },
+      make("div", { class: "top" }, make("h1", {}, format("title", { name: data.name })),
+        make("div", { class: "languages", role: "group", "aria-label": say("languages") }, Object.keys(words).map((language) =>
+          make("button", { lang: language, "data-language": language, "aria-pressed": String(language === state.language), onclick: () => { state.language = language; redraw(); } }, words[language].language)))),
+      verdict()),
+    make("div", { class: "tabs", role: "tablist", "aria-label": say("sections"), onkeydown: press }, names.map((name) =>
+      make("button", { role: "tab", id: "tab-" + name, "aria-selected": String(name === state.tab), "aria-controls": "panel", tabindex: name === state.tab ? 0 : -1, onclick: () => { state.shown = PAGE; show(name); } }, say("tab_" + name)))),
+    make("main", { role: "tabpanel", id: "panel", "aria-labelledby": "tab-" + state.tab, tabindex: "-1" }, tabs[state.tab]()));
+  document.getElementById("tab-" + state.tab).scrollIntoView({ block: "nearest", inline: "center" });
+  const field = focus && document.getElementById(focus);
+  if (field) { field.focus(); if (caret !== null) field.setSelectionRange(caret, caret); }
+}
+
+window.addEventListener("beforeprint", () => {
+  // On paper all sections follow one another.
+  const panel = document.getElementById("panel");
+  panel.replaceChildren(...Object.values(tabs).flatMap((tab) => tab().flat(Infinity).filter(Boolean)));
+});
+window.addEventListener("afterprint", () => redraw());
+redraw();

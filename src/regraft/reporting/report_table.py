@@ -1,0 +1,77 @@
+"""The table of a report: a row for each photo, in columns that pandas, Embedding Atlas and FiftyOne read.
+
+In: `Facts`, and the points of the map. Out: a Parquet file.
+Why: some questions no page answers; a table can be searched, joined and drawn by other tools.
+Surprise: photos that are not on the map have no x and y, and photos without a suspect score are of a class that is too
+small to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft.reporting.report_facts import Facts
+
+_ROWS = 10_000  # photos whose nearest photos are in memory at a time
+
+
+def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32], path: Path) -> None:
+    """Write the table.
+
+    Its columns are path, split, label, answer, probability (of the answer), probabilities (a list, in the order of the
+    classes in the metadata), measured, novelty, x, y, neighbours (a list of paths, the nearest first), similarities,
+    suspect_score (higher is more doubtful, 0 to 2) and suggested_label.
+
+    Args:
+        facts: the facts about N photos.
+        chosen: the indices of the P photos that are on the map.
+        points: the points (P, 2) of the map.
+        path: the file to write.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    classes = np.array(facts.classifier.classes, object)
+    xy = np.full((len(facts.features), 2), np.nan, np.float32)
+    xy[list(chosen)] = points
+    measured = np.zeros(len(facts.features), np.bool_)
+    measured[facts.measured] = True
+    paths = [str(record.path).encode("utf-8", "backslashreplace").decode() for record in facts.dataset.records]
+    near, similar = _neighbours(facts, paths)
+    known = ~np.isnan(facts.margins)
+    columns: dict[str, Any] = {
+        "path": paths,
+        "split": list(facts.sides),
+        "label": classes[facts.features.y].tolist(),
+        "answer": classes[facts.predicted].tolist(),
+        "probability": facts.answers.probabilities.max(axis=1),
+        "probabilities": list(facts.answers.probabilities),
+        "measured": measured,
+        "novelty": pa.array(facts.answers.novelty, from_pandas=True),
+        "x": pa.array(xy[:, 0], from_pandas=True),
+        "y": pa.array(xy[:, 1], from_pandas=True),
+        "neighbours": near,
+        "similarities": similar,
+        "suspect_score": pa.array(1 - facts.margins, from_pandas=True),
+        "suggested_label": [str(c) if k else None for c, k in zip(classes[facts.suggested], known, strict=True)],
+    }
+    table = pa.table(columns).replace_schema_metadata({"classes": "\n".join(facts.classifier.classes)})
+    parquet.write_table(table, path, compression="zstd")
+
+
+def _neighbours(facts: Facts, paths: Sequence[str]) -> tuple[list[list[str]], list[list[float]]]:
+    """Return the paths and the similarities of the nearest training photos of each photo."""
+    names: list[list[str]] = []
+    values: list[list[float]] = []
+    for start in range(0, len(paths), _ROWS):
+        found, similarity = facts.nearest(range(start, min(start + _ROWS, len(paths))))
+        for row, numbers in zip(found.tolist(), similarity.tolist(), strict=True):
+            kept = [(i, s) for i, s in zip(row, numbers, strict=True) if i >= 0]
+            names.append([paths[i] for i, _ in kept])
+            values.append([s for _, s in kept])
+    return names, values
