@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         RunError,
         TrainingError,
     )
+    from regraft.exploring.embedding import embed
+    from regraft.exploring.similarity import SimilarPhoto, SimilarPhotos, similar
     from regraft.exporting.companions import Export
     from regraft.exporting.exporting import export
     from regraft.exporting.formats.base import load_predictor
@@ -69,6 +71,8 @@ _HOMES = {
     "Report": "reporting.report_record",
     "RunError": "errors",
     "ShardConfig": "config.sharding",
+    "SimilarPhoto": "exploring.similarity",
+    "SimilarPhotos": "exploring.similarity",
     "Split": "photos.splitting",
     "Sweep": "sweeping.sweeping",
     "SweepConfig": "config.sweeping",
@@ -77,6 +81,7 @@ _HOMES = {
     "Transform": "photos.images",
     "check": "auditing",
     "cross_validate": "training.cross_validation",
+    "embed": "exploring.embedding",
     "evaluate": "predicting",
     "export": "exporting.exporting",
     "finetune": "finetuning.finetuning",
@@ -88,6 +93,7 @@ _HOMES = {
     "predict_each": "predicting",
     "report": "reporting.report_building",
     "shard": "sharding",
+    "similar": "exploring.similarity",
     "split": "photos.splitting",
     "sweep": "sweeping.sweeping",
     "train": "training.training",
@@ -117,6 +123,8 @@ __all__ = [
     "Report",
     "RunError",
     "ShardConfig",
+    "SimilarPhoto",
+    "SimilarPhotos",
     "Split",
     "Sweep",
     "SweepConfig",
@@ -126,6 +134,7 @@ __all__ = [
     "__version__",
     "check",
     "cross_validate",
+    "embed",
     "evaluate",
     "export",
     "finetune",
@@ -137,6 +146,7 @@ __all__ = [
     "predict_each",
     "report",
     "shard",
+    "similar",
     "split",
     "sweep",
     "train",

@@ -97,6 +97,11 @@ def parts_of(backbone: Backbone) -> tuple[Backbone, ...]:
     return backbone.parts if isinstance(backbone, SideBySide) else (backbone,)
 
 
+def stage_widths(backbone: Backbone) -> tuple[tuple[int, ...], ...]:
+    """Return the number of features of each stage, for each of the backbones that a backbone is made of."""
+    return tuple(part.widths for part in parts_of(backbone))
+
+
 def beside(parts: Sequence[Backbone]) -> Backbone:
     """Return one or several backbones as one."""
     return SideBySide(parts) if len(parts) > 1 else parts[0]

@@ -30,16 +30,16 @@ from regraft.classifiers.run_folder import SCHEMA, Manifest, Run, Sides, read_ru
 from regraft.config.training import TrainConfig
 from regraft.engines.base import Engine, load_engines, record_of
 from regraft.errors import DataError, RunError, option
-from regraft.features.features import computed_rows, extract_all
+from regraft.features.features import features_of
 from regraft.foundation import console
 from regraft.foundation.documents import mended
 from regraft.foundation.files import as_path
 from regraft.heads.base import Head
-from regraft.photos.dataset import Dataset, ImageRecord, takes_levels
+from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import SIDES
 from regraft.photos.splitting import Split
-from regraft.photos.unlabelled import Found, Photo, loader, path_of, photos_in
+from regraft.photos.unlabelled import Found, Photo, path_of, photos_in
 
 MANY = 8
 """The smallest number of photos for which the engine that is compiled for throughput is used."""
@@ -96,10 +96,7 @@ class Classifier:
     @cached_property
     def _engines(self) -> tuple[tuple[Engine, ...], tuple[Engine, ...]]:
         """The engines for few photos (low latency), and the engines for many photos (high throughput)."""
-        few, many = (
-            load_engines(self.backbone, self.config, many, self.int8, self.precision) for many in (False, True)
-        )
-        return few, many
+        return engines_of(self, many=False), engines_of(self)
 
     def predict_proba(
         self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None
@@ -107,8 +104,8 @@ class Classifier:
         """Return class probabilities ``(N, C)``, float32, each row summing to 1.
 
         Args:
-            images: the photos, as `photos_in` takes them: one or several, a folder, a data set. The feature cache is
-                used where all photos are `ImageRecord` s; otherwise features are computed and not kept.
+            images: the photos, as `photos_in` takes them: one or several, a folder, a data set. Features of photos that
+                are `ImageRecord` s come from the cache or go to it; those of other photos are not kept.
             on_problem: called with each photo that cannot be read; the row of such a photo is NaN.
 
         Raises:
@@ -177,32 +174,11 @@ class Classifier:
     def _features(self, photos: Sequence[Found]) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Return the features (N, D), and the reason by index for each photo that cannot be read. Raises RunError."""
         try:
-            return self._computed(photos)
+            return features_of(photos, self._engines[len(photos) >= MANY])
         except RuntimeError as error:
             if self.int8 is None:
                 raise
             raise RunError(f"{self.int8} cannot be run ({_first_line(error)}); train the run again") from error
-
-    def _computed(self, photos: Sequence[Found]) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Return what `_features` returns, by way of the feature cache where all photos are records."""
-        engines = self._engines[len(photos) >= MANY]
-        if photos and all(isinstance(photo, ImageRecord) for photo in photos):
-            records = [photo for photo in photos if isinstance(photo, ImageRecord)]
-            found = extract_all(records, engines)
-            why = {problem.path: problem.reason for problem in found.problems}
-            return found.x, {i: why[records[i].path] for i in np.flatnonzero(np.isnan(found.x[:, 0])).tolist()}
-        x = np.full((len(photos), self.backbone.num_features), np.nan, np.float32)
-        reasons: dict[int, str] = {}
-        end = 0
-        for engine in engines:
-            begin, end = end, end + engine.backbone.num_features
-            for index, row in computed_rows(engine, [loader(photo, engine.backbone.transform) for photo in photos]):
-                if isinstance(row, str):
-                    reasons[index] = row
-                else:
-                    x[index, begin:end] = row
-        x[list(reasons)] = np.nan
-        return x, reasons
 
     def trained_digests(self) -> frozenset[str]:
         """Return the identities of the photos on the train side of the run's split; none without a run folder.
@@ -286,6 +262,19 @@ def _trained_in(manifest: Mapping[str, Any]) -> str:
     parts = len(manifest["backbone"].get("parts", ())) or 1
     names = precision.split(PLUS)
     return precision if set(names) <= {"bf16", "f32"} and len(names) in (1, parts) else ""
+
+
+def engines_of(classifier: Classifier, many: bool = True) -> tuple[Engine, ...]:
+    """Return the engines that compute features as those of the run's training photos were computed.
+
+    Args:
+        classifier: the classifier of the run.
+        many: whether the engines are for many photos (high throughput), or for few photos (low latency).
+
+    Raises:
+        BackboneError: the engine of the run is not installed.
+    """
+    return load_engines(classifier.backbone, classifier.config, many, classifier.int8, classifier.precision)
 
 
 def run_path(run: Any) -> Path:

@@ -129,6 +129,28 @@ class ShardOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedOptions(ComputeOptions):
+    """Where features are written, and whose they are."""
+
+    out: Path = Path("features.parquet")
+    """Parquet file of the features; a file that this command wrote there before is replaced."""
+
+    run: Path | None = None
+    """Run whose backbone computes the features, at its image size and precision, and fine-tuned where the run is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarOptions(ComputeOptions):
+    """What `similar` prints, and where it looks."""
+
+    top: int = 5
+    """Number of similar photos to print for each photo, the most similar first."""
+
+    photos: Path | None = None
+    """Folder of the run's photos, if they were moved."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExportOptions(ComputeOptions):
     """Where an export is written."""
 

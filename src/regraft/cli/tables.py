@@ -19,9 +19,11 @@ if TYPE_CHECKING:  # `predict` prints none of these, and need not wait for their
     from regraft.classifiers.answer_files import Kept
     from regraft.classifiers.evaluation import Evaluation
     from regraft.classifiers.metrics import FineTuned, LeftOut, TrainingReport
+    from regraft.exploring.similarity import SimilarPhotos
     from regraft.exporting.companions import Export
     from regraft.reporting.documents import (
         AuditReport,
+        EmbedReport,
         EvaluationReport,
         ShardReport,
         SuspectPhoto,
@@ -139,6 +141,37 @@ def shards(report: ShardReport) -> None:
     if report.problems:
         print(f"files left out: {len(report.problems)}")
         _named(report.problems)
+
+
+def embedded(report: EmbedReport) -> None:
+    """Print what `embed` wrote, and the files that were left out."""
+    print(f"{report.photos} photos with {report.features} features each, of {report.backbone}, in {report.out}")
+    print(f"features: {report.computed} computed, {report.cached} cached")
+    if report.problems:
+        print(f"files left out: {len(report.problems)}")
+        _named(report.problems)
+
+
+def similar(reports: Sequence[SimilarPhotos], table: bool) -> None:
+    """Print similar photos on stdout and errors on stderr.
+
+    Args:
+        reports: the similar photos of each photo that was asked about.
+        table: True to print aligned columns under each photo for a person. False to print a line of cells separated by
+            tabs for a program: the photo that was asked about, the similarity, the label, the path of the similar
+            photo, and ``true`` or ``false`` for whether both have the same bytes.
+    """
+    for report in reports:
+        if report.error:
+            print(f"regraft: {printable(str(report.path))}: {printable(report.error)}", file=sys.stderr)
+            continue
+        rows = [(f"{one.similarity:.4f}", one.label or "", str(one.path), one.same) for one in report.similar]
+        if table:
+            print(printable(str(report.path)))
+            _table([("", *cells, "the same photo" if same else "") for *cells, same in rows])
+        else:
+            for *cells, same in rows:
+                print("\t".join(map(printable, (str(report.path), *cells, "true" if same else "false"))))
 
 
 def _named(photos: Sequence[LeftOut | SuspectPhoto]) -> None:

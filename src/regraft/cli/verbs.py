@@ -139,6 +139,33 @@ VERBS = {
             "regraft.config.sharding:ShardConfig",
         ),
     ),
+    "embed": Verb(
+        run="regraft.cli.commands.embed:embed",
+        example="regraft embed photos/ --out features.parquet",
+        about="""Write the features of photos to a Parquet file, for other programs.
+
+        The file has one row for each photo: path, split, digest, label, and a list of features; its metadata tell the
+        backbone. Photos need no labels here: a folder without folders in it is taken as well. Files that cannot be read
+        are named and left out. The features come from the cache and go to it, as in training.""",
+        positionals=(("photos", f"{_PHOTOS}; also a photo, or a folder of photos without labels", None),),
+        options=("regraft.cli.options:EmbedOptions", "regraft.config.features:FeatureConfig"),
+    ),
+    "similar": Verb(
+        run="regraft.cli.commands.similar:similar",
+        example="regraft similar runs/pets photo.jpg",
+        about="""Find the photos that look most like a photo.
+
+        WHERE is a run, for the photos that it was trained and measured on, or photos of any source. Photos are compared
+        by the last stage of their features, before any head; the similarity is a cosine from -1 to 1. A terminal shows
+        columns. A pipe gets one line for each similar photo, of cells that are separated by tabs: the photo that is
+        asked about, the similarity, the label, the path of the similar photo, and true or false for whether both have
+        the same bytes. The exit code is 1 if a photo could not be read; all other photos are still answered.""",
+        positionals=(
+            ("where", "a run folder, or a folder or another source of photos", None),
+            ("asked", "photos, folders of photos, or other sources", "+"),
+        ),
+        options=("regraft.cli.options:SimilarOptions",),
+    ),
     "info": Verb(
         run="regraft.cli.commands.info:info",
         example="regraft info backbones",

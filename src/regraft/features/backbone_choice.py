@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from regraft.backbones.base import Backbone, list_backbones, load_backbone
-from regraft.backbones.side_by_side import PLUS, beside, names_in, parts_of
+from regraft.backbones.side_by_side import PLUS, beside, names_in, parts_of, stage_widths
 from regraft.config.features import FeatureConfig, seconds_of
 from regraft.engines.base import load_engines, require_engine
 from regraft.errors import BackboneError, ConfigError, option
@@ -178,8 +178,8 @@ def _probed(sample: Sequence[ImageRecord], backbone: Backbone, config: FeatureCo
     extraction = extract_all(sample, load_engines(backbone, config))
     labels = sorted({record.label for record in sample})
     y = np.array([labels.index(record.label) for record in sample], np.int64)
-    stages = tuple(part.widths for part in parts_of(backbone))
-    features = Features(extraction.x, y, tuple(labels), tuple(r.digest for r in sample), backbone.name, stages)
+    digests = tuple(record.digest for record in sample)
+    features = Features(extraction.x, y, tuple(labels), digests, backbone.name, stage_widths(backbone))
     return probe(features.select(np.flatnonzero(~np.isnan(extraction.x[:, 0])).tolist()))
 
 

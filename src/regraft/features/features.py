@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.backbones.base import Backbone
-from regraft.backbones.side_by_side import parts_of
+from regraft.backbones.side_by_side import stage_widths
 from regraft.engines.base import AHEAD_BYTES, Engine, Loader
 from regraft.errors import ImageError
 from regraft.features.parts import LOOK, DamagedPartError, Part, Row, read_part, write_part
@@ -33,6 +33,7 @@ from regraft.foundation.cache_files import set_aside
 from regraft.foundation.files import cache_folder, threads
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import Look, Pixels, Problem, Transform
+from regraft.photos.unlabelled import Found, loader
 
 PART_ROWS = 256
 """The number of feature rows after which a part file of the cache is written."""
@@ -164,6 +165,42 @@ def extract_all(records: Sequence[ImageRecord], engines: Sequence[Engine]) -> Ex
     return Extraction(x, found[0].looks, problems, computed, len(records) - computed - len(problems))
 
 
+def features_of(photos: Sequence[Found], engines: Sequence[Engine]) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Return the features of photos of any kind: those of records by way of the cache, all others computed.
+
+    Args:
+        photos: the N photos.
+        engines: the engines of the backbones, at least one.
+
+    Returns:
+        The features ``(N, D)``, with a row of NaN for each photo that cannot be read; and by the index of such a photo,
+        the reason.
+
+    Raises:
+        BackboneError: a backbone cannot be built.
+    """
+    x = np.full((len(photos), sum(engine.backbone.num_features for engine in engines)), np.nan, np.float32)
+    reasons: dict[int, str] = {}
+    records = {i: photo for i, photo in enumerate(photos) if isinstance(photo, ImageRecord)}
+    if records:
+        found = extract_all(list(records.values()), engines)
+        x[list(records)] = found.x
+        why = {problem.path: problem.reason for problem in found.problems}
+        reasons |= {i: why[record.path] for i, record in records.items() if np.isnan(x[i, 0])}
+    others = [i for i in range(len(photos)) if i not in records]
+    end = 0
+    for engine in engines if others else ():
+        begin, end = end, end + engine.backbone.num_features
+        loaders = [loader(photos[i], engine.backbone.transform) for i in others]
+        for number, row in computed_rows(engine, loaders):
+            if isinstance(row, str):
+                reasons[others[number]] = row
+            else:
+                x[others[number], begin:end] = row
+    x[list(reasons)] = np.nan
+    return x, reasons
+
+
 def computed_rows(engine: Engine, loaders: Sequence[Loader]) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """Compute features as `Engine.compute` does; a row with a number that is not finite is a reason in place of a row.
 
@@ -205,8 +242,7 @@ def labelled_features(
     index = {label: i for i, label in enumerate(dataset.classes)}
     y = np.array([index[r.label] for r in dataset.records], np.int64)
     digests = tuple(r.digest for r in dataset.records)
-    stages = tuple(part.widths for part in parts_of(backbone))
-    return dataset, Features(x, y, dataset.classes, digests, backbone.name, stages), looks
+    return dataset, Features(x, y, dataset.classes, digests, backbone.name, stage_widths(backbone)), looks
 
 
 def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from regraft.features.features import Features
-from regraft.features.unit_roots import unit_roots
+from regraft.features.neighbours import last_stage
 
 _PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
@@ -37,7 +37,7 @@ def probe(features: Features) -> Probe:
     Args:
         features: the features of at least two photos, with their stages.
     """
-    roots = _last_stages(features)
+    roots = last_stage(features.x, features.stages).astype(np.float64) * len(features.stages) ** 0.5  # each at length 1
     roots -= roots.mean(axis=0)
     truth = np.eye(len(features.classes))[features.y]
     values, vectors = np.linalg.eigh(roots @ roots.T)
@@ -49,12 +49,3 @@ def probe(features: Features) -> Probe:
         right = (truth - apart).argmax(axis=1) == features.y
         found.append(Probe(float((apart**2).sum(axis=1).mean()), float(right.mean())))
     return min(found)
-
-
-def _last_stages(features: Features) -> np.ndarray:
-    """Return the square roots of the last stage of each backbone, at length 1, side by side: float64 (N, E)."""
-    end, parts = 0, []
-    for stages in features.stages:
-        end += sum(stages)
-        parts.append(unit_roots(features.x[:, end - stages[-1] : end]).astype(np.float64))
-    return np.concatenate(parts, axis=1)

@@ -111,6 +111,11 @@ class Dataset:
         spec = spec_of(spec)
         listing = _listed(spec, Levels(label_from=label_from, group_from=group_from))
         require_fit_labels(listing)  # checked here once, for the labels of all sources
+        return cls.of(listing, spec)
+
+    @classmethod
+    def of(cls, listing: Listing, spec: str) -> Dataset:
+        """Read the photos of a listing. Raises DataError, which names ``spec``, if there are none."""
         results: list[ImageRecord | Problem] = []
         batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
         with ThreadPoolExecutor(threads()) as pool, console.progress("reading", len(listing.entries)) as advance:
@@ -174,10 +179,11 @@ def _classes(records: Iterable[ImageRecord]) -> tuple[str, ...]:
 
 
 def _read_all(entries: Sequence[Entry]) -> list[ImageRecord | Problem]:
-    return [_read(entry) for entry in entries]
+    return [record_of(entry) for entry in entries]
 
 
-def _read(entry: Entry) -> ImageRecord | Problem:
+def record_of(entry: Entry) -> ImageRecord | Problem:
+    """Read the file of an entry and return its record; a `Problem` where it cannot be read or is not an image."""
     try:
         data = read(entry.path, entry.part)
         if not looks_like_an_image(data):

@@ -15,6 +15,7 @@ from regraft.classifiers.answer_files import Kept
 from regraft.classifiers.evaluation import Evaluation
 from regraft.classifiers.metrics import Counts, LeftOut, TrainingReport
 from regraft.classifiers.prediction import Rejection
+from regraft.exploring.similarity import SimilarPhotos
 from regraft.exporting.companions import Export
 from regraft.reporting.report_record import Report
 from regraft.sweeping.trials import Trial
@@ -151,6 +152,29 @@ class ShardReport:
     classes: tuple[str, ...]
     photos: int
     shards: tuple[Shard, ...]
+    problems: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReport:
+    """The document of `embed`.
+
+    Attributes:
+        out: the Parquet file of the features.
+        photos: the number of photos in the file, which is its number of rows.
+        features: the number of features of each photo.
+        backbone: the full name of the backbone, such as ``embedded:efficientnet_lite0``.
+        computed: the number of photos whose features were computed.
+        cached: the number of photos whose features were in the cache, or are those of a copy.
+        problems: the files that could not be read and were left out.
+    """
+
+    out: str
+    photos: int
+    features: int
+    backbone: str
+    computed: int
+    cached: int
     problems: tuple[LeftOut, ...]
 
 
@@ -343,6 +367,8 @@ DOCUMENTS: Mapping[str, type[Any]] = {
     "check": AuditReport,
     "report": Report,
     "shard": ShardReport,
+    "embed": EmbedReport,
+    "similar": tuple[SimilarPhotos, ...],  # a JSON array
     "info": InstallationInfo,
     "info backbones": BackbonesInfo,
     "info cache": CacheInfo,
