@@ -211,6 +211,8 @@ def test_what_is_no_labelled_photos_is_refused(wrong: Any, classifier: regraft.C
         lambda: regraft.check(wrong),
         lambda: regraft.sweep(wrong, tmp_path / "sweep"),
         lambda: regraft.shard(wrong, tmp_path / "shards"),
+        lambda: regraft.embed(wrong, tmp_path / "features.parquet"),
+        lambda: regraft.similar(wrong, "a.jpg"),
         lambda: regraft.Dataset.open(wrong),
     ]
     for function in functions:
@@ -237,6 +239,7 @@ CONFIGS: dict[str, tuple[Callable[[Any], Any], type[Any]]] = {
     "sweep, train": (lambda config: regraft.sweep("photos", "out", train=config), regraft.TrainConfig),
     "sweep, tune": (lambda config: regraft.sweep("photos", "out", tune=config), regraft.FinetuneConfig),
     "shard": (lambda config: regraft.shard("photos", "out", config), regraft.ShardConfig),
+    "embed": (lambda config: regraft.embed("photos", "out.parquet", config), regraft.FeatureConfig),
 }
 
 

@@ -35,7 +35,10 @@ zpty -d terminal
 
 CASES = [
     (["t"], {"train"}),
-    ([""], {"check", "train", "finetune", "sweep", "evaluate", "predict", "export", "shard", "info", "demo"}),
+    (
+        [""],
+        {"check", "train", "finetune", "sweep", "evaluate", "predict", "export", "shard", "embed", "similar", "info"},
+    ),
     (["train", "--eff"], {"--effort"}),
     (["train", "photos", "--effort", ""], {"quick", "balanced", "thorough"}),
     (["train", "--head", "l"], {"logistic"}),

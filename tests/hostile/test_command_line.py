@@ -98,6 +98,9 @@ EMPTY = [
     ("predict", "x", "y", "", "z"),
     ("export", ""),
     ("shard", ""),
+    ("embed", ""),
+    ("similar", "", "x"),
+    ("similar", "x", ""),
     ("info", ""),
     ("train", "x", "--out", ""),
     ("train", "x", "--config="),
@@ -109,6 +112,8 @@ EMPTY = [
     ("check", "x", "--write", ""),
     ("shard", "x", "--out", ""),
     ("shard", "x", "--labels", ""),
+    ("embed", "x", "--out", ""),
+    ("similar", "x", "y", "--photos", ""),
     ("export", "x", "--out", ""),
 ]
 
@@ -140,6 +145,8 @@ VALUES = [
     (("train",), 2, "the following arguments are required: PHOTOS; type: regraft train --help"),
     (("predict", "x"), 2, "the following arguments are required: PHOTOS; type: regraft predict --help"),
     (("train", "x", "--config", "wrong.toml"), 1, "val is '0.1'; wanted a number"),
+    (("similar", "x", "y", "--top", "0"), 1, "--top is 0; wanted at least 1"),
+    (("embed", "x", "--out", "features"), 1, "wanted a name that ends in .parquet"),
     (("predict", "x", "y", "--out", "answers"), 1, "has no known suffix; wanted a file that ends in .csv"),
     (("predict", "x", "y", "--out", "a.csv", "--plot", "b.png"), 1, "leave one of them out"),
 ]
@@ -169,7 +176,7 @@ def test_a_wrong_value_is_named(
     ],
     ids=lambda value: getattr(value, "__name__", repr(value))[:30],
 )
-@pytest.mark.parametrize("verb", ["train", "check", "shard"])
+@pytest.mark.parametrize("verb", ["train", "check", "shard", "embed"])
 def test_photos_that_are_none_are_told(verb: str, name: str, says: str, hostile: Hostile, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")

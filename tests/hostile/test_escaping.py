@@ -109,13 +109,13 @@ def test_what_people_call_their_photos_is_a_label(label: str) -> None:
     assert flaw_of_label(label) == ""
 
 
-@pytest.mark.parametrize("verb", ["train", "check", "shard"])
+@pytest.mark.parametrize("verb", ["train", "check", "shard", "embed"])
 def test_a_foul_folder_is_told_with_its_path(verb: str, photos: Path, tmp_path: Path, hostile: Hostile) -> None:
     spec = _folder(tmp_path, photos, "a\nb")
-    out = [] if verb == "check" else ["--out", "new"]
+    out = [] if verb == "check" else ["--out", "new.parquet" if verb == "embed" else "new"]
     says = r"photos/a\\nb/0\d\d\.jpg has the label 'a\\nb', which has the character '\\n' in it, and so have 19 more"
     hostile(verb, spec, *out, says=says)
-    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob("new*"))
 
 
 def test_names_of_photos_reach_the_terminal_escaped(
@@ -130,12 +130,14 @@ def test_names_of_photos_reach_the_terminal_escaped(
         ("predict", "run\x1b[1m", strange),
         ("predict", "run\x1b[1m", strange, "--json"),
         ("evaluate", "run\x1b[1m", strange),
+        ("embed", strange, "--effort", "quick"),
+        ("similar", "run\x1b[1m", strange),
         ("info", "run\x1b[1m"),
         ("info", "run\x1b[1m", "--json"),
         ("train", strange / "circle"),
         ("predict", "none\x1b[1m", strange),
     ):
-        outcome = hostile(*words, code=0 if words[0] in ("info", "evaluate", "check") else 1, limit=60)
+        outcome = hostile(*words, code=0 if words[0] in ("info", "evaluate", "check", "embed") else 1, limit=60)
         assert not set("\x1b\x9b\x07\u202e") & set(outcome.stdout + outcome.stderr), words
 
 

@@ -56,7 +56,7 @@ def test_what_is_no_level(option: str, level: str, drawn: Path, hostile: Hostile
     )
 
 
-@pytest.mark.parametrize("verb", ["train", "check", "sweep", "shard"])
+@pytest.mark.parametrize("verb", ["train", "check", "sweep", "shard", "embed"])
 @pytest.mark.parametrize(
     ("levels", "says"),
     [
@@ -78,9 +78,10 @@ def test_levels_that_no_photo_has(
     hostile(verb, drawn, *levels, says=says)
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "shards").exists()
+    assert not (tmp_path / "features.parquet").exists()
 
 
-@pytest.mark.parametrize("verb", ["train", "check", "sweep", "shard"])
+@pytest.mark.parametrize("verb", ["train", "check", "sweep", "shard", "embed"])
 def test_levels_of_what_is_no_folder(verb: str, drawn: Path, hostile: Hostile, tmp_path: Path) -> None:
     table = manifest(drawn, tmp_path / "photos.jsonl", [None])
     hostile(

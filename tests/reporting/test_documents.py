@@ -45,6 +45,9 @@ def test_each_command_prints_what_its_schema_says(tmp_path: Path, regraft: Comma
     checked("predict-out", said(regraft, "predict", "run", photo, "--out", "answers.csv"))
     checked("check", said(regraft, "check", photos))
     checked("shard", said(regraft, "shard", photos, "--out", "shards"))
+    assert checked("embed", said(regraft, "embed", photos, "--run", "run"))["cached"] == 90
+    likes = checked("similar", said(regraft, "similar", "run", photo, tmp_path / "bad.jpg", code=1))
+    assert [set(answer) for answer in likes] == [{"path", "similar"}, {"path", "error"}]
     made = checked("export", said(regraft, "export", "run", "--format", "openvino"))
     checked("info", said(regraft, "info"))
     checked("info-backbones", said(regraft, "info", "backbones"))

@@ -47,9 +47,9 @@ def embed(
     The file has a row for each photo that can be read, in the order of the source, with the columns ``path``, ``split``
     (train, val, test, or null), ``digest`` (the SHA-256 of the photo's bytes, in 64 hexadecimal digits), ``label`` (or
     null) and ``features`` (a list of D float32 numbers). The metadata of its schema are texts under the keys
-    ``regraft.version``, ``regraft.backbone``, ``regraft.stages`` (a JSON array with backbone, name and width of each
-    stage, in the order of the features), ``regraft.precision`` and ``regraft.fingerprint``: the features of two files
-    can be compared only if their fingerprints are the same.
+    ``regraft.version``, ``regraft.backbone``, ``regraft.stages`` (a JSON array with backbone, photo size, name and
+    width of each stage, in the order of the features), ``regraft.precision`` and ``regraft.fingerprint``: the features
+    of two files can be compared only if their fingerprints are the same.
 
     Args:
         photos: any spec that `Dataset.open` accepts, or a `Dataset`; also a photo, or a folder of photos without
@@ -116,7 +116,7 @@ def _run_of(run: Classifier | str | os.PathLike[str] | None, config: FeatureConf
     default, levels = FeatureConfig(), {field.name for field in fields(Levels)}
     for field in fields(config):
         if field.name not in levels and getattr(config, field.name) != getattr(default, field.name):
-            raise ConfigError(f"the run decides on {field.name}; leave {option(field.name, True)} or the run out")
+            raise ConfigError(f"the run decides on {field.name}; leave {option(field.name)} or the run out")
     return run if isinstance(run, Classifier) else Classifier.load(run)
 
 
@@ -135,7 +135,7 @@ def _metadata(backbone: Backbone, engines: Sequence[Engine]) -> dict[str, str]:
     from importlib.metadata import version
 
     stages = [
-        {"backbone": part.name, "name": name, "width": width}
+        {"backbone": part.name, "size": part.transform.size, "name": name, "width": width}
         for part in parts_of(backbone)
         for name, width in zip(part.stages, part.widths, strict=True)
     ]

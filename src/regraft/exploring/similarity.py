@@ -146,7 +146,7 @@ def _searched(where: Classifier | str | os.PathLike[str] | Dataset, photos: Any)
     if not isinstance(where, Dataset) and is_run(Path(spec_of(where)).expanduser()):
         return _of_run(Classifier.load(where), photos)
     if photos is not None:
-        raise ConfigError(f"{where} is no run, whose photos may have moved; leave {option('photos', True)} out")
+        raise ConfigError(f"{where} is no run, whose photos may have moved; leave {option('photos')} out")
     config = FeatureConfig()
     require_backbone(config)
     records = records_in(where).records
