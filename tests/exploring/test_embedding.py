@@ -79,6 +79,18 @@ def test_the_metadata_tell_the_columns(few: Path, tmp_path: Path, cache: Path) -
     assert features_in(tmp_path / "f.parquet").shape == (9, sum(stage["width"] for stage in stages))
 
 
+def test_pandas_reads_the_file_as_the_page_shows(few: Path, tmp_path: Path, cache: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    embed(few, tmp_path / "features.parquet", QUICK)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "similar-photos.md").read_text(encoding="utf-8")
+    assert 'table = pd.read_parquet("features.parquet")\nfeatures = np.stack(table["features"])' in page
+    table = pandas.read_parquet(tmp_path / "features.parquet")
+    features = np.stack(table["features"])
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, features_in(tmp_path / "features.parquet"))
+    assert list(table["label"]) == [row["label"] for row in rows_of(tmp_path / "features.parquet")]
+
+
 def test_photos_need_no_labels(few: Path, tmp_path: Path, cache: Path) -> None:
     (few / "circle" / "text.txt").write_text("beside the photos")
     assert embed(few / "circle", tmp_path / "f.parquet", QUICK)["photos"] == 3
@@ -102,7 +114,7 @@ def test_the_backbone_of_a_run(photos: Path, few: Path, tmp_path: Path, cache: P
     found = embed(few, tmp_path / "f.parquet", run=tmp_path / "run")
     classifier = Classifier.load(tmp_path / "run")
     assert found["features"] == classifier.backbone.num_features
-    wanted, _ = classifier.features(Dataset.open(few))
+    wanted, _ = classifier.features(Dataset.open(few).records)
     np.testing.assert_array_equal(features_in(tmp_path / "f.parquet"), wanted)
     assert embed(few, tmp_path / "f.parquet", {"label_from": "last"}, classifier)["cached"] == 9
     with pytest.raises(ConfigError, match="the run decides on resolution; leave resolution or the run out"):
