@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import zipfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 import pytest
 
@@ -47,6 +50,37 @@ def manifest(photos: Path, to: Path) -> str:
         writer.writerow(["path", "label"])
         writer.writerows((os.path.relpath(p, to), p.parent.name) for p in sorted(photos.rglob("*.jpg")))
     return str(to / "photos.csv")
+
+
+def coco(photos: Path, to: Path) -> str:
+    paths = sorted(photos.rglob("*.jpg"))
+    names = sorted({path.parent.name for path in paths})
+    document = {
+        "images": [{"id": i, "file_name": str(p.relative_to(photos))} for i, p in enumerate(paths)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "annotations": [{"image_id": i, "category_id": names.index(p.parent.name)} for i, p in enumerate(paths)],
+    }
+    (to / "labels.json").write_text(json.dumps(document), encoding="utf-8")
+    return f"coco:{to / 'labels.json'}:{photos}"
+
+
+def cvat(photos: Path, to: Path) -> str:
+    root = ElementTree.Element("annotations")
+    for path in sorted(photos.rglob("*.jpg")):
+        image = ElementTree.SubElement(root, "image", {"name": str(path.relative_to(photos))})
+        ElementTree.SubElement(image, "tag", {"label": path.parent.name, "source": "manual"})
+    ElementTree.ElementTree(root).write(to / "annotations.xml", encoding="utf-8", xml_declaration=True)
+    return f"cvat:{to / 'annotations.xml'}:{photos}"
+
+
+def labelstudio(photos: Path, to: Path) -> str:
+    tasks = []
+    for path in sorted(photos.rglob("*.jpg")):
+        value = {"type": "choices", "from_name": "choice", "to_name": "image", "value": {"choices": [path.parent.name]}}
+        image = f"/data/local-files/?d={quote(str(path.relative_to(photos.parent)))}"
+        tasks.append({"data": {"image": image}, "annotations": [{"result": [value]}]})
+    (to / "export.json").write_text(json.dumps(tasks), encoding="utf-8")
+    return f"labelstudio:{to / 'export.json'}:{photos.parent}"
 
 
 def tfrecord(photos: Path, to: Path) -> str:
@@ -103,7 +137,10 @@ def tfds(photos: Path, to: Path) -> str:
     return "tfds:drawn"
 
 
-MAKERS: dict[str, Maker] = {m.__name__: m for m in (archive, demo, folder, hf, manifest, tfds, tfrecord, webdataset)}
+MAKERS: dict[str, Maker] = {
+    maker.__name__: maker
+    for maker in (archive, coco, cvat, demo, folder, hf, labelstudio, manifest, tfds, tfrecord, webdataset)
+}
 
 
 @pytest.fixture(scope="module", params=registry.names())

@@ -68,7 +68,7 @@ def test_files_are_claimed_and_replaced_without_locks(tmp_path: Path) -> None:
 from pathlib import Path
 from regraft.foundation import files
 from regraft.foundation.claims import claim
-from regraft.photos.sources.tables import _limited_memory
+from regraft.foundation.tables import _limited_memory
 
 folder = Path(sys.argv[1])
 with files.locked(folder / "lock"):

@@ -25,6 +25,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -311,8 +312,59 @@ def shard(dice: random.Random, folder: Path) -> Path:
     return path
 
 
+# --- files of label tools
+
+
+@cache
+def label_files() -> tuple[tuple[str, str], ...]:
+    """A file of labels in each format, with its suffix."""
+    names, kinds = list(FILES), sorted({name[0] for name in FILES})
+    images = [{"id": i, "file_name": name, "location": i % 3, "seq_id": f"s{i}"} for i, name in enumerate(names)]
+    pairs = [{"image_id": i, "category_id": kinds.index(name[0])} for i, name in enumerate(names)]
+    categories = [{"id": i, "name": kind} for i, kind in enumerate(kinds)]
+    choices = [{"type": "choices", "from_name": "c", "value": {"choices": [name[0]]}} for name in names]
+    tasks = [
+        {"data": {"image": f"/data/local-files/?d={name}"}, "annotations": [{"result": [choice]}]}
+        for name, choice in zip(names, choices, strict=True)
+    ]
+    rows = "".join(f"{name[0]},{i},{name}\n" for i, name in enumerate(names))
+    tags = "".join(f'<image name="{name}" subset="Train"><tag label="{name[0]}"/></image>\n' for name in names)
+    return (
+        (".json", json.dumps({"images": images, "annotations": pairs, "categories": categories}, ensure_ascii=False)),
+        (".json", json.dumps(tasks, ensure_ascii=False)),
+        (".csv", f"choice,id,image\n{rows}"),
+        (".xml", f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>{tags}</annotations>'),
+    )
+
+
+def labels(dice: random.Random, folder: Path) -> Path:
+    """A damaged file of labels beside the photos that it names."""
+    suffix, text = dice.choice(label_files())
+    path = folder / f"x{suffix}"
+    if dice.random() < 0.7:
+        path.write_bytes(damaged_text(dice, text).encode("utf-8", "surrogatepass"))
+    else:
+        path.write_bytes(damaged(dice, text.encode(), dice.choice(label_files())[1].encode()))
+    for name in FILES:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(PHOTO)
+    return path
+
+
+def open_labels(path: Path) -> object:
+    """Read a file of labels as each source that reads files of its suffix."""
+    from regraft.errors import RegraftError
+
+    kinds = {".xml": ("cvat",), ".csv": ("labelstudio",)}.get(path.suffix, ("coco", "labelstudio"))
+    for kind in kinds:
+        with suppress(RegraftError):
+            open_dataset(Path(f"{kind}:{path}"))
+    return None
+
+
 TARGETS = {
     "archive": Target(archive, open_dataset),
+    "labels": Target(labels, open_labels),
     "manifest": Target(manifest, open_dataset),
     "shard": Target(shard, open_dataset),
 }

@@ -108,6 +108,9 @@ registry: Registry[type[Source]] = Registry("source", DataError)
 registry.register("demo", "regraft.photos.sources.demo:Demo")
 registry.register("tfds", "regraft.photos.sources.tfds:TensorFlowDatasets")
 registry.register("hf", "regraft.photos.sources.huggingface:HuggingFace")
+registry.register("coco", "regraft.label_tools.coco:Coco")
+registry.register("cvat", "regraft.label_tools.cvat:Cvat")
+registry.register("labelstudio", "regraft.label_tools.label_studio:LabelStudio")
 registry.register("manifest", "regraft.photos.sources.manifest:Manifest")
 registry.register("tfrecord", "regraft.photos.sources.tfrecord:TFRecord")
 registry.register("webdataset", "regraft.photos.sources.webdataset:WebDataset")
@@ -187,7 +190,7 @@ def spec_of(photos: Any) -> str:
     found = "an empty text" if isinstance(photos, str) else kind_of(photos)
     raise DataError(
         f"photos are {found}; wanted a folder of class folders, or what else names labelled photos: a table, an "
-        "archive, shards, tfds:NAME, hf:NAME"
+        "archive, shards, tfds:NAME, hf:NAME, coco:FILE, labelstudio:FILE, cvat:FILE"
     )
 
 

@@ -11,13 +11,18 @@ from typing import Any
 
 from regraft.errors import DataError
 from regraft.foundation import console
+from regraft.foundation.tables import SUFFIXES, Columns, rows_of
 from regraft.photos.images import Part, Problem
 from regraft.photos.sources.base import Entry, Listing, label_of, read_labels, registry, side_of
 from regraft.photos.sources.shards import label_by_text
-from regraft.photos.sources.tables import SUFFIXES, rows_of
 
 _MAX_PATH, _MAX_LABEL = 4000, 1000  # the most characters of a path and of a label
 _SHARDS = ("tfrecord", "webdataset")
+_COLUMNS = Columns(
+    names=("path", "label", "split", "group"),
+    needed=("path", "label"),
+    wanted="wanted columns path and label, and if you like split (train, val, test) and group",
+)
 
 
 class Manifest:
@@ -42,7 +47,7 @@ class Manifest:
         found: dict[tuple[str, str], Entry] = {}
         problems: list[Problem] = []
         repeated = 0
-        for number, row in enumerate(rows_of(file), 1):
+        for number, row in enumerate(rows_of(file, _COLUMNS), 1):
             result = rows.entry(number, row)
             if isinstance(result, Problem):
                 problems.append(result)

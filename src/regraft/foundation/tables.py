@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ if sys.platform == "linux":
 
 from regraft.errors import DataError
 
-COLUMNS = "wanted columns path and label, and if you like split (train, val, test) and group"
-WANTED = ("path", "label", "split", "group")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 MAX_BYTES = 2**29
@@ -38,13 +37,29 @@ _MAX_REASON = 200  # characters of a library's error message
 Row = Mapping[str, Any]
 
 
-def rows_of(file: Path) -> Iterator[Row]:
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns that a reader of tables wants.
+
+    Attributes:
+        names: the names of the columns to read, in lower case; empty for all columns.
+        needed: those of the names without which the file is no such table.
+        wanted: what the table should have, in words, for error messages.
+    """
+
+    names: tuple[str, ...]
+    needed: tuple[str, ...]
+    wanted: str
+
+
+def rows_of(file: Path, columns: Columns) -> Iterator[Row]:
     """Yield the rows of a table as mappings from column names to values.
 
-    Each row has those columns of `WANTED` that the table has, and may have others.
+    Each row has those of the wanted columns that the table has, and may have others.
 
     Args:
         file: the table. Its suffix, one of `SUFFIXES`, decides the format.
+        columns: the wanted columns.
 
     Raises:
         DataError: the table cannot be read, lacks a column, or exceeds a limit.
@@ -53,7 +68,7 @@ def rows_of(file: Path) -> Iterator[Row]:
     try:
         if (size := file.stat().st_size) > MAX_BYTES:
             raise DataError(f"{file} has {size / 2**20:,.0f} MiB, more than the {MAX_BYTES >> 20} of a table; split it")
-        for number, row in enumerate(readers.get(file.suffix.lower(), _json_lines)(file)):
+        for number, row in enumerate(readers.get(file.suffix.lower(), _json_lines)(file, columns)):
             if number >= MAX_ROWS:
                 raise DataError(f"{file} has more than {MAX_ROWS:,} rows; split it")
             yield row
@@ -63,14 +78,14 @@ def rows_of(file: Path) -> Iterator[Row]:
         raise DataError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
-def _check(file: Path, names: list[str]) -> None:
-    """Raise DataError if the column ``path`` or ``label`` is not among ``names``."""
-    if not {"path", "label"} <= set(names):
+def _check(file: Path, names: list[str], columns: Columns) -> None:
+    """Raise DataError if a column that is needed is not among ``names``."""
+    if not set(columns.needed) <= set(names):
         shown = ", ".join(name[:40] for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-        raise DataError(f"{file} has columns {shown or 'of no name'}; {COLUMNS}")
+        raise DataError(f"{file} has columns {shown or 'of no name'}; {columns.wanted}")
 
 
-def _lines(file: Path) -> Iterator[str]:
+def _lines(file: Path, columns: Columns) -> Iterator[str]:
     """Yield the lines of a text file. Raises DataError if there are too many, or one is too long."""
     with file.open("rb") as opened:
         pieces = iter(lambda: opened.read(MAX_LINE), b"")
@@ -79,16 +94,16 @@ def _lines(file: Path) -> Iterator[str]:
     with file.open(encoding="utf-8-sig", newline="") as opened:  # sig: Excel writes a byte order mark
         while line := opened.readline(MAX_LINE + 1):
             if len(line) > MAX_LINE:
-                raise DataError(f"{file} has a line of more than {MAX_LINE:,} characters; {COLUMNS}")
+                raise DataError(f"{file} has a line of more than {MAX_LINE:,} characters; {columns.wanted}")
             yield line
 
 
-def _separated(file: Path) -> Iterator[Row]:
-    reader = csv.reader(_lines(file), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+def _separated(file: Path, columns: Columns) -> Iterator[Row]:
+    reader = csv.reader(_lines(file, columns), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
     try:
         names = [name.strip().lower() for name in next(reader, [])]
-        _check(file, names)
-        places = {name: place for place, name in enumerate(names) if name in WANTED}
+        _check(file, names, columns)
+        places = {name: place for place, name in enumerate(names) if name in (columns.names or names)}
         for cells in reader:
             if cells:
                 yield {name: cells[place] for name, place in places.items() if place < len(cells)}
@@ -96,9 +111,9 @@ def _separated(file: Path) -> Iterator[Row]:
         raise DataError(f"{file} is damaged in line {reader.line_num}: {error}") from error
 
 
-def _json_lines(file: Path) -> Iterator[Row]:
+def _json_lines(file: Path, columns: Columns) -> Iterator[Row]:
     first = True
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(_lines(file, columns), 1):
         if not line.strip():
             continue
         try:
@@ -106,37 +121,38 @@ def _json_lines(file: Path) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{file} is no JSON in line {number}: {error}") from error
         if not isinstance(row, dict):
-            raise DataError(f"{file} holds no object in line {number}; {COLUMNS}")
+            raise DataError(f"{file} holds no object in line {number}; {columns.wanted}")
         if first:
-            _check(file, list(row))
+            _check(file, list(row), columns)
         first = False
         yield row
 
 
-def _parquet(file: Path) -> Iterator[Row]:
+def _parquet(file: Path, columns: Columns) -> Iterator[Row]:
     from pyarrow import parquet
 
     try:
         with _limited_memory():
             found = parquet.ParquetFile(file)
-            names = [name for name in WANTED if name in found.schema_arrow.names]
+            there = found.schema_arrow.names
+            names = [name for name in columns.names or there if name in there]
             texts = [
                 column.path for column in map(found.schema.column, range(len(found.schema))) if column.path in names
             ]
             # A dictionary keeps a text that many rows share only once. Written out for each row, the texts could take
             # any amount of memory.
             table = parquet.ParquetFile(file, metadata=found.metadata, read_dictionary=texts)
-        _check(file, table.schema_arrow.names)
+        _check(file, table.schema_arrow.names, columns)
         if (rows := table.metadata.num_rows) > MAX_ROWS:
             raise DataError(f"{file} has {rows:,} rows, more than the {MAX_ROWS:,} of a table; split it")
         batches = table.iter_batches(_BATCH, columns=names, use_threads=False)
         while True:
             with _limited_memory():
                 batch = next(batches, None)
-                columns = [] if batch is None else [_values(column) for column in batch.columns]
+                values = [] if batch is None else [_values(column) for column in batch.columns]
             if batch is None:
                 return
-            for cells in zip(*columns, strict=True):
+            for cells in zip(*values, strict=True):
                 yield dict(zip(batch.schema.names, cells, strict=True))
     except DataError:
         raise
