@@ -56,6 +56,7 @@ WALK = [
     "photos/splitting",
     "photos/duplicates",
     "label_tools/label_files",
+    "label_tools/writing",
     "sharding",
     "backbones/base",
     "engines/compiled",

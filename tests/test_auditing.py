@@ -147,6 +147,13 @@ def test_flipped_labels_lead_the_ranking(tmp_path: Path, cache: Path) -> None:
     named = photos_of(audit, "mislabelled")
     assert len(named) >= 3
     assert [s.score for s in named.values()] == sorted(s.score or 0 for s in named.values())
+    assert audit.write(tmp_path / "tasks.json", "label-studio") == len(audit.dataset.records)
+    tasks = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
+    scores = [task["predictions"][0]["score"] for task in tasks if "predictions" in task]
+    assert sorted(scores) == sorted(s.probability or 0 for s in named.values())
+    assert all(0.5 < score <= 1 for score in scores)
+    with pytest.raises(ConfigError, match="unknown format 'cvat'"):
+        audit.write(tmp_path / "b.json", "cvat")  # type: ignore[arg-type]
 
 
 def test_no_probability_comes_from_a_head_that_saw_the_photo_or_its_copy() -> None:

@@ -2,12 +2,11 @@
 
 In: a folder of labelled photos, or any other spec of photos. Out: an `Audit`: a list of findings, the worst first.
 Why: most poor classifiers are due to their photos; an audit shows that before anyone trusts a measured accuracy.
-Surprise: no photo is changed. `Audit.write_manifest` writes a list of photos for `train` without those that it found.
+Surprise: no photo is changed. `Audit.write` writes a list of photos, for `train` or for a label tool.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import unicodedata
@@ -23,15 +22,14 @@ from numpy.typing import NDArray
 from regraft.config.features import FeatureConfig
 from regraft.config.values import options_of
 from regraft.engines.base import key_of, load_engines
-from regraft.errors import ConfigError, DataError, option
+from regraft.errors import ConfigError, option
 from regraft.features.backbone_choice import choose_backbone, require_backbone
 from regraft.features.features import Features, extract_all, labelled_features
-from regraft.foundation import console
 from regraft.foundation.files import as_path
-from regraft.foundation.places import Product, claimed, require_writable
 from regraft.heads.base import softmax
 from regraft.heads.logistic import LogisticRegression
-from regraft.photos.dataset import Dataset
+from regraft.label_tools.writing import Format, Reviewed, require_format, write_photos
+from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.duplicates import duplicate_groups
 
 Kind = Literal[
@@ -53,7 +51,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 DROPPED: tuple[Kind, ...] = ("unreadable", "two-labels", "shared-by-splits", "exact-duplicate", "blank")
 """The kinds whose photos are by default left out of a manifest."""
-
 WHY: dict[Kind, str] = {
     "unreadable": "cannot be read, and are left out of training",
     "two-labels": "the same image has more than one label: at most one label can be right",
@@ -73,7 +70,6 @@ FOLDS = 5
 STRENGTH = 0.001
 """Inverse L2 penalty (scikit-learn's C) of the heads that find wrong labels. With 5 % of the flowers' labels flipped,
 80 % of these were among the worst 5 %; with 0.01, which predicts better, 75 %: it fits more of the wrong labels."""
-_MANIFEST = Product("a manifest", None, option="write", error=ConfigError)
 DOUBT = -0.5
 """A label counts as wrong where its margin is at most this: another class is more probable by 0.5."""
 BLANK_SPREAD = 2.0  # grey levels: a photo with a smaller standard deviation is blank
@@ -93,6 +89,8 @@ class Suspect:
         reason: what is wrong with the photo.
         score: how bad the photo is, the lower the worse; None for kinds without an order.
         others: the other photos of the group; for a duplicate, the photo to keep.
+        suggested: for a doubtful label, the label that is more probable; empty otherwise.
+        probability: the probability of the suggested label, 0 to 1; None otherwise.
     """
 
     path: Path
@@ -100,6 +98,8 @@ class Suspect:
     reason: str
     score: float | None = None
     others: tuple[Path, ...] = ()
+    suggested: str = ""
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,35 +165,51 @@ class Audit:
         }
 
     def write_manifest(self, path: str | os.PathLike[str], kinds: Collection[str] = DROPPED) -> int:
-        """Write the photos without those of ``kinds`` as a CSV manifest, which `train` takes; return their number.
+        """Write the photos without those of ``kinds`` as a CSV manifest, which `train` takes, as `write` does."""
+        return self.write(path, "manifest", kinds)
 
-        A photo whose file name is not valid Unicode is left out with a warning.
+    def write(self, path: str | os.PathLike[str], format: Format, kinds: Collection[str] | None = None) -> int:  # noqa: A002
+        """Write the photos and what was found in them, and return the number of photos that were written.
+
+        A photo that the file cannot name is left out with a warning, such as one whose name is not valid Unicode.
+
+        Args:
+            path: the file, which must not exist.
+            format: ``manifest``, a CSV table for `train`; ``label-studio``, tasks in which a label that is more
+                probable is a prediction; or ``fiftyone``, labels that FiftyOne imports.
+            kinds: the kinds of findings whose photos are left out; by default `DROPPED` for a manifest, else none.
 
         Raises:
-            ConfigError: a kind is unknown, or ``path`` exists already.
+            ConfigError: the format or a kind is unknown, or ``path`` exists already.
             DataError: no photo is left.
         """
         path = as_path(path, "path")
-        check_manifest(path, kinds)
-        gone = {s.path for f in self.findings if f.kind in kinds for s in f.photos}
-        kept = [record for record in self.dataset.records if record.path not in gone]
-        rows = [(_relative(r.path, path), r.label, r.split or "", r.group or "") for r in kept]
-        written = [row for row in rows if _is_unicode(row[0])]
-        if len(written) < len(rows):
-            console.warn(f"{len(rows) - len(written)} photos are not in {path}: their names are not Unicode")
-        if not written:
-            raise DataError(f"the manifest would have no photo; type fewer kinds after {option('drop')}")
-        with claimed(path, _MANIFEST, file=True) as place, place.fresh.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("path", "label", "split", "group"), *written])
-        return len(written)
+        left_out = kinds_left_out(path, format, kinds)
+        found = defaultdict[Path, list[tuple[Kind, Suspect]]](list)
+        for kind, suspect in ((finding.kind, suspect) for finding in self.findings for suspect in finding.photos):
+            found[suspect.path].append((kind, suspect))
+        kept = [r for r in self.dataset.records if not any(kind in left_out for kind, _ in found[r.path])]
+        return write_photos(path, [_reviewed(record, found[record.path]) for record in kept], format)
 
 
-def check_manifest(path: Path, kinds: Collection[str]) -> None:
-    """Raise ConfigError where `Audit.write_manifest` would, so that mistakes show before the work of an audit."""
-    for kind in kinds:
+def _reviewed(record: ImageRecord, found: Sequence[tuple[Kind, Suspect]]) -> Reviewed:
+    """Return a photo together with what was found in it."""
+    kinds, reasons = dict.fromkeys(kind for kind, _ in found), "; ".join(suspect.reason for _, suspect in found)
+    doubtful = next((suspect for _, suspect in found if suspect.suggested), Suspect(record.path, record.label, ""))
+    return Reviewed(record, tuple(kinds), reasons, doubtful.suggested, doubtful.probability)
+
+
+def kinds_left_out(path: Path, format: str, kinds: Collection[str] | None) -> Collection[str]:  # noqa: A002
+    """Return the kinds whose photos `Audit.write` leaves out: ``kinds``, or those of the format if it is None.
+
+    Raises:
+        ConfigError: where `Audit.write` would raise it, so that mistakes show before the work of an audit.
+    """
+    for kind in kinds or ():
         if kind not in KINDS:
             raise ConfigError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
-    require_writable(path, _MANIFEST)
+    require_format(path, format)
+    return (DROPPED if format == "manifest" else ()) if kinds is None else kinds
 
 
 def check(
@@ -283,8 +299,9 @@ def _mislabelled(
         if not margins[i] <= DOUBT:
             return
         record, best = dataset.records[i], int(probabilities[i].argmax())
-        reason = f"{record.label}? {dataset.classes[best]} is more probable ({probabilities[i, best]:.0%})"
-        yield Suspect(record.path, record.label, reason, round(float(margins[i]), 4))
+        label, probability = dataset.classes[best], float(probabilities[i, best])
+        reason = f"{record.label}? {label} is more probable ({probability:.0%})"
+        yield Suspect(record.path, record.label, reason, round(float(margins[i]), 4), (), label, round(probability, 4))
 
 
 def _copies(dataset: Dataset, groups: Sequence[Sequence[int]], looks: NDArray[np.void]) -> list[Finding]:
@@ -384,19 +401,3 @@ def _forms(dataset: Dataset) -> list[str]:
     for record in dataset.records:
         forms[record.label] |= {p for p in record.path.parts if unicodedata.normalize("NFC", p) == record.label}
     return sorted(label for label, names in forms.items() if len(names) > 1)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _relative(path: Path, manifest: Path) -> str:
-    """Return the path of a photo relative to the folder of the manifest."""
-    try:
-        return os.path.relpath(path.absolute(), manifest.absolute().parent)
-    except ValueError:  # on Windows, where the photo is on another drive than the manifest
-        return str(path.absolute())

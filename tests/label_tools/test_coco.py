@@ -29,7 +29,7 @@ def labels(found: Listing) -> dict[str, str]:
 
 
 def test_the_category_of_the_annotations_is_the_label(tmp_path: Path) -> None:
-    images = [{"id": 1, "file_name": "a.jpg"}, {"id": "2", "file_name": "deep/b.jpg"}]
+    images: list[dict[str, Any]] = [{"id": 1, "file_name": "a.jpg"}, {"id": "2", "file_name": "deep/b.jpg"}]
     found = Coco().list(written(tmp_path, images, [(1, 7), (1, 7), ("2", 0)]))
     assert labels(found) == {"a.jpg": "fox", "b.jpg": "empty"}
     assert [entry.path for entry in found.entries] == [tmp_path / "a.jpg", tmp_path / "deep" / "b.jpg"]

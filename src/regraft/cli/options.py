@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,16 @@ class CheckOptions(ComputeOptions):
     """What `check` does with what it finds."""
 
     write: Path | None = None
-    """Write a manifest (CSV) for `train`, without the photos that --drop names."""
+    """Write the photos to this file, as --write-format says."""
 
-    drop: str = "unreadable,two-labels,shared-by-splits,exact-duplicate,blank"
-    """Kinds of findings whose photos --write leaves out, with commas between them; other kinds are near-duplicate,
-    mislabelled, tiny and extreme-shape."""
+    write_format: Literal["manifest", "label-studio", "fiftyone"] = "manifest"
+    """Format of the file of --write: manifest, a CSV table for `train`; label-studio, tasks for Label Studio, in which
+    labels that are more probable are predictions; or fiftyone, labels for FiftyOne."""
+
+    drop: str | None = None
+    """Kinds of findings whose photos --write leaves out, with commas between them; by default unreadable, two-labels,
+    shared-by-splits, exact-duplicate and blank for a manifest, and none for label tools. Other kinds are
+    near-duplicate, mislabelled, tiny and extreme-shape."""
 
 
 @dataclass(frozen=True, slots=True)

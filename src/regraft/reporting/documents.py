@@ -75,6 +75,8 @@ class SuspectPhoto:
         reason: what is wrong with the photo.
         score: the score of the photo, where a lower score is worse; None where there is no score.
         others: the related photos; for a copy, the photo to keep.
+        suggested: for a doubtful label, the label that is more probable; empty otherwise.
+        probability: the probability of the suggested label, 0 to 1; None otherwise.
     """
 
     path: str
@@ -82,6 +84,8 @@ class SuspectPhoto:
     reason: str
     score: float | None
     others: tuple[str, ...]
+    suggested: str
+    probability: float | None
 
 
 @dataclass(frozen=True, slots=True)

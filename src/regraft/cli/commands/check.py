@@ -17,12 +17,12 @@ from regraft.reporting.documents import AuditReport
 def check(arguments: Any) -> int:
     """Run `regraft check`. Returns the exit code."""
     options = CheckOptions(**given(arguments, CheckOptions))
-    kinds = [kind.strip() for kind in options.drop.split(",")]
+    drop = None if options.drop is None else [kind.strip() for kind in options.drop.split(",")]
     if options.write is not None:
-        auditing.check_manifest(options.write, kinds)
+        auditing.kinds_left_out(options.write, options.write_format, drop)  # mistakes show before the work
     audit = auditing.check(arguments.photos, FeatureConfig(**given(arguments, FeatureConfig)))
     emit(audit.to_dict(), options.json, AuditReport, tables.audit)
     if options.write is not None:
-        kept = audit.write_manifest(options.write, kinds)
+        kept = audit.write(options.write, options.write_format, drop)
         console.say(f"{kept} of {len(audit.dataset.records)} photos are in {options.write}")
     return 1 if audit.impossible else 0
