@@ -9,6 +9,7 @@ import pytest
 from regraft.errors import DataError
 from regraft.label_tools.coco import Coco
 from regraft.photos.dataset import Dataset
+from regraft.photos.images import decode, read
 from regraft.photos.sources.base import Listing
 from regraft.photos.splitting import split
 from tests.conftest import SHAPES, draw_photo
@@ -125,3 +126,38 @@ def test_a_name_that_no_file_can_have_is_a_problem(tmp_path: Path) -> None:
     found = Coco().list(written(tmp_path, images, [(1, 7), (2, 7), (3, 7)]))
     assert labels(found) == {"a.jpg": "fox"}
     assert len(found.problems) == 2
+
+
+def boxed(to: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> Listing:
+    document = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    (to / "labels.json").write_text(json.dumps(document), encoding="utf-8")
+    return Coco().list(f"coco-boxes:{to / 'labels.json'}")
+
+
+def test_each_box_is_a_photo_and_what_has_none_is_named(tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 320, "height": 240, "location": i} for i in range(4)]
+    for image in images[:3]:
+        draw_photo(SHAPES["circle"], 1).save(tmp_path / str(image["file_name"]))
+    annotations: list[dict[str, Any]] = [
+        {"image_id": 0, "category_id": 7, "bbox": [80, 60, 160, 120]},
+        {"image_id": 0, "category_id": 9, "bbox": [0, 0, 32, 24]},
+        {"image_id": 1, "category_id": 0},
+        {"image_id": 2, "category_id": 7, "bbox": [400, 0, 10, 10]},
+        {"image_id": 2, "category_id": 7, "bbox": [0, 0, 10, 10], "iscrowd": 1},
+        {"image_id": 3, "category_id": 7, "bbox": [0, 0, 10, 10]},
+    ]
+    found = boxed(tmp_path, images, annotations)
+    assert [(e.path.name, e.label, e.group) for e in found.entries] == [
+        ("0.jpg#box=0.25,0.25,0.5,0.5@1.333", "fox", "location 0"),
+        ("0.jpg#box=0,0,0.1,0.1@1.333", "deer", "location 0"),
+    ]
+    assert decode(read(found.entries[0].path, found.entries[0].part)).size == (80, 60)  # the file is 160×120
+    reasons = {problem.path.name: problem.reason for problem in found.problems}
+    assert "no box" in reasons["1.jpg"]
+    assert "no area" in reasons["2.jpg"]
+    assert "no such file" in reasons["3.jpg"]
+
+
+def test_a_box_without_the_size_of_its_image_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="width is missing"):
+        boxed(tmp_path, [{"id": 1, "file_name": "a.jpg"}], [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 1, 1]}])

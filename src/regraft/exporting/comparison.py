@@ -237,9 +237,9 @@ def _asked(artifact: Path, records: Sequence[ImageRecord], strangers: Sequence[E
 
 
 def _place(photo: ImageRecord | Entry) -> list[Any]:
-    """Return where a photo's bytes are, as JSON values: ``[path, [file, offset, length]]`` or ``[path, None]``."""
+    """Return where a photo is, as JSON values: ``[path, [file, offset, length, box]]`` or ``[path, None]``."""
     part = photo.part
-    return [str(photo.path), [str(part.file), part.offset, part.length] if part else None]
+    return [str(photo.path), [str(part.file), part.offset, part.length, str(part.box or "")] if part else None]
 
 
 def require_equal(found: Comparison, config: ExportConfig, quantised: bool) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from regraft.errors import ImageError
 from regraft.exporting.formats.base import Artifact, load_artifact
 from regraft.foundation.files import peak_memory
+from regraft.photos.boxes import Box
 from regraft.photos.images import Part, Pixels, Transform, decode, read
 from regraft.photos.sources.base import Entry
 
@@ -52,7 +53,7 @@ def try_out(artifact: str, photos: list[Any], strangers: list[Any], out: str) ->
 
 
 def _entry(path: str, part: list[Any] | None) -> Entry:
-    return Entry(Path(path), "", part=Part(Path(part[0]), *part[1:]) if part else None)
+    return Entry(Path(path), "", part=Part(Path(part[0]), part[1], part[2], Box.parse(part[3])) if part else None)
 
 
 def _milliseconds(artifact: Artifact, photo: Pixels) -> float:

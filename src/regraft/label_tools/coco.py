@@ -1,64 +1,98 @@
-"""The source ``coco:FILE[:FOLDER]``: labels in the JSON of COCO, and of COCO Camera Traps."""
+"""The sources ``coco:FILE[:FOLDER]`` and ``coco-boxes:FILE[:FOLDER]``: the JSON of COCO, and of COCO Camera Traps."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
 from regraft.errors import DataError
 from regraft.foundation import console
 from regraft.foundation.documents import Fields, mended
-from regraft.label_tools.label_files import Found, LabelFile, require_few
+from regraft.label_tools.label_files import Found, LabelFile, cropped, require_few
+from regraft.photos.boxes import Box
+from regraft.photos.images import Problem
 from regraft.photos.sources.base import Listing
 from regraft.photos.sources.shards import listing_of
 
-_PREFIX = "coco:"
+_PREFIX, _BOXES = "coco:", "coco-boxes:"
 
 
 class Coco:
-    """A JSON file with the lists ``images``, ``annotations`` and ``categories``; boxes and outlines are ignored.
+    """A JSON file with the lists ``images``, ``annotations`` and ``categories``.
 
-    A photo's label is the category of its annotations. Of COCO Camera Traps, ``location`` is the photo's group, or
-    ``seq_id`` if there are no two locations.
+    A photo's label is the category of its annotations; with ``coco-boxes:``, each box of an annotation is cropped and
+    is a photo of its own. Of COCO Camera Traps, ``location`` is the group, or ``seq_id`` if there are no two locations.
     """
 
     def accepts(self, spec: str) -> bool:
-        """Return whether ``spec`` begins with ``coco:``."""
-        return spec.startswith(_PREFIX)
+        """Return whether ``spec`` begins with ``coco:`` or ``coco-boxes:``."""
+        return spec.startswith((_PREFIX, _BOXES))
 
     def list(self, spec: str) -> Listing:
-        """List the photos. A photo with several categories or with none becomes a problem.
+        """List the photos. A photo with several categories or with none, or without a box, becomes a problem.
 
         Raises:
             DataError: there is no such file, it is no COCO file, or no photo in it has one category.
         """
-        file = LabelFile.of(spec, spec.removeprefix(_PREFIX))
+        file = LabelFile.of(spec, spec.partition(":")[2])
         with mended(DataError, "wanted the JSON of COCO: images, annotations and categories"):
-            found = list(_photos(file))
-        return listing_of(found, f"{file.path} names no photo with one category")
+            document = _Document(Fields(file.read_json(), file.path), file)
+            found = list(document.crops() if spec.startswith(_BOXES) else document.photos())
+        return listing_of(list(dict.fromkeys(found)), f"{file.path} names no photo with one category")
 
 
-def _photos(file: LabelFile) -> Iterable[Found]:
-    """Yield each photo, or its problem. Raises DamagedError if the file is no COCO file."""
-    document = Fields(file.read_json(), file.path)
-    images = document.each("images")
-    require_few(len(images), file.path)
-    names = {key_of(one, "id"): one.text("name") for one in document.each("categories")}
-    labels: dict[str, set[str]] = defaultdict(set)
-    for annotation in document.each("annotations"):
-        label = names.get(key_of(annotation, "category_id"))
-        if label is None:
-            raise annotation.wrong("category_id", "the id of a category")
-        labels[key_of(annotation, "image_id")].add(label)
-    groups = groups_of(images)
-    of_name: dict[str, set[str]] = defaultdict(set)  # two images may be the same file
-    group_of_name: dict[str, str | None] = {}
-    for image, group in zip(images, groups, strict=True):
-        name = image.text("file_name")
-        of_name[name] |= labels.get(key_of(image, "id"), set())
-        group_of_name.setdefault(name, group)
-    for name, found in of_name.items():
-        yield file.photo(name, found, group=group_of_name[name])
+class _Document:
+    """A COCO file: its images with their groups, and the annotations of each image with their categories.
+
+    Args:
+        document: the values of the file.
+        file: the file.
+
+    Raises:
+        DamagedError: the file is no COCO file.
+    """
+
+    def __init__(self, document: Fields, file: LabelFile) -> None:
+        self._file = file
+        images = document.each("images")
+        require_few(len(images), file.path)
+        names = {key_of(one, "id"): one.text("name") for one in document.each("categories")}
+        self._of_image: dict[str, list[tuple[str, Fields]]] = defaultdict(list)
+        for annotation in document.each("annotations"):
+            label = names.get(key_of(annotation, "category_id"))
+            if label is None:
+                raise annotation.wrong("category_id", "the id of a category")
+            self._of_image[key_of(annotation, "image_id")].append((label, annotation))
+        self._images = list(zip(images, groups_of(images), strict=True))
+
+    def photos(self) -> Iterator[Found]:
+        """Yield each photo, or its problem."""
+        labels: dict[str, set[str]] = defaultdict(set)  # two images may be the same file
+        groups: dict[str, str | None] = {}
+        for image, group in self._images:
+            name = image.text("file_name")
+            labels[name] |= {label for label, _ in self._of_image.get(key_of(image, "id"), ())}
+            groups.setdefault(name, group)
+        for name, found in labels.items():
+            yield self._file.photo(name, found, group=groups[name])
+
+    def crops(self) -> Iterator[Found]:
+        """Yield each box as a photo, or its problem; a photo without a box is a problem, too."""
+        for image, group in self._images:
+            name, annotations = image.text("file_name"), self._of_image.get(key_of(image, "id"), [])
+            boxed = [(label, one) for label, one in annotations if one.has("bbox") and one.values.get("iscrowd") != 1]
+            if not boxed:
+                yield Problem(self._file.folder / name, f"{self._file.path.name} gives it no box around one object")
+            for label, annotation in boxed:
+                photo = self._file.photo(name, [label], group=group)
+                yield photo if isinstance(photo, Problem) else cropped(photo, _box(annotation, image))
+
+
+def _box(annotation: Fields, image: Fields) -> Box | None:
+    """Return the box of an annotation, which is in pixels of an image whose size the file names."""
+    width, height = image.whole("width", 1, 10**6), image.whole("height", 1, 10**6)
+    left, top, across, down = annotation.numbers("bbox", 4, -1e6, 1e6)
+    return Box.of(left / width, top / height, across / width, down / height, width / height)
 
 
 def key_of(fields: Fields, key: str) -> str:

@@ -8,13 +8,14 @@ Surprise: a photo with several labels or with none becomes a problem, since a gu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from regraft.errors import DataError
 from regraft.foundation.documents import mended, read_json
-from regraft.photos.images import Problem
+from regraft.photos.boxes import Box
+from regraft.photos.images import Part, Problem
 from regraft.photos.sources.base import Entry, Side, label_of, side_of
 
 MAX_BYTES = 2**29
@@ -94,6 +95,17 @@ class LabelFile:
 
 
 Found = Entry | Problem
+
+
+def cropped(photo: Entry, box: Box | None) -> Found:
+    """Return the area of a box of a listed photo as a photo of its own, or the problem that this is not possible."""
+    if box is None:
+        return Problem(photo.path, "a box that has no area in the photo")
+    try:
+        size = photo.path.stat().st_size
+    except (OSError, ValueError):  # missing, or the name is too long
+        return Problem(photo.path, "there is no such file")
+    return replace(photo, path=Path(f"{photo.path}#{box}"), part=Part(photo.path, 0, size, box))
 
 
 def sides_of_names(names: Iterable[str]) -> dict[str, Side | None]:

@@ -18,7 +18,7 @@ from regraft.config.levels import Levels
 from regraft.errors import ConfigError, DataError, ImageError
 from regraft.foundation import console
 from regraft.foundation.files import digest_bytes, digest_json, threads
-from regraft.photos.images import Look, Part, Problem, Transform, read
+from regraft.photos.images import Look, Part, Problem, Transform, cropped, digest_of, read, read_whole
 from regraft.photos.sources.base import Entry, Layered, Listing, Side, find_source, require_fit_labels, spec_of
 
 _BATCH = 64  # files that a thread reads at a time: to hand them over one by one took twice as long
@@ -31,7 +31,7 @@ class ImageRecord:
     Attributes:
         path: the path of the file; for a photo in a shard, the path of the shard and the name of the photo.
         label: the name of the class, in Unicode NFC.
-        digest: the SHA-256 digest of the photo's bytes, 64 hexadecimal digits.
+        digest: the SHA-256 digest of the photo's bytes, or of these and the box, 64 hexadecimal digits.
         split: the side of the split that the data set gives the photo; None if it gives none.
         group: the name of the group that the data set gives the photo; None if it gives none.
         part: the position of the photo's bytes in a shard; None if the photo is a file of its own.
@@ -65,10 +65,10 @@ class ImageRecord:
         Raises:
             ImageError: the photo cannot be read, or has changed since it was listed.
         """
-        data = self.read()
-        if digest_bytes(data) != self.digest:
+        data = read_whole(self.path, self.part)
+        if digest_of(data, self.part) != self.digest:
             raise ImageError("changed while regraft was reading it; run again")
-        return data
+        return cropped(data, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +186,16 @@ def _read_all(entries: Sequence[Entry]) -> list[ImageRecord | Problem]:
 def record_of(entry: Entry) -> ImageRecord | Problem:
     """Read the file of an entry and return its record; a `Problem` where it cannot be read or is not an image."""
     try:
-        data = read(entry.path, entry.part)
+        data = read_whole(entry.path, entry.part)
         if not looks_like_an_image(data):
             raise ImageError("not an image" if data else "empty file (0 bytes)")
     except ImageError as error:
         return Problem(entry.path, str(error))
-    return ImageRecord(entry.path, entry.label, digest_bytes(data), entry.split, entry.group, entry.part, entry.origin)
+    group = entry.group
+    if group is None and entry.part and entry.part.box:
+        group = digest_bytes(data)  # all that is cropped from one photo stays on one side of the split
+    digest = digest_of(data, entry.part)
+    return ImageRecord(entry.path, entry.label, digest, entry.split, group, entry.part, entry.origin)
 
 
 def looks_like_an_image(data: bytes) -> bool:

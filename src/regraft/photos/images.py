@@ -14,9 +14,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regraft.errors import ImageError
 from regraft.foundation.documents import Fields
-
-if TYPE_CHECKING:
-    from PIL import ImageCms
+from regraft.foundation.files import digest_bytes
+from regraft.photos.boxes import Box, crop
+from regraft.photos.colours import to_rgb, transform_to_srgb
 
 Pixels = NDArray[np.uint8]
 Triple = tuple[float, float, float]
@@ -50,9 +50,6 @@ MAX_SIZE = 4096
 THUMBNAIL = 16
 """The side of a thumbnail, in pixels."""
 
-ALPHA_BACKGROUND = (255, 255, 255)
-"""The colour behind transparent pixels: white, as in most viewers."""
-
 # Pillow can open more formats, but some of them start external programs. JPEG includes MPO.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -72,17 +69,19 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The position of a photo in a file that holds many photos, such as a TFRecord shard.
+    """The position of a photo in a file that holds more, such as a TFRecord shard, or an area of a photo.
 
     Attributes:
         file: the path of the file.
         offset: the position of the photo's first byte.
         length: the number of the photo's bytes.
+        box: the area that is taken for a photo of its own; None for the whole photo.
     """
 
     file: Path
     offset: int
     length: int
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +215,30 @@ def _is_plain(image: Image.Image) -> bool:
     if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L") or "transparency" in image.info:
         return False
     profile = image.info.get("icc_profile")
-    return not (profile and _transform_to_srgb(profile, image.mode))
+    return not (profile and transform_to_srgb(profile, image.mode))
 
 
 def read(path: Path, part: Part | None = None) -> bytes:
+    """Return the bytes of a photo as `read_whole` does; for a part with a box, a BMP file of the area of the box.
+
+    Raises:
+        ImageError: the file cannot be read, or the photo of a box cannot be decoded.
+    """
+    return cropped(read_whole(path, part), part)
+
+
+def cropped(data: bytes, part: Part | None) -> bytes:
+    """Return the bytes of a photo, or of the area of its box. Raises ImageError if the photo cannot be decoded."""
+    return data if part is None or part.box is None else crop(decode(data), part.box)
+
+
+def digest_of(data: bytes, part: Part | None) -> str:
+    """Return the digest of what `cropped` returns, by the bytes of the whole photo and the box: nothing is decoded."""
+    digest = digest_bytes(data)
+    return digest if part is None or part.box is None else digest_bytes(f"{digest} {part.box}".encode())
+
+
+def read_whole(path: Path, part: Part | None = None) -> bytes:
     """Return the bytes of a photo, from the file ``path`` or, if it is given, from a part of another file.
 
     Raises:
@@ -264,7 +283,7 @@ def _decode(data: bytes, at_least: int | None) -> tuple[Image.Image, tuple[int, 
     with _opened(data) as image:
         size = image.size
         _load(image, at_least)
-        return _to_rgb(_upright(image)), size
+        return to_rgb(_upright(image)), size
 
 
 def _load(image: Image.Image, at_least: int | None) -> None:
@@ -332,7 +351,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     """
     try:
         image.load()
-        return _to_rgb(_upright(image))
+        return to_rgb(_upright(image))
     except Exception as error:  # Decoders raise nearly anything (struct.error, KeyError, …) on damaged bytes.
         raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
 
@@ -341,57 +360,3 @@ def _upright(image: Image.Image) -> Image.Image:
     if image.getexif().get(_ORIENTATION, 1) == 1:
         return image
     return ImageOps.exif_transpose(image)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile and image.mode in ("L", "CMYK") and (to_srgb := _transform_to_srgb(profile, image.mode)):
-        return to_srgb.apply(image)
-    plain = _without_profile(image)
-    if profile and image.mode not in ("L", "CMYK") and (to_srgb := _transform_to_srgb(profile, "RGB")):
-        return to_srgb.apply(plain)
-    return plain
-
-
-@lru_cache(maxsize=32)
-def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the conversion from an ICC profile, for pixels of ``mode``, to sRGB.
-
-    None for sRGB, and for a profile that is broken or of another mode, which viewers ignore too.
-    """
-    from PIL import ImageCms  # the import takes 40 ms, and most photos have no profile
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None
-        if source.profile.xcolor_space.strip() != {"L": "GRAY"}.get(mode, mode):
-            return None
-        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None
-
-
-def _without_profile(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey_to_rgb(image)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        background = Image.new("RGB", layer.size, ALPHA_BACKGROUND)
-        background.paste(layer, mask=layer)
-        return background
-    return image.convert("RGB")
-
-
-def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Scale grey pixels of 16-bit integers or floats to 8 bits. Pillow's own conversion would clip them at 255."""
-    values = np.asarray(image)
-    top = float(values.max(initial=0.0, where=np.isfinite(values)))
-    scale = 255.0 if image.mode == "F" and top <= 1.0 else 255.0 / max(65535.0, top) if top > 255.0 else 1.0
-    grey = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), 256):  # in strips, as float32 takes four times the memory
-        strip = np.nan_to_num(values[start : start + 256].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        grey[start : start + 256] = np.clip(np.rint(strip * scale), 0, 255)
-    return Image.fromarray(grey).convert("RGB")

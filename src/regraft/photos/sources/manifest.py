@@ -12,6 +12,7 @@ from typing import Any
 from regraft.errors import DataError
 from regraft.foundation import console
 from regraft.foundation.tables import SUFFIXES, Columns, rows_of
+from regraft.photos.boxes import Box
 from regraft.photos.images import Part, Problem
 from regraft.photos.sources.base import Entry, Listing, label_of, read_labels, registry, side_of
 from regraft.photos.sources.shards import label_by_text
@@ -96,14 +97,16 @@ class _Rows:
         return Entry(path, self._labels.setdefault(label, label), side_of(given), group or None, part, origin)
 
     def _in_shard(self, path: Path) -> tuple[Part | None, str | None]:
-        """Return the position and the origin of a photo ``shard#name``; None and None for a photo of its own file.
+        """Return the position and the origin of a photo ``shard#name`` or ``photo#box=…``; otherwise None and None.
 
         Raises:
             DataError, OSError: the shard exists, but cannot be listed.
         """
-        shard, mark, _ = str(path).rpartition("#")
+        shard, mark, name = str(path).rpartition("#")
         if not mark or path.exists() or not Path(shard).is_file():
             return None, None
+        if box := Box.parse(name):
+            return Part(Path(shard), 0, Path(shard).stat().st_size, box), None
         if shard not in self._shards:
             self._shards[shard] = {}  # set first, so that a damaged shard is not tried again for each photo
             self._shards[shard] = _listed(shard)
