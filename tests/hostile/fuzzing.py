@@ -320,18 +320,28 @@ def label_files() -> tuple[tuple[str, str], ...]:
     """A file of labels in each format, with its suffix."""
     names, kinds = list(FILES), sorted({name[0] for name in FILES})
     images = [{"id": i, "file_name": name, "location": i % 3, "seq_id": f"s{i}"} for i, name in enumerate(names)]
-    pairs = [{"image_id": i, "category_id": kinds.index(name[0])} for i, name in enumerate(names)]
+    for image in images:
+        image |= {"width": 4, "height": 3}
+    pairs = [
+        {"image_id": i, "category_id": kinds.index(name[0]), "bbox": [0, 0, 1.5, 2]} for i, name in enumerate(names)
+    ]
     categories = [{"id": i, "name": kind} for i, kind in enumerate(kinds)]
     choices = [{"type": "choices", "from_name": "c", "value": {"choices": [name[0]]}} for name in names]
     tasks = [
         {"data": {"image": f"/data/local-files/?d={name}"}, "annotations": [{"result": [choice]}]}
         for name, choice in zip(names, choices, strict=True)
     ]
+    boxes = [
+        {"file": name, "detections": [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.2, 0.3, 0.4]}]} for name in names
+    ]
+    info = {"detector": "md_v5a", "detector_metadata": {"typical_detection_threshold": 0.2}}
+    detections = {"info": info, "detection_categories": {"1": "animal"}, "images": boxes}
     rows = "".join(f"{name[0]},{i},{name}\n" for i, name in enumerate(names))
     tags = "".join(f'<image name="{name}" subset="Train"><tag label="{name[0]}"/></image>\n' for name in names)
     return (
         (".json", json.dumps({"images": images, "annotations": pairs, "categories": categories}, ensure_ascii=False)),
         (".json", json.dumps(tasks, ensure_ascii=False)),
+        (".json", json.dumps(detections, ensure_ascii=False)),
         (".csv", f"choice,id,image\n{rows}"),
         (".xml", f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>{tags}</annotations>'),
     )
@@ -355,10 +365,11 @@ def open_labels(path: Path) -> object:
     """Read a file of labels as each source that reads files of its suffix."""
     from regraft.errors import RegraftError
 
-    kinds = {".xml": ("cvat",), ".csv": ("labelstudio",)}.get(path.suffix, ("coco", "labelstudio"))
-    for kind in kinds:
+    json_kinds = ("coco", "coco-boxes", "labelstudio", "megadetector")
+    for kind in {".xml": ("cvat",), ".csv": ("labelstudio",)}.get(path.suffix, json_kinds):
+        more = f":{path.parent}" if kind == "megadetector" else ""
         with suppress(RegraftError):
-            open_dataset(Path(f"{kind}:{path}"))
+            open_dataset(Path(f"{kind}:{path}{more}"))
     return None
 
 

@@ -21,8 +21,8 @@ from regraft.foundation.telemetry import without_telemetry
 ABOUT = "Turn a folder of labelled photos into an image classifier. Start with: regraft train photos/"
 _PHOTOS = (
     "a folder of class folders; a .csv, .tsv, .jsonl or .parquet of paths and labels; a .zip or .tar, also at a URL; "
-    "TFRecord or WebDataset shards; coco:FILE, labelstudio:FILE or cvat:FILE of a label tool; tfds:NAME, hf:NAME or "
-    "demo:elpv"
+    "TFRecord or WebDataset shards; coco:FILE, coco-boxes:FILE, labelstudio:FILE or cvat:FILE of a label tool; "
+    "megadetector:FILE:PHOTOS; tfds:NAME, hf:NAME or demo:elpv"
 )
 _RUN = ("run", "a run folder", None)
 _RUN_OR_EXPORT = ("run", "a run folder, or an export", None)

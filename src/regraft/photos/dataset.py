@@ -93,8 +93,9 @@ class Dataset:
 
         Args:
             spec: a folder of class folders; a .csv, .tsv, .jsonl or .parquet table with the columns path and label; an
-                archive, also at a URL; TFRecord or WebDataset shards; ``coco:FILE``, ``labelstudio:FILE`` or
-                ``cvat:FILE`` of a label tool; ``tfds:NAME``, ``hf:NAME`` or ``demo:elpv``.
+                archive, also at a URL; TFRecord or WebDataset shards; ``coco:FILE``, ``coco-boxes:FILE``,
+                ``labelstudio:FILE`` or ``cvat:FILE`` of a label tool; ``megadetector:FILE:PHOTOS``; ``tfds:NAME``,
+                ``hf:NAME`` or ``demo:elpv``.
             label_from: which folder names a photo's class, for a folder or an archive: ``first`` below the root,
                 ``last``, or a number from 1 (the first).
             group_from: which folder names a photo's group, with the same values; empty for no groups.
