@@ -108,5 +108,8 @@ def test_crops_train_and_their_manifest_computes_nothing_again(tmp_path: Path, r
     assert document["features"]["computed"] == 0
     crops, table = Dataset.open(spec), Dataset.open(tmp_path / "crops.csv")
     assert {r.digest for r in table.records} <= {r.digest for r in crops.records}
+    regraft("train", spec, "--effort", "quick", "--out", "crops")
+    compared = json.loads(regraft("export", "crops", "--format", "openvino", "--json").stdout)
+    assert compared["comparison"]["agreement"] == 1.0
     regraft("shard", spec, "--out", "shards")
     assert Dataset.open(tmp_path / "shards").counts() == {"Square": 20, "circle": 20}
