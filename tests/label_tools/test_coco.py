@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from regraft.classifiers.classifier import Classifier, open_photos
 from regraft.errors import DataError
 from regraft.label_tools.coco import Coco
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import decode, read
 from regraft.photos.sources.base import Listing
 from regraft.photos.splitting import split
-from tests.conftest import SHAPES, draw_photo
+from tests.conftest import SHAPES, Command, draw_folder, draw_photo
 
 CATEGORIES = [{"id": 0, "name": "empty"}, {"id": 7, "name": "fox"}, {"id": 9, "name": "deer"}]
 
@@ -102,6 +103,7 @@ def test_two_images_of_one_file_are_one_photo(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[]", "wanted the JSON of COCO"),
+        (json.dumps([{"id": i, "data": {"image": "a.jpg"}} for i in range(99)]), "wanted the JSON of COCO"),
         ('{"images": []}', "categories is missing"),
         ("{nonsense", "damaged"),
         ('{"images": [{"id": 1}], "categories": [], "annotations": []}', "file_name is missing"),
@@ -114,6 +116,7 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path: Path, text: str
     with pytest.raises(DataError, match=message) as caught:
         Coco().list(f"coco:{tmp_path / 'labels.json'}")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_missing_file_of_labels_says_what_to_type(tmp_path: Path) -> None:
@@ -161,3 +164,16 @@ def test_each_box_is_a_photo_and_what_has_none_is_named(tmp_path: Path) -> None:
 def test_a_box_without_the_size_of_its_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="width is missing"):
         boxed(tmp_path, [{"id": 1, "file_name": "a.jpg"}], [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 1, 1]}])
+
+
+def test_a_run_finds_its_photos_from_any_folder(
+    tmp_path: Path, regraft: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_folder(tmp_path / "photos", {"Square": 10, "circle": 10})
+    paths = sorted((tmp_path / "photos").rglob("*.jpg"))
+    images = [{"id": i, "file_name": str(path.relative_to(tmp_path / "photos"))} for i, path in enumerate(paths)]
+    written(tmp_path, images, [(i, 7 if path.parent.name == "Square" else 9) for i, path in enumerate(paths)])
+    regraft("train", "coco:labels.json:photos", "--effort", "quick", "--out", "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert open_photos(Classifier.load(tmp_path / "run")).counts() == {"fox": 10, "deer": 10}

@@ -93,8 +93,13 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path: Path, text: str
     (tmp_path / "md.json").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         MegaDetector().list(f"megadetector:{tmp_path / 'md.json'}:{tmp_path / 'photos'}")
-    with pytest.raises(DataError, match="wanted megadetector:FILE:PHOTOS"):
-        MegaDetector().list(f"megadetector:{tmp_path / 'md.json'}")
+    for rest in (
+        f"{tmp_path / 'md.json'}",
+        f"{tmp_path / 'md.json'}:",
+        f"{tmp_path / 'gone.json'}:{tmp_path / 'photos'}",
+    ):
+        with pytest.raises(DataError, match="wanted megadetector:FILE:PHOTOS"):
+            MegaDetector().list(f"megadetector:{rest}")
 
 
 def test_crops_train_and_their_manifest_computes_nothing_again(tmp_path: Path, regraft: Command) -> None:

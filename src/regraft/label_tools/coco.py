@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from regraft.errors import DataError
 from regraft.foundation import console
-from regraft.foundation.documents import Fields, mended
-from regraft.label_tools.label_files import Found, LabelFile, cropped, require_few
+from regraft.foundation.documents import Fields
+from regraft.label_tools.label_files import Found, LabelFile, cropped, refused, require_few
 from regraft.photos.boxes import Box
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import Listing
@@ -35,7 +34,7 @@ class Coco:
             DataError: there is no such file, it is no COCO file, or no photo in it has one category.
         """
         file = LabelFile.of(spec, spec.partition(":")[2])
-        with mended(DataError, "wanted the JSON of COCO: images, annotations and categories"):
+        with refused("wanted the JSON of COCO: images, annotations and categories"):
             document = _Document(Fields(file.read_json(), file.path), file)
             found = list(document.crops() if spec.startswith(_BOXES) else document.photos())
         return listing_of(list(dict.fromkeys(found)), f"{file.path} names no photo with one category")

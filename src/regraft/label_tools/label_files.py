@@ -7,13 +7,14 @@ Surprise: a photo with several labels or with none becomes a problem, since a gu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from regraft.errors import DataError
-from regraft.foundation.documents import mended, read_json
+from regraft.foundation.documents import DamagedError, read_json
 from regraft.photos.boxes import Box
 from regraft.photos.images import Part, Problem
 from regraft.photos.sources.base import Entry, Side, label_of, side_of
@@ -27,6 +28,8 @@ MAX_PHOTOS = 1_500_000
 _MEMORY = 3 * 2**29  # bytes that parsed JSON may take beyond the usual 512 MiB, for the outlines of COCO's objects
 _MAX_NAME, _MAX_LABEL = 4000, 1000  # the most characters of a photo's name and of a label
 _SHOWN = 5  # labels that a message names
+_MAX_REASON = 300  # characters of a message, which may quote a part of the file
+_NAMES = ("coco", "coco-boxes", "cvat", "labelstudio", "megadetector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,8 @@ class LabelFile:
         raise DataError(f"{spec}: there is no file {pieces[0]}; wanted {name}:FILE or {name}:FILE:FOLDER")
 
     def read_json(self) -> Any:
-        """Return the values of the file. Raises DataError if it is no JSON, or exceeds a limit."""
-        with mended(DataError):
-            return read_json(self.path, MAX_BYTES, _MEMORY)
+        """Return the values of the file. Raises DamagedError if it is no JSON, or exceeds a limit."""
+        return read_json(self.path, MAX_BYTES, _MEMORY)
 
     def photo(self, name: str, labels: Iterable[str], side: Side | None = None, group: str | None = None) -> Found:
         """Return the photo that the file calls ``name``, or the problem that it has no label or several."""
@@ -95,6 +97,26 @@ class LabelFile:
 
 
 Found = Entry | Problem
+
+
+def absolute_spec(spec: str) -> str:
+    """Return a spec of a label tool's file with absolute paths, so that it holds in any folder; others unchanged."""
+    name, *pieces = spec.split(":")
+    if name not in _NAMES:
+        return spec
+    return ":".join(
+        [name, *(str(Path(piece).resolve()) if piece and Path(piece).exists() else piece for piece in pieces)]
+    )
+
+
+@contextmanager
+def refused(wanted: str) -> Iterator[None]:
+    """Turn a `DamagedError` of the ``with`` block into a DataError of one short line that says what was wanted."""
+    try:
+        yield
+    except DamagedError as error:
+        text = str(error)
+        raise DataError(f"{text[:_MAX_REASON]}{'…' if len(text) > _MAX_REASON else ''}; {wanted}") from error
 
 
 def cropped(photo: Entry, box: Box | None) -> Found:

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from regraft.errors import DataError
-from regraft.foundation.documents import Fields, mended
+from regraft.foundation.documents import Fields
 from regraft.foundation.tables import Columns, rows_of
-from regraft.label_tools.label_files import LabelFile, require_few
+from regraft.label_tools.label_files import LabelFile, refused, require_few
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import Entry, Listing
 from regraft.photos.sources.shards import listing_of
@@ -77,7 +77,7 @@ def _tasks(file: LabelFile) -> Iterator[_Task]:
         for row in rows_of(file.path, _COLUMNS):
             yield _task_of_row(row, file)
         return
-    with mended(DataError, "wanted the list of tasks that Label Studio exports as JSON"):
+    with refused("wanted the list of tasks that Label Studio exports as JSON"):
         tasks = Fields({"tasks": file.read_json()}, file.path).each("tasks")
         require_few(len(tasks), file.path)
         for task in tasks:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from regraft.errors import DataError
-from regraft.foundation.documents import Fields, mended
-from regraft.label_tools.label_files import Found, LabelFile, cropped, require_few
+from regraft.foundation.documents import Fields
+from regraft.label_tools.label_files import Found, LabelFile, cropped, refused, require_few
 from regraft.photos.boxes import Box
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import Entry, Listing, find_source
@@ -39,12 +39,13 @@ class MegaDetector:
         rest = spec.removeprefix(_PREFIX)
         pieces = rest.split(":")
         count = next((i for i in range(1, len(pieces)) if Path(":".join(pieces[:i])).expanduser().is_file()), 0)
-        if not count:
-            raise DataError(f"{spec}: there is no file {pieces[0]}; wanted megadetector:FILE:PHOTOS")
-        file = LabelFile.of(spec, ":".join(pieces[:count]))
         photos = ":".join(pieces[count:])
+        if not count or not photos:
+            what = f"there is no file {pieces[0]}" if photos and len(pieces) > 1 else "no photos are named"
+            raise DataError(f"{spec}: {what}; wanted megadetector:FILE:PHOTOS, where PHOTOS are the labelled photos")
+        file = LabelFile.of(spec, ":".join(pieces[:count]))
         listing = find_source(photos).list(photos)
-        with mended(DataError, "wanted the JSON that MegaDetector writes for many photos"):
+        with refused("wanted the JSON that MegaDetector writes for many photos"):
             found = list(_Detections(file).crops(listing))
         return listing_of([*found, *listing.problems], f"{file.path} has no box for any photo of {photos}")
 

@@ -30,6 +30,7 @@ from regraft.features.backbone_choice import AUTO, choose_backbone
 from regraft.features.features import Features, extract_all, labelled_features
 from regraft.foundation import console
 from regraft.foundation.files import as_path
+from regraft.label_tools.label_files import absolute_spec
 from regraft.photos.dataset import Dataset
 from regraft.photos.duplicates import duplicate_groups
 from regraft.photos.images import Problem
@@ -204,6 +205,6 @@ def report_problems(problems: Sequence[Problem], shown: int = 10) -> None:
 
 
 def whole_spec(photos: str | os.PathLike[str]) -> str:
-    """Return a spec of photos that is valid from any working directory: of a path the absolute path, else as given."""
+    """Return a spec of photos that is valid from any working directory: paths become absolute, all else is as given."""
     path = as_path(photos, "photos")
-    return str(path.resolve()) if path.exists() else os.fspath(photos)
+    return str(path.resolve()) if path.exists() else absolute_spec(os.fsdecode(photos))
