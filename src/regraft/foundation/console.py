@@ -1,7 +1,8 @@
 """Messages on stderr: notes, warnings and progress bars. The command line turns them on; a library prints nothing.
 
 Notes and progress bars appear only if stderr is a terminal. Warnings always appear. With ``--quiet``, only warnings
-and errors appear.
+and errors appear. In a notebook, the library shows progress bars unless the level of the logger ``regraft`` is above
+``WARNING``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from regraft.foundation.notebook_bar import NotebookBar, in_notebook
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -23,8 +26,8 @@ _log.addHandler(logging.NullHandler())
 _results_log = logging.getLogger("regraft.told")
 """The logger of `say`. It is separate from the other one, so that ``--quiet`` turns it off and leaves warnings on."""
 
-_bar: Progress | None = None
-"""The progress bar that is shown at the moment; None if there is none."""
+_bar: Any = None
+"""The progress bar that is shown at the moment, rich's or a `NotebookBar`; None if there is none."""
 
 
 class Advance(Protocol):
@@ -122,7 +125,7 @@ def _nothing(count: int = 1, label: str = "") -> None:
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Advance]:
-    """Show a progress bar with count, rate and remaining time, if stderr is a terminal.
+    """Show a progress bar with count, rate and remaining time, if stderr is a terminal, or in a notebook.
 
     Args:
         label: the name of the work, shown before the bar.
@@ -132,10 +135,12 @@ def progress(label: str, total: int | None) -> Iterator[Advance]:
         A function that moves the bar forward.
     """
     global _bar
-    if not (_log.isEnabledFor(logging.INFO) and sys.stderr.isatty()) or total == 0:
+    notebook = in_notebook() and _log.isEnabledFor(logging.WARNING)
+    if not (notebook or (_log.isEnabledFor(logging.INFO) and sys.stderr.isatty())) or total == 0:
         yield _nothing
         return
-    with _new_bar() as bar:
+    chosen: Any = NotebookBar() if notebook else _new_bar()
+    with chosen as bar:
         task = bar.add_task(label, total=total, waits_for="")
         outer, _bar = _bar, bar
         try:
