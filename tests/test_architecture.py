@@ -21,6 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors",
     "foundation",
+    "drawing",
     "config",
     "downloads",
     "photos",
@@ -115,6 +116,7 @@ WALK = [
     "reporting/page_data",
     "reporting/report_table",
     "reporting/report_building",
+    "reporting/displays",
     "reporting/plots",
     "information",
 ]

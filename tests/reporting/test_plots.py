@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from regraft.classifiers.prediction import Prediction
+from regraft.drawing import figures
 from regraft.errors import ConfigError
 from regraft.reporting import plots
 from regraft.reporting.plots import plot_predictions
@@ -27,7 +28,7 @@ def colours(path: Path) -> set[tuple[int, ...]]:
     return {tuple(map(int, colour)) for colour in found[counts > 500]}
 
 
-BLUE, GREY = (135, 206, 250), (211, 211, 211)
+BLUE, GREY = (0x00, 0x72, 0xB2), (0x8C, 0x8C, 0x8C)
 
 
 def test_answers_are_drawn_beside_their_photos(photos: Path, tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_too_many_are_told_and_none_is_an_error(
 
 
 def test_without_matplotlib_the_extra_is_named(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    monkeypatch.setattr(figures, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'regraft\[plot\]'"):
         plot_predictions(answers(photos, 1), tmp_path / "grid.png")
 

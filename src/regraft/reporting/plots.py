@@ -8,14 +8,14 @@ Surprise: no window system is used (matplotlib's `pyplot` is not imported), so t
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from regraft.classifiers.prediction import Prediction
+from regraft.drawing.charts import BLUE, GREY
+from regraft.drawing.figures import require_matplotlib, short, style
 from regraft.errors import ConfigError, ImageError, option
 from regraft.foundation import console
 from regraft.foundation.files import as_path, kind_of
@@ -31,9 +31,6 @@ _MOST_PHOTOS = 60
 _PLOT = Product("a plot of ours", lambda path: _is_drawn(path), option="plot", error=ConfigError, overwrite="")
 _COLUMNS = 3  # of photos
 _THUMBNAIL = 240  # pixels of the longer side of a photo
-_MOST_FONTS = 4  # of the fonts with Asian letters
-_CJK_FONTS = re.compile(r"noto ?sans.*(cjk|kr)|nanum.*gothic|malgun|applesdgothic|wqy|unifont", re.IGNORECASE)
-"""The names of font files with Korean, Chinese and Japanese letters, which matplotlib's own font lacks."""
 
 
 def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[str]) -> None:
@@ -49,8 +46,7 @@ def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[
         ConfigError: matplotlib is not installed, no photo was answered, ``predictions`` are not predictions, or
             ``path`` cannot be written.
     """
-    if find_spec("matplotlib") is None:
-        raise ConfigError(f"{option('plot')} needs matplotlib; type pip install 'regraft[plot]'")
+    require_matplotlib(option("plot"))
     path = as_path(path, "plot")
     answered, count = _drawn(predictions)
     if not answered:
@@ -58,14 +54,11 @@ def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[
     require_writable(path, _PLOT)
     if count > len(answered):
         console.say(f"{path} has the first {len(answered)} of {count} photos")
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    # matplotlib would draw text between two dollar signs as a formula, and a label may contain dollar signs.
-    style: dict[Any, Any] = {"font.family": _families(), "font.size": 8, "text.parse_math": False}
     columns = min(_COLUMNS, len(answered))
     rows = -(-len(answered) // columns)
-    with rc_context(style), warnings.catch_warnings(record=True) as caught:
+    with style(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure = Figure(figsize=(4.6 * columns, 1.9 * rows), layout="constrained")
         cells = figure.subplots(rows, 2 * columns, squeeze=False)
@@ -110,19 +103,6 @@ def _is_drawn(path: Path) -> bool:
     return head.startswith(b"\x89PNG") and b"Matplotlib" in head
 
 
-def _families() -> list[str]:
-    """Return the names of the fonts to use: matplotlib's own font, and installed fonts with Asian letters.
-
-    The installed fonts are searched at each call, since matplotlib's own list is cached and may be old.
-    """
-    from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager
-
-    files = sorted(path for path in findSystemFonts() if _CJK_FONTS.search(Path(path).name))
-    for path in files[:_MOST_FONTS]:
-        fontManager.addfont(path)
-    return ["DejaVu Sans", *(FontProperties(fname=path).get_name() for path in files[:_MOST_FONTS])]
-
-
 def _draw_answer(prediction: Prediction, photo: Any, bars: Any) -> None:
     """Draw a photo on the axes ``photo``, and the probabilities of its classes on the axes ``bars``."""
     try:
@@ -131,14 +111,15 @@ def _draw_answer(prediction: Prediction, photo: Any, bars: Any) -> None:
         photo.imshow(image)
     except ImageError:  # the photo is in an archive or a table, so its path is not a file
         photo.text(0.5, 0.5, "within another file", ha="center", va="center")
-    photo.set_title(console.printable(prediction.path.name)[-20:])
+    photo.set_title(console.printable(prediction.path.name)[-20:], fontsize=8, loc="center")
     bars.axis("on")
     labels, shares = zip(*prediction.top[:_CLASSES_PER_PHOTO], strict=True)
     places = range(len(labels))
-    bars.barh(places, shares, color="lightgrey" if prediction.novel else "lightskyblue")
-    bars.set(xlim=(0, 1.2), ylim=(_CLASSES_PER_PHOTO - 0.5, -0.5), yticks=list(places), xticks=[])
-    bars.set_yticklabels(labels)
-    bars.spines[["top", "right", "bottom"]].set_visible(False)
+    bars.barh(places, shares, height=0.62, color=GREY if prediction.novel else BLUE)
+    bars.set(xlim=(0, 1.3), ylim=(_CLASSES_PER_PHOTO - 0.5, -0.5), yticks=list(places), xticks=[])
+    bars.set_yticklabels([short(label) for label in labels])
+    bars.tick_params(length=0)
+    bars.spines["bottom"].set_visible(False)
     bars.set_title("none of these" if prediction.novel else "")
     for place, share in zip(places, shares, strict=True):
-        bars.text(share + 0.02, place, f"{share:.1%}", va="center")
+        bars.text(share + 0.02, place, f"{share:.1%}", va="center", fontsize=8)

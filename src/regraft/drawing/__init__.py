@@ -1,0 +1,1 @@
+"""Tables, charts and figures that know nothing of photos."""
