@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from regraft.config.features import FeatureConfig
 from regraft.config.values import options_of
+from regraft.drawing.html import displayed_by
 from regraft.engines.base import key_of, load_engines
 from regraft.errors import ConfigError, option
 from regraft.features.backbone_choice import choose_backbone, require_backbone
@@ -46,8 +47,7 @@ Kind = Literal[
     "small-class",
     "imbalance",
 ]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-"""The kinds of findings, the worst first."""
+KINDS: tuple[Kind, ...] = get_args(Kind)  # of findings, the worst first
 
 DROPPED: tuple[Kind, ...] = ("unreadable", "two-labels", "shared-by-splits", "exact-duplicate", "blank")
 """The kinds whose photos are by default left out of a manifest."""
@@ -140,6 +140,7 @@ class Audit:
     margins: NDArray[np.float32]
     impossible: str | None = None
     features: dict[str, int] = field(default_factory=dict)
+    _repr_html_ = displayed_by("regraft.reporting.displays:audit_html")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as JSON values."""

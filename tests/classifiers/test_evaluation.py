@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from regraft.classifiers.evaluation import Evaluation, evaluate, evaluate_photos, measure
 from regraft.classifiers.intervals import f1_interval, wilson_interval
 from regraft.classifiers.predictor import Answers
-from regraft.errors import DataError
+from regraft.errors import ConfigError, DataError
 from regraft.heads.base import softmax
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import Problem
@@ -215,3 +216,33 @@ def test_shards_of_training_photos_are_known_again(tmp_path: Path, caplog: pytes
     assert not set(digests) & {r.digest for r in Dataset.open(tmp_path / "s").records}  # encoded anew
     evaluate_photos(Shipped(), str(tmp_path / "s"), frozenset(digests))
     assert "2 of the 2 photos were trained on" in caplog.text
+
+
+def test_a_frame_has_a_row_for_each_class() -> None:
+    pytest.importorskip("pandas")
+    frame = measured().to_frame()
+    assert list(frame.index) == ["a", "b", "c"]
+    assert frame.loc["b", "n"] == 3
+    assert frame.loc["b", "recall"] == pytest.approx(2 / 3)
+    assert frame.loc["b", "recall_low"] == pytest.approx(wilson_interval(2, 3)[0])
+    assert frame.loc["c"].isna().sum() == 9
+    assert Evaluation(0).to_frame().empty
+
+
+def test_without_pandas_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match="to_frame\\(\\) needs pandas; type pip install pandas"):
+        measured().to_frame()
+
+
+def test_figures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = measured()
+    found.plot_confusion().savefig(tmp_path / "confusion.png")
+    found.plot_reliability().savefig(tmp_path / "reliability.png")
+    for name in ("confusion", "reliability"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match="no photos"):
+        Evaluation(0).plot_reliability()
+    with pytest.raises(ConfigError, match="no confusion matrix"):
+        Evaluation(0).plot_confusion()

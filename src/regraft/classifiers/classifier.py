@@ -24,10 +24,13 @@ from regraft.backbones.side_by_side import PLUS, parts_of
 from regraft.classifiers.backbone_record import BackboneRecord
 from regraft.classifiers.calibration import Calibration
 from regraft.classifiers.evaluation import Evaluation
+from regraft.classifiers.learning_curves import read_curves
 from regraft.classifiers.metrics import Metrics
 from regraft.classifiers.predictor import Answered, Answers, answer_all
 from regraft.classifiers.run_folder import SCHEMA, Manifest, Run, Sides, read_run, read_split, write_run
 from regraft.config.training import TrainConfig
+from regraft.drawing.figures import curves_figure
+from regraft.drawing.html import displayed_by
 from regraft.engines.base import Engine, load_engines, record_of
 from regraft.errors import DataError, RunError, option
 from regraft.features.features import features_of
@@ -92,6 +95,21 @@ class Classifier:
             ValueError: the metrics are not those of a run.
         """
         return Metrics.from_dict(self.metrics).measured[1]
+
+    def plot_curves(self) -> Any:
+        """Draw the learning curves of the run: of its fine-tuning, or of the training of its head.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig(path)`` writes a file.
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+            RunError: the classifier has no run folder, or the run has no learning curves.
+        """
+        curves = read_curves(run_path(self))
+        return curves_figure(curves.panels, curves.step, curves.thawed)
+
+    _repr_html_ = displayed_by("regraft.reporting.displays:classifier_html")
 
     @cached_property
     def _engines(self) -> tuple[tuple[Engine, ...], tuple[Engine, ...]]:

@@ -7,7 +7,7 @@ Surprise: a photo that cannot be read is a problem and not a mistake; such a pho
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,9 +19,21 @@ from numpy.typing import NDArray
 
 from regraft.classifiers.calibration import is_novel
 from regraft.classifiers.class_metrics import ClassMetrics, per_class_metrics
+from regraft.classifiers.confidence_metrics import (
+    Bin,
+    Coverage,
+    Uncalibrated,
+    calibration_error,
+    coverage,
+    log_loss,
+    reliability,
+    uncalibrated,
+)
 from regraft.classifiers.intervals import wilson_interval
 from regraft.classifiers.predictor import Answers, Predictor
 from regraft.config.levels import Levels
+from regraft.drawing.figures import confusion_figure, reliability_figure
+from regraft.drawing.html import displayed_by
 from regraft.errors import ConfigError, DataError
 from regraft.foundation import console
 from regraft.foundation.documents import Fields
@@ -30,8 +42,6 @@ from regraft.foundation.records import as_record
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Problem
 
-BINS = 15  # equal-width confidence bins of the calibration error
-COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.5)  # the shares of the photos, the surest first, of which `Coverage` is measured
 TOP5_FROM = 6  # the smallest number of classes with a top-5 accuracy; with five classes it would always be 1
 
 
@@ -42,42 +52,6 @@ class Mistake:
     path: Path
     label: str
     predicted: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """A bin of photos with similar confidence. Confidence is the probability of the most probable class.
-
-    Attributes:
-        low, high: the lower and upper confidence of the bin.
-        n: the number of photos in the bin.
-        confidence: the mean confidence of these photos; None in an empty bin.
-        accuracy: the share of these photos that are right; None in an empty bin.
-    """
-
-    low: float
-    high: float
-    n: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Uncalibrated:
-    """Log loss, calibration error and bins of the same logits without the temperature, so before calibration."""
-
-    log_loss: float
-    calibration_error: float
-    reliability: tuple[Bin, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """The accuracy on the ``share`` of photos with the highest confidence, and their lowest confidence."""
-
-    share: float
-    accuracy: float
     probability: float
 
 
@@ -139,6 +113,72 @@ class Evaluation:
     def tells_answers(self) -> bool:
         """Whether the evaluation counts the answers of `predict`; evaluations of an older regraft do not."""
         return self.right + self.wrong + self.refused == self.n
+
+    @property
+    def filled_bins(self) -> tuple[tuple[float, float, int], ...]:
+        """Confidence, accuracy and number of photos of each bin of `reliability` that has photos."""
+        return tuple(
+            (found.confidence, found.accuracy, found.n)
+            for found in self.reliability
+            if found.confidence is not None and found.accuracy is not None
+        )
+
+    def to_frame(self) -> Any:
+        """Return the metrics of the classes as a pandas ``DataFrame``.
+
+        Returns:
+            A row for each class, with the class as the index ``label``; columns ``n`` (photos), ``precision``,
+            ``recall`` and ``f1`` in 0..1, NaN where undefined, and the ends of their 95 % intervals as
+            ``precision_low``, ``precision_high`` and so on.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ConfigError("to_frame() needs pandas; type pip install pandas") from error
+        names = ("precision", "recall", "f1")
+        ends = [f"{name}_{end}" for name in names for end in ("low", "high")]
+        rows = []
+        for row in self.per_class:
+            intervals = [getattr(row, f"{name}_interval") or (None, None) for name in names]
+            rows.append((row.label, row.n, row.precision, row.recall, row.f1, *itertools.chain(*intervals)))
+        frame = pandas.DataFrame(rows, columns=["label", "n", *names, *ends]).set_index("label")
+        return frame.astype(dict.fromkeys((*names, *ends), "float64"))
+
+    def plot_confusion(self) -> Any:
+        """Draw the confusion matrix: a row for each label, a column for each prediction.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig(path)`` writes a file.
+
+        Raises:
+            ConfigError: matplotlib is not installed, or the evaluation has no confusion matrix.
+        """
+        if not self.confusion:
+            raise ConfigError("the evaluation has no confusion matrix to draw; measure the photos again")
+        return confusion_figure(self.confusion, [row.label for row in self.per_class], self._title)
+
+    def plot_reliability(self) -> Any:
+        """Draw the accuracy over the confidence, and how many photos have which confidence.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows, and whose ``savefig(path)`` writes a file.
+
+        Raises:
+            ConfigError: matplotlib is not installed, or no photo was measured.
+        """
+        if not self.filled_bins:
+            raise ConfigError("the evaluation has no photos, so there is no reliability to draw")
+        return reliability_figure(self.filled_bins, self._title)
+
+    @property
+    def _title(self) -> str:
+        """The title of the figures: the accuracy and the number of photos."""
+        return "" if self.accuracy is None else f"accuracy {self.accuracy:.1%} on {self.n:,} photos"
+
+    _repr_html_ = displayed_by("regraft.reporting.displays:evaluation_html")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as JSON values."""
@@ -282,18 +322,18 @@ def measure(
     right = predicted == y
     top5 = (np.argsort(-p, axis=1, kind="stable")[:, :5] == y[:, np.newaxis]).any(axis=1).mean()
     wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -p[i, predicted[i]])
-    bins, per_class = _reliability(p, right), per_class_metrics(confusion, classes, design)
+    bins, per_class = reliability(p, right), per_class_metrics(confusion, classes, design)
     novel = is_novel(answers.novelty, threshold)
     return Evaluation(
         n=len(y),
         accuracy=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(y), design),
         top5=float(top5) if count >= TOP5_FROM else None,
-        log_loss=_log_loss(p, y),
-        calibration_error=_calibration_error(bins),
+        log_loss=log_loss(p, y),
+        calibration_error=calibration_error(bins),
         reliability=bins,
-        uncalibrated=_uncalibrated(p, y, temperature),
-        coverage=_coverage(p.max(axis=1), right),
+        uncalibrated=uncalibrated(p, y, temperature),
+        coverage=coverage(p.max(axis=1), right),
         rejected=None if threshold is None else float(novel.mean()),
         per_class=per_class,
         confusion=_rows(confusion),
@@ -328,48 +368,6 @@ def _going_together(answers: Any, y: Any, classes: int, paths: int) -> tuple[Ans
         found = f"{indices.dtype} from {indices.min()} to {indices.max()}"
         raise ConfigError(f"class indices are {found}; wanted whole numbers from 0 to {classes - 1}")
     return answers, indices.astype(np.int64)
-
-
-def _log_loss(p: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Return the mean cross-entropy, in nats, of probabilities (N, C) and class indices (N,)."""
-    return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-15)).mean())
-
-
-def _uncalibrated(p: NDArray[np.float64], y: NDArray[np.int64], temperature: float) -> Uncalibrated:
-    """Return the metrics of probabilities (N, C) without the temperature, to whose power they are raised."""
-    # Softmax loses only a constant that is added to all logits of a photo, so normalised powers undo the temperature.
-    raw = np.maximum(p, 1e-30) ** temperature
-    raw /= raw.sum(axis=1, keepdims=True)
-    bins = _reliability(raw, raw.argmax(axis=1) == y)
-    return Uncalibrated(_log_loss(raw, y), _calibration_error(bins), bins)
-
-
-def _reliability(p: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
-    """Return the `BINS` confidence bins of photos with probabilities (N, C), of which ``right`` (N,) are right."""
-    confidence = p.max(axis=1)
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    result = []
-    for i in range(BINS):
-        inside = place == i
-        means = (float(confidence[inside].mean()), float(right[inside].mean())) if inside.any() else (None, None)
-        result.append(Bin(i / BINS, (i + 1) / BINS, int(inside.sum()), *means))
-    return tuple(result)
-
-
-def _calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Return the expected calibration error (M. Pakdaman Naeini et al., 2015), in 0..1."""
-    total = sum(b.n for b in bins)
-    return sum(b.n * abs((b.confidence or 0.0) - (b.accuracy or 0.0)) for b in bins) / total
-
-
-def _coverage(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Coverage, ...]:
-    """Return the accuracy on the surest photos, for each share in `COVERAGES`."""
-    order = np.argsort(-confidence, kind="stable")
-    counts = [math.ceil(share * len(order)) for share in COVERAGES]
-    return tuple(
-        Coverage(share, float(right[order[:n]].mean()), float(confidence[order[n - 1]]))
-        for share, n in zip(COVERAGES, counts, strict=True)
-    )
 
 
 def _rows(confusion: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:

@@ -19,6 +19,7 @@ from regraft.classifiers.calibration import is_novel
 from regraft.classifiers.classifier import MANY
 from regraft.classifiers.intervals import wilson_interval
 from regraft.classifiers.predictor import Predictor
+from regraft.drawing.html import displayed_by
 from regraft.errors import ConfigError, DataError, option
 from regraft.foundation.files import kind_of
 from regraft.photos.dataset import ImageRecord
@@ -48,6 +49,8 @@ class Prediction:
     novel: bool = False
     error: str | None = None
     label: str = ""
+
+    _repr_html_ = displayed_by("regraft.reporting.displays:prediction_html")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON values, which name the path and either the error or the classes."""

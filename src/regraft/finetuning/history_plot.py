@@ -7,11 +7,11 @@ Surprise: matplotlib's ``pyplot`` is not imported, so that no window system is n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
+from regraft.classifiers.learning_curves import curves_of_epochs
+from regraft.drawing.figures import curves_figure, has_matplotlib
 from regraft.finetuning.training_loop import Epoch
 from regraft.foundation.files import atomic_file
 
@@ -26,26 +26,10 @@ def plot_history(history: Sequence[Epoch], path: Path) -> bool:
     Returns:
         Whether the file was written: False where matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
+    if not has_matplotlib():
         return False
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for axes, (title, name) in zip(
-        figure.subplots(1, 3), (("loss", "loss"), ("top-1", "accuracy"), ("top-5", "top5")), strict=True
-    ):
-        for side, colour in (("train", "tab:blue"), ("val", "tab:orange")):
-            found = [(e.number, getattr(e, f"{side}_{name}")) for e in history]
-            points = [(x, y) for x, y in found if not math.isnan(y)]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=side)
-        axes.axvline(0, color="grey", linestyle=":", label="thawed")
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if name != "loss":
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.legend()
+    curves = curves_of_epochs(epoch.to_dict() for epoch in history)
+    figure = curves_figure(curves.panels, curves.step, curves.thawed)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     return True

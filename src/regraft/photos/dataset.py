@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regraft.config.levels import Levels
+from regraft.drawing.html import displayed_by
 from regraft.errors import ConfigError, DataError, ImageError
 from regraft.foundation import console
 from regraft.foundation.files import digest_bytes, digest_json, threads
@@ -132,6 +133,8 @@ class Dataset:
             first = f": {problems[0].path}: {problems[0].reason}" if problems else ""
             raise DataError(f"no photo was found in {spec}; {len(problems)} other files were{first}")
         return cls(tuple(records), _classes(records), tuple(problems), listing.hint)
+
+    _repr_html_ = displayed_by("regraft.reporting.displays:dataset_html")
 
     @property
     def digest(self) -> str:

@@ -26,6 +26,7 @@ from regraft.config.finetuning import FinetuneConfig
 from regraft.config.sweeping import SweepConfig
 from regraft.config.training import OF_ONE_HEAD, TrainConfig
 from regraft.config.values import options_of
+from regraft.drawing.html import displayed_by
 from regraft.engines.keras_backend import trainable_keras
 from regraft.errors import ConfigError, DataError, RegraftError, RunError, option
 from regraft.finetuning.finetuning import finetune
@@ -64,6 +65,8 @@ class Sweep:
     best: Classifier
     command: str
     seconds: float
+
+    _repr_html_ = displayed_by("regraft.reporting.displays:sweep_html")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sweep as JSON values."""
