@@ -117,6 +117,7 @@ WALK = [
     "reporting/report_table",
     "reporting/report_building",
     "reporting/displays",
+    "reporting/projector",
     "reporting/plots",
     "information",
 ]

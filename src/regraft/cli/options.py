@@ -46,6 +46,15 @@ class RunOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class TrainOptions(RunOptions):
+    """Where a run is written, and what TensorBoard shows of its photos."""
+
+    projector: bool = False
+    """Also write thumbnails and features of the photos for TensorBoard's Projector tab, and the confusion matrix and
+    the surest mistakes for its Images tab."""
+
+
+@dataclass(frozen=True, slots=True)
 class FinetuneOptions(RunOptions):
     """Where a fine-tuned run is written."""
 

@@ -49,7 +49,7 @@ VERBS = {
         are used as the split. Nothing in the folder is changed. Copies of a photo, also resized or mirrored ones, stay
         on one side of the split.""",
         positionals=(_LABELLED,),
-        options=("regraft.cli.options:RunOptions", "regraft.config.training:TrainConfig"),
+        options=("regraft.cli.options:TrainOptions", "regraft.config.training:TrainConfig"),
     ),
     "finetune": Verb(
         run="regraft.cli.commands.finetune:finetune",

@@ -80,11 +80,16 @@ def new_figure(width: float, height: float) -> Figure:
 
     class Shown(Figure):
         def _repr_png_(self) -> bytes:
-            file = io.BytesIO()
-            self.savefig(file, format="png", dpi=100)
-            return file.getvalue()
+            return png_of(self)
 
     return Shown(figsize=(width, height), layout="constrained")
+
+
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file, with 100 pixels an inch."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()
 
 
 def short(label: str) -> str:
@@ -230,6 +235,31 @@ def map_figure(
         axes.set(title=title, xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=1.2)
+    return figure
+
+
+def thumbnails_figure(images: Sequence[Any], titles: Sequence[str], columns: int = 6) -> Figure:
+    """Draw images in rows of ``columns``, each below its title.
+
+    Args:
+        images: at least one image of Pillow or array (H, W, 3) uint8.
+        titles: the title of each image, of one or two lines.
+        columns: the number of images in a row.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    require_matplotlib("a picture of photos")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    with style():
+        figure = new_figure(1.7 * columns, 2.1 * rows)
+        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in cells:
+            axes.axis("off")
+        for axes, image, title in zip(cells, images, titles, strict=False):
+            axes.imshow(image)
+            axes.set_title(title, fontsize=8, loc="center")
     return figure
 
 

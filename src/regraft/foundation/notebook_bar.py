@@ -24,7 +24,7 @@ def in_notebook() -> bool:
 class NotebookBar:
     """A bar with count, rate and remaining time, which vanishes at the end. It has the methods of rich's `Progress`."""
 
-    task_ids = (0,)
+    task_ids: tuple[int, ...] = (0,)
 
     def __init__(self) -> None:
         self._label, self._waits_for = "", ""

@@ -120,6 +120,6 @@ def _draw_answer(prediction: Prediction, photo: Any, bars: Any) -> None:
     bars.set_yticklabels([short(label) for label in labels])
     bars.tick_params(length=0)
     bars.spines["bottom"].set_visible(False)
-    bars.set_title("none of these" if prediction.novel else "")
+    bars.set_title("none of these" if prediction.novel else "", fontsize=9)
     for place, share in zip(places, shares, strict=True):
         bars.text(share + 0.02, place, f"{share:.1%}", va="center", fontsize=8)
