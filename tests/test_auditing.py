@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from regraft.auditing import DROPPED, KINDS, WHY, Audit, Suspect, check, out_of_fold
+from regraft.auditing import DROPPED, KINDS, WHY, Audit, Suspect, check
 from regraft.config.features import FeatureConfig
 from regraft.errors import ConfigError, DataError
 from regraft.features.features import Features
+from regraft.heads.doubtful_labels import out_of_fold
 from regraft.photos.dataset import Dataset
 from tests.conftest import SHAPES, Command, draw_folder, draw_photo
 from tests.photos.test_duplicates import scene

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from regraft.classifiers.paired_evaluation import points
 from regraft.classifiers.prediction import Prediction
+from regraft.cli.columns import print_columns
 from regraft.foundation.console import as_json, printable, say
 from regraft.foundation.console import printed as print  # noqa: A004 (nothing here reaches a terminal unescaped)
 
@@ -88,7 +87,7 @@ def sweep(report: SweepReport) -> None:
     rows = [("trial", "val accuracy", "log loss", "seconds")]
     for trial in report.trials:
         rows.append((trial.name, _share(trial.accuracy), _share(trial.log_loss), f"{trial.seconds:.1f}"))
-    _table(rows)
+    print_columns(rows)
     for trial in report.trials:
         if trial.error:
             print(f"{trial.name} failed: {trial.error}")
@@ -103,7 +102,7 @@ def sweep(report: SweepReport) -> None:
 def audit(report: AuditReport) -> None:
     """Print the findings of `check`, the worst kind first, each kind with its worst photos."""
     print(f"{report.photos} photos of {len(report.counts)} classes can be read")
-    _table([(label, str(count)) for label, count in report.counts.items()])
+    print_columns([(label, str(count)) for label, count in report.counts.items()])
     for found in report.findings:
         print()
         print(f"{found.kind}: {found.count}   {found.why}")
@@ -137,7 +136,7 @@ def report(report: Report) -> None:
 def shards(report: ShardReport) -> None:
     """Print the files that `shard` wrote, with the number of photos in each, and the files that were left out."""
     print(f"{report.photos} photos of {len(report.classes)} classes in {report.out}")
-    _table([(shard.file, str(shard.photos)) for shard in report.shards])
+    print_columns([(shard.file, str(shard.photos)) for shard in report.shards])
     if report.problems:
         print(f"files left out: {len(report.problems)}")
         _named(report.problems)
@@ -168,7 +167,7 @@ def similar(reports: Sequence[SimilarPhotos], table: bool) -> None:
         rows = [(f"{one.similarity:.4f}", one.label or "", str(one.path), one.same) for one in report.similar]
         if table:
             print(printable(str(report.path)))
-            _table([("", *cells, "the same photo" if same else "") for *cells, same in rows])
+            print_columns([("", *cells, "the same photo" if same else "") for *cells, same in rows])
         else:
             for *cells, same in rows:
                 print("\t".join(map(printable, (str(report.path), *cells, "true" if same else "false"))))
@@ -214,13 +213,13 @@ def evaluation(found: Evaluation, side: str = "") -> None:
     rows: list[tuple[str, ...]] = [("class", "photos", "precision", "recall", "F1")]
     for c in found.per_class:
         rows.append((c.label, str(c.n), *(_share(share) for share in (c.precision, c.recall, c.f1))))
-    _table(rows)
+    print_columns(rows)
     if found.mistakes:
         print()
         surest = found.mistakes[:_MOST_NAMED]
         count = len(found.mistakes)
         print("the one mistake:" if count == 1 else f"surest of {count} mistakes:")
-        _table([(f"{m.probability:.0%}", f"{m.label} → {m.predicted}", str(m.path)) for m in surest])
+        print_columns([(f"{m.probability:.0%}", f"{m.label} → {m.predicted}", str(m.path)) for m in surest])
     print()
 
 
@@ -237,7 +236,7 @@ def whole_evaluation(report: EvaluationReport) -> None:
     if report.n:
         rows = [("answered", "accuracy", "probability from")]
         rows += [(f"{c.share:.0%}", f"{c.accuracy:.3f}", f"{c.probability:.3f}") for c in report.coverage]
-        _table(rows)
+        print_columns(rows)
         print()
         _reliability(report)
     for group in report.unknown:
@@ -256,7 +255,7 @@ def _reliability(found: Evaluation) -> None:
         if after.n or before.n:
             cells = [cell for b in (after, before) for cell in (str(b.n), _share(b.accuracy))]
             rows.append((f"{after.low:.2f} to {after.high:.2f}", *cells))
-    _table(rows)
+    print_columns(rows)
     print()
 
 
@@ -287,7 +286,7 @@ def predictions(chunks: Iterable[Sequence[Prediction]], top: int, table: bool) -
     for chunk in chunks:
         readable = [replace(answer, top=answer.top[:top]) for answer in chunk if answer.error is None]
         if table:
-            _table([_columns(answer) for answer in readable], widths)
+            print_columns([_columns(answer) for answer in readable], widths)
         else:
             for answer in readable:
                 print("\t".join(printable(cell) for cell in _tabbed(answer)))
@@ -347,7 +346,7 @@ def exported(report: Export) -> None:
         f"{found.ms:g}",
         str(found.mebibytes),
     )
-    _table([head, row])
+    print_columns([head, row])
     print()
     print(
         f"compared with the run, computed in fp32, on {found.n} {found.side} photos: its accuracy is "
@@ -374,7 +373,7 @@ def facts(document: Mapping[str, Any], indent: str = "") -> None:
         elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
             columns = list(dict.fromkeys(name for item in value for name in item))
             cells = [["" if item.get(name) is None else str(item[name]) for name in columns] for item in value]
-            _table([columns, *cells])
+            print_columns([columns, *cells])
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             print(f"{indent}{key}: {printable(text)}")
@@ -383,24 +382,3 @@ def facts(document: Mapping[str, Any], indent: str = "") -> None:
 def _share(value: float | None) -> str:
     """Return a metric with three decimals, or a dash where the metric is missing."""
     return "–" if value is None else f"{value:.3f}"
-
-
-def _table(rows: Sequence[Sequence[str]], widest: list[int] | None = None) -> None:
-    """Print rows in columns that are aligned on a terminal, where a Korean letter is two cells wide.
-
-    Args:
-        rows: the cells of each row, as many in each.
-        widest: where a table is printed in several calls, the widths of its columns so far; updated by each call.
-    """
-    cells = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(_width(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
-    if widest is not None and widths:
-        widest[:] = [max(pair) for pair in zip_longest(widest, widths, fillvalue=0)]
-        widths = widest
-    for row in cells:
-        print("  ".join(cell + " " * (w - _width(cell)) for cell, w in zip(row, widths, strict=True)).rstrip())
-
-
-def _width(text: str) -> int:
-    """Return the number of terminal cells that a text takes."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in text)

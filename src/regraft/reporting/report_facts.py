@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft.auditing import DOUBT, label_margins, out_of_fold
 from regraft.classifiers.classifier import Classifier, open_photos, sides_of
 from regraft.classifiers.evaluation import Evaluation, measure
 from regraft.classifiers.held_out import HeldOut
@@ -29,6 +28,7 @@ from regraft.errors import DataError, option
 from regraft.features.features import Features, extract_all, labelled_features
 from regraft.features.neighbours import last_stage, nearest
 from regraft.foundation import console
+from regraft.heads.doubtful_labels import DOUBT, label_margins, out_of_fold
 from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.duplicates import duplicate_groups
 from regraft.training.cross_validation import DESIGN_EFFECT
