@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from regraft.auditing import Audit, Finding, Suspect
 from regraft.classifiers.evaluation import Evaluation, measure
 from regraft.classifiers.prediction import Prediction
 from regraft.classifiers.predictor import Answers
+from regraft.drawing.figures import has_matplotlib
+from regraft.errors import RunError
 from regraft.photos.dataset import Dataset, ImageRecord
-from regraft.reporting.displays import MOST_THUMBNAILS
+from regraft.reporting.displays import MOST_THUMBNAILS, audit_html
 from regraft.sweeping.sweeping import Sweep
 from regraft.sweeping.trials import AXES, Trial
 from tests.drawing.test_html import STRANGE, Read, require_harmless
@@ -86,7 +89,10 @@ def test_an_audit_shows_copies_side_by_side(photos: Path) -> None:
         Finding("class-names", classes=STRANGE),
         Finding("unreadable", (Suspect(Path(STRANGE[1]), "", "damaged"),)),
     )
-    read = shown(Audit(dataset, findings, np.zeros(60, np.float32)))
+    audit = Audit(dataset, findings, np.zeros(60, np.float32))
+    read = shown(audit)
+    (copies, *_) = re.findall(r'<div class="together">(.*?)</div>', audit_html(audit))
+    assert copies.count("<img") == 2
     assert "60 photos: 4 kinds of problems found" in read.text
     assert "and 53 more photos" in read.text
     assert read.tags.count("img") == 2 + 5
@@ -140,7 +146,15 @@ def test_a_classifier_and_a_sweep_are_displayed(photos: Path, tmp_path: Path, ca
     assert read.text.startswith("Classifier of 3 classes")
     assert "95 % interval" in read.text
     assert "줄무늬" in read.text
-    assert "Classifier of 3 classes" in shown(replace(classifier, metrics={}, path=None)).text
+    half = replace(classifier, metrics={}, path=None)
+    assert "Classifier of 3 classes" in shown(half).text
+    with pytest.raises(RunError, match="no run folder"):
+        half.plot_curves()
+    if has_matplotlib():
+        assert [axes.get_title("left") for axes in classifier.plot_curves().axes] == [
+            "loss (cross-entropy)",
+            "top-1 accuracy",
+        ]
     names = dict.fromkeys(AXES, "")
     trials = (
         Trial("one", {**names, "head": "knn"}, 0.9, 0.5, 1.0),

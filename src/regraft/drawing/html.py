@@ -36,6 +36,7 @@ _STYLE = (
     "white-space:nowrap;vertical-align:bottom}div.regraft th .name{max-width:5.2em}"
     "div.regraft tbody th .name{max-width:11em}div.regraft img{margin:1px 3px 1px 0;border-radius:3px;"
     "vertical-align:middle;display:inline-block}div.regraft svg{vertical-align:middle;max-width:100%}"
+    "div.regraft .together{white-space:nowrap}"
     "div.regraft .beside{display:flex;flex-wrap:wrap;gap:.2em 2em;align-items:flex-start}"
 )
 _NUMBER = re.compile(r"[\d.,:×%±+ –−-]*(px|s)?")
@@ -73,6 +74,11 @@ def paragraph(*pieces: object, kind: str = "") -> Html:
 def beside(*pieces: object) -> Html:
     """Return pieces that stand side by side, or one below the other where the page is narrow."""
     return Html(f'<div class="beside">{joined(Html(f"<div>{escaped(piece)}</div>") for piece in pieces)}</div>')
+
+
+def together(pieces: Iterable[object]) -> Html:
+    """Return pieces, such as pictures that are compared, in one line that is never broken."""
+    return Html(f'<div class="together">{joined(pieces)}</div>')
 
 
 def table(rows: Iterable[Sequence[object]], header: Sequence[object] = ()) -> Html:

@@ -30,7 +30,7 @@ from regraft.drawing.charts import (
     percent,
     reliability_chart,
 )
-from regraft.drawing.html import Html, beside, escaped, joined, name, panel, paragraph, picture, table
+from regraft.drawing.html import Html, beside, escaped, joined, name, panel, paragraph, picture, table, together
 from regraft.errors import ImageError
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import decode, read
@@ -221,7 +221,7 @@ def _finding(found: Finding, thumbnails: _Thumbnails) -> Html:
     rows = []
     for suspect in found.photos[:_MOST_NAMED]:
         pictures = [thumbnails.of(path) for path in (suspect.path, *suspect.others[:_MOST_BESIDE])]
-        rows.append((joined(p for p in pictures if p is not None), *_named_photo(suspect)))
+        rows.append((together(p for p in pictures if p is not None), *_named_photo(suspect)))
     return _headed(found.kind, joined((table(rows), _further(len(found.photos) - _MOST_NAMED, "photos"))))
 
 
