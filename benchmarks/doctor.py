@@ -23,7 +23,7 @@ import numpy as np
 from _common import regraft, report
 from PIL import Image, ImageOps
 
-from regraft.auditing import Audit, check
+from regraft.exploring.auditing import Audit, check
 from regraft.photos.dataset import Dataset, ImageRecord
 
 

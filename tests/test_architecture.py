@@ -32,7 +32,6 @@ ORDER = [
     "features",
     "heads",
     "classifiers",
-    "auditing",
     "exploring",
     "training",
     "finetuning",
@@ -40,7 +39,6 @@ ORDER = [
     "exporting",
     "predicting",
     "reporting",
-    "information",
     "cli",
     "compat",
     "__main__",
@@ -86,7 +84,7 @@ WALK = [
     "classifiers/activation_maps",
     "classifiers/prediction",
     "classifiers/answer_files",
-    "auditing",
+    "exploring/auditing",
     "exploring/embedding",
     "exploring/similarity",
     "training/folding",
@@ -119,7 +117,7 @@ WALK = [
     "reporting/displays",
     "reporting/projector",
     "reporting/plots",
-    "information",
+    "cli/information",
 ]
 
 

@@ -7,7 +7,6 @@ TYPE_CHECKING = False  # imported from typing, it would be the first module that
 if TYPE_CHECKING:
     from typing import Any
 
-    from regraft.auditing import Audit, check
     from regraft.backbones.base import Backbone, load_backbone
     from regraft.classifiers.classifier import Classifier
     from regraft.classifiers.evaluation import Evaluation, measure
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         RunError,
         TrainingError,
     )
+    from regraft.exploring.auditing import Audit, check
     from regraft.exploring.embedding import embed
     from regraft.exploring.similarity import SimilarPhoto, SimilarPhotos, similar
     from regraft.exporting.companions import Export
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from regraft.training.training import train
 
 _HOMES = {
-    "Audit": "auditing",
+    "Audit": "exploring.auditing",
     "Backbone": "backbones.base",
     "BackboneError": "errors",
     "Classifier": "classifiers.classifier",
@@ -79,7 +79,7 @@ _HOMES = {
     "TrainConfig": "config.training",
     "TrainingError": "errors",
     "Transform": "photos.images",
-    "check": "auditing",
+    "check": "exploring.auditing",
     "cross_validate": "training.cross_validation",
     "embed": "exploring.embedding",
     "evaluate": "predicting",

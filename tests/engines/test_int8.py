@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from regraft.auditing import check
 from regraft.backbones.base import load_backbone
 from regraft.config.features import FeatureConfig
 from regraft.engines import int8
 from regraft.engines.int8 import quantised_graph
 from regraft.errors import BackboneError
+from regraft.exploring.auditing import check
 from tests.conftest import Command
 
 

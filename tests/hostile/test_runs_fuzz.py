@@ -27,8 +27,8 @@ from safetensors.numpy import load_file, save_file
 
 from regraft import Classifier, Dataset, TrainConfig, train
 from regraft.classifiers.run_folder import read_split
+from regraft.cli.information import describe
 from regraft.errors import RegraftError
-from regraft.information import describe
 from tests.conftest import SHAPES, draw_folder
 
 KEPT: tuple[int, ...] = (2087126379,)

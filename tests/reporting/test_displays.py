@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import regraft
-from regraft.auditing import Audit, Finding, Suspect
 from regraft.classifiers.evaluation import Evaluation, measure
 from regraft.classifiers.prediction import Prediction
 from regraft.classifiers.predictor import Answers
 from regraft.drawing.figures import has_matplotlib
 from regraft.errors import RunError
+from regraft.exploring.auditing import Audit, Finding, Suspect
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.reporting.displays import MOST_THUMBNAILS, audit_html
 from regraft.sweeping.sweeping import Sweep

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.auditing import Audit, Finding, Suspect
 from regraft.classifiers.class_metrics import ClassMetrics
 from regraft.classifiers.classifier import Classifier
 from regraft.classifiers.evaluation import Evaluation
@@ -32,6 +31,7 @@ from regraft.drawing.charts import (
 )
 from regraft.drawing.html import Html, beside, escaped, joined, name, panel, paragraph, picture, table, together
 from regraft.errors import ImageError
+from regraft.exploring.auditing import Audit, Finding, Suspect
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import decode, read
 from regraft.sweeping.sweeping import Sweep

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.auditing import LEARNABLE
+from regraft.exploring.auditing import LEARNABLE
 from regraft.reporting.report_facts import Facts
 
 WORDS = files("regraft.reporting") / "page" / "words.json"

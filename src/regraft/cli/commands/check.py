@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from regraft import auditing
 from regraft.cli import tables
 from regraft.cli.arguments import given
 from regraft.cli.options import CheckOptions
 from regraft.cli.printing import emit
 from regraft.config.features import FeatureConfig
+from regraft.exploring import auditing
 from regraft.foundation import console
 from regraft.reporting.documents import AuditReport
 

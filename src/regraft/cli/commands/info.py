@@ -6,9 +6,9 @@ from typing import Any
 
 from regraft.cli import tables
 from regraft.cli.arguments import given
+from regraft.cli.information import describe
 from regraft.cli.options import InfoOptions
 from regraft.cli.printing import emit
-from regraft.information import describe
 
 
 def info(arguments: Any) -> int:

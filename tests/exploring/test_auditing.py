@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from regraft.auditing import DROPPED, KINDS, WHY, Audit, Suspect, check
 from regraft.config.features import FeatureConfig
 from regraft.errors import ConfigError, DataError
+from regraft.exploring.auditing import DROPPED, KINDS, WHY, Audit, Suspect, check
 from regraft.features.features import Features
 from regraft.heads.doubtful_labels import out_of_fold
 from regraft.photos.dataset import Dataset
