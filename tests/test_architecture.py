@@ -111,6 +111,7 @@ WALK = [
     "reporting/projection",
     "reporting/report_facts",
     "reporting/verdict",
+    "reporting/run_comparison",
     "reporting/page_data",
     "reporting/report_table",
     "reporting/report_building",

@@ -15,7 +15,7 @@ import regraft
 from regraft import ConfigError, DataError, Dataset, report, train
 from regraft.classifiers.classifier import Classifier
 from regraft.features.neighbours import last_stage
-from regraft.reporting import page_data, report_building
+from regraft.reporting import report_building
 from regraft.reporting.pictures import MOST_BYTES, pictures
 from regraft.reporting.projection import project
 from regraft.reporting.report_facts import gather
@@ -185,7 +185,9 @@ def test_the_verdict_names_what_limits(mixed: Path, tmp_path: Path, cache: Path)
 def test_more_photos_than_a_page_holds_are_sampled(
     mixed: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_building, "chosen_photos", lambda facts: page_data.chosen_photos(facts, 10))
+    monkeypatch.setattr(
+        report_building, "chosen_photos", lambda facts, first: page_data.chosen_photos(facts, first, 10)
+    )
     train(mixed, tmp_path / "run", QUICK)
     found = report(tmp_path / "run")
     assert (found.photos, found.shown, found.measured) == (61, 10, 61)
@@ -256,3 +258,50 @@ def test_a_classifier_without_a_run_has_no_place_for_a_report(photos: Path, tmp_
         report(bare)
     with pytest.raises(ConfigError):
         report(tmp_path / "run", out=tmp_path)
+
+
+def test_two_runs_of_the_same_photos(mixed: Path, tmp_path: Path, cache: Path) -> None:
+    first = train(mixed, tmp_path / "first", {**QUICK, "head": "prototype"})
+    second = train(mixed, tmp_path / "second", QUICK)
+    found = report(second, before=first)
+    assert found.report == str(tmp_path / "second" / "against-first.html")
+    old, new = (run.metrics["folds"] for run in (first, second))
+    assert found.difference
+    assert found.difference.n == 61
+    assert found.difference.difference == pytest.approx(new["accuracy"] - old["accuracy"])
+    data = data_of(Path(found.report))
+    wrong = [{Path(m["path"]).name for m in side["mistakes"]} for side in (old, new)]
+    names = [Path(path).name for path in data["photos"]["path"]]
+    change = data["comparison"]
+    assert {names[i] for i in change["gained"]} == wrong[0] - wrong[1]
+    assert {names[i] for i in change["lost"]} == wrong[1] - wrong[0]
+    assert sum(row["gained"] for row in change["per_class"]) == found.difference.gained == len(change["gained"])
+    assert change["accuracy"] == pytest.approx([old["accuracy"], new["accuracy"]])
+    assert all(change["earlier"][str(i)] != data["classes"][data["photos"]["label"][i]] for i in change["gained"])
+    assert "first" in found.verdict
+
+
+def test_runs_without_a_photo_in_common_cannot_be_compared(photos: Path, tmp_path: Path, cache: Path) -> None:
+    for name, held in (("one", 0), ("two", 1)):  # each measures what the other was trained on
+        with (tmp_path / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "label", "split"))
+            for i, path in enumerate(sorted(photos.rglob("*.jpg"))):
+                writer.writerow((path, path.parent.name, "test" if i % 2 == held else "train"))
+        train(tmp_path / f"{name}.csv", tmp_path / name, QUICK)
+    with pytest.raises(DataError, match="measured in both"):
+        report(tmp_path / "two", before=tmp_path / "one")
+
+
+def test_a_run_says_how_it_learned(photos: Path, tmp_path: Path, cache: Path) -> None:
+    found = report(train(photos, tmp_path / "run", {**QUICK, "folds": 0}))
+    curves = data_of(Path(found.report))["curves"]
+    assert {curve["kind"] for curve in curves} == {"loss", "accuracy"}
+    assert all(curve["step"] == "step" and curve["table"]["train"] and curve["table"]["val"] for curve in curves)
+
+
+def test_plots_stand_beside_the_page(photos: Path, tmp_path: Path, cache: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    found = report(train(photos, tmp_path / "run", QUICK), out=tmp_path / "seen.html")
+    assert {Path(path).name for path in found.figures} == {"seen-map.png", "seen-confusion.png", "seen-reliability.png"}
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in found.figures)

@@ -130,6 +130,9 @@ class CheckOptions(ComputeOptions):
 class ReportOptions(ComputeOptions):
     """Where a report is written."""
 
+    photos: Path | None = None
+    """Folder of the run's photos, if they were moved."""
+
     out: Path | None = None
     """HTML file of the report; by default report.html in the run. The table of all photos stands beside it, with the
     suffix .parquet."""

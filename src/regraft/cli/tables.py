@@ -129,7 +129,9 @@ def report(report: Report) -> None:
     )
     if report.shown < report.photos:
         print(f"the page holds {report.shown} of the photos: mistakes and suspected labels first, others by chance")
-    print(f"table: {report.table}")
+    if report.difference:
+        print(f"the difference: {points(report.difference)}, n={report.difference.n}")
+    print(f"beside it: {', '.join((report.table, *report.figures))}")
     print(f"report: {report.report}   ({report.bytes / 1e6:.1f} MB; open it in a browser)")
 
 

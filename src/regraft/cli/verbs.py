@@ -95,9 +95,10 @@ VERBS = {
 
         The page is one HTML file that needs no network: the verdict, the mistakes with the parts of the photo that made
         them, suspected labels, copies, how far probabilities can be trusted, and a map of all photos. It speaks English
-        and Korean. PHOTOS is where the photos of the run are now, or other labelled photos to measure the run on. The
-        map is drawn with t-SNE after pip install 'regraft[report]', else from principal components.""",
-        positionals=(_RUN, ("photos", _PHOTOS, "?")),
+        and Korean. With a second run of the same photos, the page begins with what changed from the first run to the
+        second. With other labelled photos, the run is measured on these. The map is drawn with t-SNE after pip install
+        'regraft[report]', else from principal components.""",
+        positionals=(_RUN, ("other", "a second run of the same photos, or other labelled photos", "?")),
         options=("regraft.cli.options:ReportOptions",),
     ),
     "predict": Verb(

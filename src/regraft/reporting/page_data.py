@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, pairwise
 from pathlib import Path
@@ -22,59 +22,75 @@ from numpy.typing import NDArray
 
 from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.activation_maps import Activation
+from regraft.classifiers.learning_curves import Curves
 from regraft.photos.sources.base import SIDES
 from regraft.reporting.pictures import TILE, Pictures
 from regraft.reporting.report_facts import NEW, Facts
+from regraft.reporting.run_comparison import RunComparison
 from regraft.reporting.verdict import Sentence, Verdict
 
 MOST_PHOTOS = 20_000
 """The largest number of photos in a page."""
 
 _ALL_SIDES = (*SIDES, NEW)
+_PANELS = {"loss": "loss", "top-1": "accuracy", "top-5": "top5"}  # how the titles of learning curves begin
+_POINTS = 300  # of a learning curve
 _TOP = 5  # classes that are shown beside a photo
 _STEPS = 100  # of the curves of coverage and of the threshold
 
 
-def chosen_photos(facts: Facts, most: int = MOST_PHOTOS) -> list[int]:
-    """Return the indices of the photos of the page, the most important first: mistakes, suspects, copies, all others.
+def chosen_photos(facts: Facts, first: Sequence[int] = (), most: int = MOST_PHOTOS) -> list[int]:
+    """Return the indices of at most ``most`` photos of the page, the most important first.
 
-    The others are in the order of their digests, which has nothing to do with what they show.
+    These are the photos ``first``, then mistakes, suspects, copies, and all others in the order of their digests, which
+    has nothing to do with what they show.
     """
     others = sorted(range(len(facts.features)), key=lambda i: facts.features.digests[i])
-    order = chain(facts.mistakes.tolist(), facts.suspects.tolist(), chain.from_iterable(facts.groups), others)
+    order = chain(first, facts.mistakes.tolist(), facts.suspects.tolist(), chain.from_iterable(facts.groups), others)
     return list(dict.fromkeys(order))[:most]
 
 
-def page_data(
-    facts: Facts,
-    verdict: Verdict,
-    chosen: Sequence[int],
-    points: NDArray[np.float32],
-    method: str,
-    shown: Pictures,
-    maps: Mapping[int, Activation],
-    maps_kind: str,
-    facts_of_run: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return the data of the page, except the curves.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What is drawn of the P photos of a page.
+
+    Attributes:
+        chosen: the indices of the photos among those of the facts.
+        points: the points (P, 2) of the map.
+        method: the name of the method that made the map.
+        pictures: the pictures of the photos.
+        maps: activation maps by position in the page.
+        maps_kind: ``exact`` or ``occlusion``.
+    """
+
+    chosen: Sequence[int]
+    points: NDArray[np.float32]
+    method: str
+    pictures: Pictures
+    maps: Mapping[int, Activation]
+    maps_kind: str
+
+    @property
+    def place(self) -> dict[int, int]:
+        """The position in the page of each photo, by its index."""
+        return {index: position for position, index in enumerate(self.chosen)}
+
+
+def page_data(facts: Facts, verdict: Verdict, drawn: Drawn, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of the page, without thumbnails.
 
     Args:
         facts: the facts about all photos.
         verdict: the verdict.
-        chosen: the indices of the P photos of the page.
-        points: the points (P, 2) of the map.
-        method: the name of the method that made the map.
-        shown: the pictures of the P photos.
-        maps: activation maps by position in the page.
-        maps_kind: ``exact`` or ``occlusion``.
-        facts_of_run: what made the run, as `run_facts` returns it.
+        drawn: what is drawn of the photos of the page.
+        details: what made the run, as `run_facts` returns it.
     """
     evaluation = facts.evaluation.to_dict()
     for name in ("mistakes", "uncalibrated", "coverage"):
         del evaluation[name]
-    place = {index: position for position, index in enumerate(chosen)}
+    place, sprite = drawn.place, drawn.pictures.sprite
     return {
-        "name": facts_of_run["name"],
+        "name": details["name"],
         "verdict": _sentence(verdict.verdict),
         "basis": verdict.basis and _sentence(verdict.basis),
         "limits": [_sentence(s) for s in verdict.limits],
@@ -87,16 +103,55 @@ def page_data(
         "threshold": facts.classifier.threshold,
         "threshold_curve": _threshold_curve(facts),
         "total": len(facts.features),
-        "photos": _photos(facts, chosen, place, points, shown),
-        "thumbs": [_text(data) for data in shown.thumbnails.values()],
-        "sprite": shown.sprite and {"image": _text(shown.sprite), "tile": TILE, "columns": shown.columns},
-        "maps": {position: _map(found) for position, found in maps.items()},
-        "maps_kind": maps_kind,
-        "map_method": method,
+        "photos": _photos(facts, drawn),
+        "thumbs": [],
+        "sprite": sprite and {"image": _text(sprite), "tile": TILE, "columns": drawn.pictures.columns},
+        "maps": {position: _map(found) for position, found in drawn.maps.items()},
+        "maps_kind": drawn.maps_kind,
+        "map_method": drawn.method,
         "suspects": [place[i] for i in facts.suspects.tolist() if i in place],
         "copies": [_group(facts, group, place) for group in facts.groups if any(i in place for i in group)],
-        "run": dict(facts_of_run),
+        "run": dict(details),
     }
+
+
+def comparison_data(
+    found: RunComparison, verdict: Verdict, place: Mapping[int, int], before: str, after: str
+) -> dict[str, Any]:
+    """Return the comparison of two runs as JSON values.
+
+    Args:
+        found: the comparison.
+        verdict: the verdict on the change.
+        place: the position in the page of each photo, by index.
+        before: the name of the first run.
+        after: the name of the second run.
+    """
+    here = [[i for i in indices if i in place] for indices in (found.gained, found.lost)]
+    return {
+        "names": [before, after],
+        "accuracy": [found.before, found.after],
+        "verdict": _sentence(verdict.verdict),
+        "basis": verdict.basis and _sentence(verdict.basis),
+        "limits": [_sentence(s) for s in verdict.limits],
+        "per_class": [asdict(row) for row in found.per_class],
+        "gained": [place[i] for i in here[0]],
+        "lost": [place[i] for i in here[1]],
+        "earlier": {place[i]: label for i, label in found.earlier.items() if i in place},
+    }
+
+
+def curves_data(curves: Curves | None) -> list[dict[str, Any]]:
+    """Return learning curves as JSON values; ``kind`` is ``loss``, ``accuracy`` or ``top5``."""
+    result = []
+    for title, table in curves.panels.items() if curves else ():
+        kind = next((kind for start, kind in _PANELS.items() if title.startswith(start)), "loss")
+        thin = {
+            side: [[x, round(y, 5)] for x, y in points[:: -(-len(points) // _POINTS) or 1]]
+            for side, points in table.items()
+        }
+        result.append({"kind": kind, "step": curves.step if curves else "", "table": thin})
+    return result
 
 
 def run_facts(facts: Facts, run: str) -> dict[str, Any]:
@@ -122,15 +177,20 @@ def run_facts(facts: Facts, run: str) -> dict[str, Any]:
     }
 
 
-def _photos(
-    facts: Facts, chosen: Sequence[int], place: Mapping[int, int], points: NDArray[np.float32], shown: Pictures
-) -> dict[str, Any]:
+def with_thumbnails(data: Mapping[str, Any], shown: Pictures) -> dict[str, Any]:
+    """Return the data of a page with the thumbnails of its photos."""
+    number = {position: i for i, position in enumerate(shown.thumbnails)}
+    photos = {**data["photos"], "thumb": [number.get(i, -1) for i in range(len(data["photos"]["path"]))]}
+    return {**data, "photos": photos, "thumbs": [_text(picture) for picture in shown.thumbnails.values()]}
+
+
+def _photos(facts: Facts, drawn: Drawn) -> dict[str, Any]:
     """Return the columns of the photos of the page."""
+    chosen, place, points = drawn.chosen, drawn.place, drawn.points
     indices = np.asarray(chosen, np.int64)
     probabilities, novelty = facts.answers.probabilities[indices], facts.answers.novelty[indices]
     measured = np.isin(indices, facts.measured)
     top = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
-    number = {position: i for i, position in enumerate(shown.thumbnails)}
     near = facts.nearest(chosen)[0].tolist()
     return {
         "path": short_paths([facts.dataset.records[i].path for i in chosen]),
@@ -149,8 +209,8 @@ def _photos(
         "suggested": facts.suggested[indices].tolist(),
         "x": _rounded(points[:, 0], 4),
         "y": _rounded(points[:, 1], 4),
-        "thumb": [number.get(i, -1) for i in range(len(chosen))],
-        "tile": [shown.tiles.get(i, -1) for i in range(len(chosen))],
+        "thumb": [-1] * len(chosen),
+        "tile": [drawn.pictures.tiles.get(i, -1) for i in range(len(chosen))],
     }
 
 

@@ -28,7 +28,7 @@ _CLASSES_PER_PHOTO = 5
 _MOST_PHOTOS = 60
 """The largest number of photos in a plot."""
 
-_PLOT = Product("a plot of ours", lambda path: _is_drawn(path), option="plot", error=ConfigError, overwrite="")
+PLOT = Product("a plot of ours", lambda path: _is_drawn(path), option="plot", error=ConfigError, overwrite="")
 _COLUMNS = 3  # of photos
 _THUMBNAIL = 240  # pixels of the longer side of a photo
 
@@ -51,7 +51,7 @@ def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[
     answered, count = _drawn(predictions)
     if not answered:
         raise ConfigError(f"{option('plot')} has nothing to draw: no photo was answered")
-    require_writable(path, _PLOT)
+    require_writable(path, PLOT)
     if count > len(answered):
         console.say(f"{path} has the first {len(answered)} of {count} photos")
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def plot_predictions(predictions: Iterable[Prediction], path: str | os.PathLike[
         for number, prediction in enumerate(answered):
             row, column = divmod(number, columns)
             _draw_answer(prediction, *cells[row, 2 * column : 2 * column + 2])
-        with claimed(path, _PLOT, file=True) as place:
+        with claimed(path, PLOT, file=True) as place:
             figure.savefig(place.fresh, format="png", dpi=110)
     if any("Glyph" in str(warning.message) for warning in caught):  # matplotlib warns of each missing letter
         console.warn(

@@ -13,7 +13,7 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
@@ -24,19 +24,31 @@ import numpy as np
 from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.activation_maps import Activation, ActivationMaps
 from regraft.classifiers.classifier import Classifier, run_path
+from regraft.classifiers.learning_curves import Curves, read_curves
 from regraft.classifiers.run_folder import read_manifest
-from regraft.errors import ConfigError
+from regraft.drawing.figures import confusion_figure, has_matplotlib, map_figure, png_of, reliability_figure
+from regraft.errors import ConfigError, RunError, option
 from regraft.features.neighbours import last_stage
 from regraft.foundation import console
 from regraft.foundation.files import as_path, write_text
 from regraft.foundation.places import Product, claimed, require_writable
-from regraft.reporting.page_data import chosen_photos, page_data, run_facts
+from regraft.reporting.page_data import (
+    Drawn,
+    chosen_photos,
+    comparison_data,
+    curves_data,
+    page_data,
+    run_facts,
+    with_thumbnails,
+)
 from regraft.reporting.pictures import pictures
+from regraft.reporting.plots import PLOT
 from regraft.reporting.projection import project
 from regraft.reporting.report_facts import Facts, gather
 from regraft.reporting.report_record import Report
 from regraft.reporting.report_table import write_table
-from regraft.reporting.verdict import WORDS, Verdict, judge
+from regraft.reporting.run_comparison import compare_runs
+from regraft.reporting.verdict import WORDS, Verdict, judge, judge_change
 
 LIMIT_MB = 12
 """The size in MB that a page does not exceed."""
@@ -51,7 +63,6 @@ _PAGE = files("regraft.reporting") / "page"
 _MARK = '<meta name="generator" content="regraft report">'
 _FOR_TEXT = 250_000  # bytes of the page that are kept free for its script, its words and the quotes of pictures
 _BASE64 = 4 / 3  # bytes in the page for each byte of a picture
-_NAME = "report.html"
 
 
 _REPORT = Product("a report", lambda path: _is_report(path), error=ConfigError, overwrite="")
@@ -62,92 +73,143 @@ def report(
     run: str | os.PathLike[str] | Classifier,
     photos: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    before: str | os.PathLike[str] | Classifier | None = None,
 ) -> Report:
-    """Write a report of a run: one HTML file, and beside it a Parquet file with a row for each photo.
+    """Write a report of a run: one HTML file, a Parquet file with a row for each photo, and plots as PNG files.
 
-    An older report at the same place is replaced.
+    The other files stand beside the HTML file and begin with its name. The plots are written where matplotlib is
+    installed. An older report at the same place is replaced.
 
     Args:
         run: the run folder, or a classifier that has one.
         photos: where the photos of the run are now, or labelled photos that the run does not know; None where the
             photos of the run have not moved.
-        out: the HTML file; by default ``report.html`` in the run folder.
+        out: the HTML file; by default ``report.html`` in the run folder, or ``against-NAME.html`` with ``before``.
+        before: another run of the same photos. The report then begins with what changed from that run to this one.
 
     Raises:
         ConfigError: ``out`` is taken by a file that is no report, or cannot be written.
-        DataError: no photo can be read, or the photos have a class that the run does not know.
-        RunError: the run is damaged.
+        DataError: no photo can be read, the photos have a class that a run does not know, or no photo was measured in
+            both runs.
+        RunError: a run is damaged.
     """
-    began = perf_counter()
-    folder = run_path(run)
-    path = as_path(out, "out") if out is not None else folder / _NAME
-    table = path.with_suffix(".parquet")
-    for place, product in ((path, _REPORT), (table, _TABLE)):
-        require_writable(place, product)
-    classifier = run if isinstance(run, Classifier) else Classifier.load(folder)
-    facts = gather(classifier, photos)
-    verdict = judge(facts, str(run) if not isinstance(run, Classifier) else str(folder))
-    chosen = chosen_photos(facts)
-    rows = last_stage(facts.features.x[chosen], facts.features.stages)
-    before = perf_counter()
-    with console.waiting_for("drawing the map of the photos"):
-        points, method = project(rows)
-    projected = perf_counter() - before
-    page, thumbnails = _page(facts, verdict, chosen, points, method, str(folder))
-    with claimed(table, _TABLE, file=True) as beside:
-        write_table(facts, chosen, points, beside.fresh)
-    with claimed(path, _REPORT, file=True) as written:
-        write_text(written.fresh, page)
+    began, folder = perf_counter(), run_path(run)
+    name = f"against-{run_path(before).name}.html" if before is not None else "report.html"
+    path = _writable(as_path(out, "out") if out is not None else folder / name)
+    facts = gather(_loaded(run), photos)
+    verdict = judge(facts, os.fspath(folder))
+    compared = None
+    if before is not None:
+        compared = compare_runs(gather(_loaded(before), photos or facts.classifier.source), facts)
+    drawn, projected = _drawn(facts, (*compared.lost, *compared.gained) if compared else ())
+    data = page_data(facts, verdict, drawn, {**run_facts(facts, os.fspath(folder)), "made_by": _made_by(facts)})
+    data |= {"limit": LIMIT_MB, "curves": curves_data(_curves(folder)), "comparison": None}
+    if compared and before is not None:
+        names = run_path(before).name, folder.name
+        verdict = judge_change(compared, *names)
+        data["comparison"] = comparison_data(compared, verdict, drawn.place, *names)
+    shown = drawn.pictures.within(int((LIMIT_MB * 1_000_000 - len(_json(data).encode()) - _FOR_TEXT) / _BASE64))
+    page = html_page(with_thumbnails(data, shown), verdict)
+    table, written = _write(facts, drawn, page, path)
     return Report(
-        str(written.path),
-        str(beside.path),
-        len(page.encode()),
-        len(facts.features),
-        len(chosen),
-        thumbnails,
-        facts.evaluation.n,
-        facts.measured_on,
-        len(facts.mistakes),
-        len(facts.suspects),
-        len(facts.groups),
-        facts.missing,
-        verdict.verdict.text(),
-        tuple(sentence.text() for sentence in verdict.limits),
-        method,
-        {"report": round(perf_counter() - began - projected, 2), "projection": round(projected, 2)},
+        report=str(written),
+        table=str(table),
+        figures=tuple(map(str, _write_figures(facts, drawn, path))),
+        bytes=len(page.encode()),
+        photos=len(facts.features),
+        shown=len(drawn.chosen),
+        thumbnails=len(shown.thumbnails),
+        measured=facts.evaluation.n,
+        measured_on=facts.measured_on,
+        mistakes=len(facts.mistakes),
+        suspects=len(facts.suspects),
+        copies=len(facts.groups),
+        missing=facts.missing,
+        verdict=verdict.verdict.text(),
+        limits=tuple(sentence.text() for sentence in verdict.limits),
+        projection=drawn.method,
+        seconds={"report": round(perf_counter() - began - projected, 2), "projection": round(projected, 2)},
+        difference=compared.paired if compared else None,
     )
 
 
-def _page(
-    facts: Facts, verdict: Verdict, chosen: list[int], points: np.ndarray[Any, Any], method: str, run: str
-) -> tuple[str, int]:
-    """Return the HTML of the page, and the number of its thumbnails."""
+def _writable(path: Path) -> Path:
+    """Return the path of a page, after a check that it and the table beside it can be written. Raises ConfigError."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{path} does not end in .html; type {option('out', 'report.html')}")
+    require_writable(path, _REPORT)
+    require_writable(path.with_suffix(".parquet"), _TABLE)
+    return path
+
+
+def _write(facts: Facts, drawn: Drawn, page: str, path: Path) -> tuple[Path, Path]:
+    """Write the table and the page, and return their paths."""
+    with claimed(path.with_suffix(".parquet"), _TABLE, file=True) as table:
+        write_table(facts, drawn.chosen, drawn.points, table.fresh)
+    with claimed(path, _REPORT, file=True) as written:
+        write_text(written.fresh, page)
+    return table.path, written.path
+
+
+def _loaded(run: str | os.PathLike[str] | Classifier) -> Classifier:
+    return run if isinstance(run, Classifier) else Classifier.load(run)
+
+
+def _drawn(facts: Facts, first: Sequence[int]) -> tuple[Drawn, float]:
+    """Return what is drawn of the photos of the page, those of ``first`` before others, and the seconds of the map."""
+    chosen = chosen_photos(facts, first)
+    rows = last_stage(facts.features.x[chosen], facts.features.stages)
+    began = perf_counter()
+    with console.waiting_for("drawing the map of the photos"):
+        points, method = project(rows)
+    seconds = perf_counter() - began
     records = [facts.dataset.records[i] for i in chosen]
-    run_details = {**run_facts(facts, run), "made_by": _made_by(facts)}
-    drawn, kind = _maps(facts, chosen)
     transform = parts_of(facts.classifier.backbone)[-1].transform
     made = pictures(records, transform, int(LIMIT_MB * 1_000_000 / _BASE64))
-    bare = page_data(facts, verdict, chosen, points, method, made.within(0), drawn, kind, run_details)
-    shown = made.within(int((LIMIT_MB * 1_000_000 - len(_json(bare).encode()) - _FOR_TEXT) / _BASE64))
-    data = page_data(facts, verdict, chosen, points, method, shown, drawn, kind, run_details)
-    return html_page({**data, "limit": LIMIT_MB, "curves": []}, verdict), len(shown.thumbnails)
+    return Drawn(chosen, points, method, made, *_maps(facts, chosen)), seconds
 
 
-def _maps(facts: Facts, chosen: list[int]) -> tuple[dict[int, Activation], str]:
+def _maps(facts: Facts, chosen: Sequence[int]) -> tuple[dict[int, Activation], str]:
     """Return the activation maps of the first photos of the page, for the answer and the label; and their kind."""
     maker = ActivationMaps(facts.classifier)
-    positions = range(min(len(chosen), MAPPED if maker.kind == "exact" else COVERED))
-    records = [facts.dataset.records[chosen[i]] for i in positions]
-    answers, labels = facts.predicted[chosen].tolist(), facts.features.y[chosen].tolist()
-    classes = [tuple(dict.fromkeys((answers[i], labels[i]))) for i in positions]
-    with console.progress("activation maps", len(positions)) as advance:
-        found: dict[int, Activation] = {}
-        x = facts.features.x[chosen[: len(positions)]]
-        for position, activation in enumerate(maker.of_all(records, x, classes)):
+    first = list(chosen[: MAPPED if maker.kind == "exact" else COVERED])
+    pairs = zip(facts.predicted[first].tolist(), facts.features.y[first].tolist(), strict=True)
+    classes = [tuple(dict.fromkeys(pair)) for pair in pairs]
+    records = [facts.dataset.records[i] for i in first]
+    found: dict[int, Activation] = {}
+    with console.progress("activation maps", len(first)) as advance:
+        for position, activation in enumerate(maker.of_all(records, facts.features.x[first], classes)):
             if activation:
                 found[position] = activation
             advance()
     return found, maker.kind
+
+
+def _curves(folder: Path) -> Curves | None:
+    """Return the learning curves of a run; None if it has none."""
+    try:
+        return read_curves(folder)
+    except RunError:
+        return None
+
+
+def _write_figures(facts: Facts, drawn: Drawn, page: Path) -> list[Path]:
+    """Write the main plots of a report beside its page, and return their paths; none where matplotlib is missing."""
+    if not has_matplotlib():
+        return []
+    chosen, classes, found = list(drawn.chosen), facts.classifier.classes, facts.evaluation
+    bins = [(b.confidence or 0.0, b.accuracy or 0.0, b.n) for b in found.reliability if b.n]
+    wrong = np.isin(chosen, facts.mistakes)
+    figures = {"map": map_figure(drawn.points, facts.features.y[chosen], classes, wrong, "Photos that look alike")}
+    if found.n:
+        figures["confusion"] = confusion_figure(found.confusion, classes, "Confusion matrix")
+        figures["reliability"] = reliability_figure(bins, "Reliability")
+    paths = []
+    for name, figure in figures.items():
+        with claimed(page.with_name(f"{page.stem}-{name}.png"), PLOT, file=True) as place:
+            place.fresh.write_bytes(png_of(figure))
+        paths.append(place.path)
+    return paths
 
 
 def html_page(data: Mapping[str, Any], verdict: Verdict) -> str:

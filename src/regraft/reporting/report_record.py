@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from regraft.classifiers.paired_evaluation import Paired
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -13,6 +15,7 @@ class Report:
     Attributes:
         report: the path of the page.
         table: the path of the table of all photos.
+        figures: the paths of the plots.
         bytes: the size of the page.
         photos: the number of photos that were looked at.
         shown: the number of photos in the page.
@@ -27,10 +30,12 @@ class Report:
         limits: what limits the classifier, in English sentences.
         projection: the method of the map.
         seconds: the duration of the report without its map (``report``), and of the map (``projection``), in seconds.
+        difference: with a run to compare with, the change of the accuracy from that run to this one; else None.
     """
 
     report: str
     table: str
+    figures: tuple[str, ...]
     bytes: int
     photos: int
     shown: int
@@ -45,3 +50,4 @@ class Report:
     limits: tuple[str, ...]
     projection: str
     seconds: Mapping[str, float]
+    difference: Paired | None = None

@@ -19,6 +19,7 @@ import numpy as np
 
 from regraft.exploring.auditing import LEARNABLE
 from regraft.reporting.report_facts import Facts
+from regraft.reporting.run_comparison import RunComparison
 
 WORDS = files("regraft.reporting") / "page" / "words.json"
 """The sentences of a report by language and key. Both languages have the same keys."""
@@ -32,6 +33,7 @@ _WEAK = 0.1
 _PAIR = 0.25
 """The share of the mistakes that two classes must have between them to be named."""
 
+_SMALL_P = 0.001  # p values below it are not written out
 _MISCALIBRATED = 0.05
 _ENOUGH = 100  # measured photos from which on a calibration error says something
 
@@ -84,10 +86,33 @@ def judge(facts: Facts, run: str) -> Verdict:
     following.append(Sentence("next_use", {"command": {"code": f"regraft predict {run} PHOTOS"}}))
     if found.accuracy is None or found.interval is None:
         return Verdict(Sentence("verdict_none"), None, tuple(limits), tuple(following))
-    low, high = found.interval
-    shares = {"right": round(100 * found.accuracy), "low": int(100 * low), "high": int(np.ceil(100 * high))}
-    basis = Sentence(f"measured_{facts.measured_on}", {"n": found.n})
-    return Verdict(Sentence("verdict", shares), basis, tuple(limits), tuple(following))
+    return Verdict(*_measured(facts), tuple(limits), tuple(following))
+
+
+def judge_change(found: RunComparison, before: str, after: str) -> Verdict:
+    """Return the verdict on the change from one run to another.
+
+    Args:
+        found: the comparison of both runs.
+        before: the name of the first run.
+        after: the name of the second run.
+    """
+    change = found.paired
+    low, high = (round(100 * end, 1) for end in change.interval)
+    key = "change_better" if low > 0 else "change_worse" if high < 0 else "change_unsure"
+    names = {"before": before, "after": after}
+    points = {"points": abs(round(100 * change.difference, 1)), "low": low, "high": high}
+    changed = Sentence("change_counts", {"gained": change.gained, "lost": change.lost, "n": change.n})
+    test = Sentence("change_p", {"p": round(change.p, 3) if change.p >= _SMALL_P else f"< {_SMALL_P}"})
+    return Verdict(Sentence(key, {**names, **points}), changed, (test,), ())
+
+
+def _measured(facts: Facts) -> tuple[Sentence, Sentence]:
+    """Return how many of 100 new photos will be right, and what that was measured on."""
+    found = facts.evaluation
+    low, high = found.interval or (0.0, 1.0)
+    shares = {"right": round(100 * (found.accuracy or 0.0)), "low": int(100 * low), "high": int(np.ceil(100 * high))}
+    return Sentence("verdict", shares), Sentence(f"measured_{facts.measured_on}", {"n": found.n})
 
 
 def _limits(facts: Facts) -> tuple[list[Sentence], list[Sentence]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from regraft.classifiers.run_folder import is_run
 from regraft.cli import tables
 from regraft.cli.arguments import given
 from regraft.cli.options import ReportOptions
@@ -16,10 +18,10 @@ from regraft.reporting.report_record import Report
 def report(arguments: Any) -> int:
     """Run `regraft report`. Returns the exit code."""
     options = ReportOptions(**given(arguments, ReportOptions))
-    emit(
-        asdict(report_building.report(arguments.run, arguments.photos, options.out)),
-        options.json,
-        Report,
-        tables.report,
-    )
+    run, other = arguments.run, arguments.other
+    if other is not None and is_run(Path(other).expanduser()):
+        made = report_building.report(other, options.photos, options.out, before=run)
+    else:
+        made = report_building.report(run, options.photos or other, options.out)
+    emit(asdict(made), options.json, Report, tables.report)
     return 0

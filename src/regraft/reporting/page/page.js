@@ -8,7 +8,7 @@ const MATRIX = 30; // classes of the confusion matrix
 const SVG = "http://www.w3.org/2000/svg";
 const state = {
   language: (navigator.language || "en").startsWith("ko") ? "ko" : "en",
-  tab: "overview", cell: null, filter: "", sort: "sure", maps: true, shown: PAGE, one: 0,
+  tab: data.comparison ? "comparison" : "overview", cell: null, filter: "", sort: "sure", maps: true, shown: PAGE, one: 0,
   hidden: new Set(), onlyWrong: false, threshold: null, view: null,
 };
 
@@ -205,6 +205,26 @@ const bar = (p) => draw("svg", { viewBox: "0 0 100 12", preserveAspectRatio: "no
 
 // ---- tabs
 
+function comparison() {
+  const c = data.comparison, [before, after] = c.names;
+  const line = (i) => make("div", {}, make("div", { class: "soft" }, format("earlier_answer", { run: before, answer: c.earlier[i] })), answerLine(i));
+  const list = (key) => [
+    make("h2", {}, say(key), " ", make("span", { class: "badge" }, number(c[key].length))),
+    c[key].length ? make("ul", { class: "photos" }, c[key].slice(0, state.shown).map((i) => card(i, c[key], line(i)))) : make("p", {}, say("no_photos")),
+    c[key].length > state.shown ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+  ];
+  const head = ["class", "photos", "before", "after", "gained", "lost"];
+  return [
+    make("dl", { class: "figures" }, c.names.map((name, i) => make("div", {}, make("dt", {}, make("bdi", {}, name)), make("dd", {}, share(c.accuracy[i]))))),
+    make("ul", { class: "points" }, c.limits.map((point) => make("li", {}, format(point.key, point.values)))),
+    make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say("per_class") }, make("table", {},
+      make("thead", {}, make("tr", {}, head.map((key, i) => make("th", { scope: "col", class: i ? "number" : "" }, say(key))))),
+      make("tbody", {}, c.per_class.map((row) => make("tr", {}, make("th", { scope: "row" }, make("bdi", { class: "name" }, row.label)),
+        ["n", "before", "after", "gained", "lost"].map((key) => make("td", { class: "number" }, number(row[key])))))))),
+    list("lost"), list("gained"),
+  ];
+}
+
 function overview() {
   const e = data.evaluation;
   const figure = (key, value) => make("div", {}, make("dt", {}, say(key)), make("dd", {}, value));
@@ -397,7 +417,7 @@ function run() {
   const r = data.run;
   const line = (key, value) => [make("dt", {}, say(key)), make("dd", {}, value)];
   const list = (values) => Object.entries(values).map(([name, value]) => make("div", {}, make("code", {}, name + " = " + value)));
-  const curve = (title, across, table, low) => {
+  const curve = (title, across, table, low) => { // the axis of a share begins at the lowest share, that of a loss at 0
     const all = Object.values(table).flat();
     if (!all.length) return null;
     const highest = Math.max(...all.map((p) => p[1])), lowest = low ? Math.min(...all.map((p) => p[1])) : 0;
@@ -411,7 +431,7 @@ function run() {
       line("command", make("code", {}, r.command)), line("backbone", make("bdi", {}, r.backbone)), line("size", r.sizes.map((size) => say("pixels", { size })).join(", ")), line("head", r.head),
       line("classes", number(data.classes.length)), line("source", make("bdi", {}, r.source)), line("data_digest", make("code", {}, r.digest)),
       line("made_by", list(r.made_by)), line("options", list(r.options)), line("report_made", r.report)),
-    make("div", { class: "two" }, data.curves.map((c) => curve(say(c.name), c.across, c.table, c.low))),
+    make("div", { class: "two" }, data.curves.map((c) => curve(say(c.kind), c.step, c.table, c.kind !== "loss"))),
   ];
 }
 
@@ -554,12 +574,13 @@ function drawMap(canvas, view) {
 
 // ---- the page
 
-const tabs = { overview, mistakes, classes, labels, copies, confidence, map: mapTab, run };
+const tabs = { ...(data.comparison ? { comparison } : {}), overview, mistakes, classes, labels, copies, confidence, map: mapTab, run };
 
 function verdict() {
+  const said = state.tab === "comparison" ? data.comparison : data;
   return [
-    make("p", { class: "verdict" }, format(data.verdict.key, data.verdict.values)),
-    data.basis ? make("p", { class: "soft" }, format(data.basis.key, data.basis.values)) : null,
+    make("p", { class: "verdict" }, format(said.verdict.key, said.verdict.values)),
+    said.basis ? make("p", { class: "soft" }, format(said.basis.key, said.basis.values)) : null,
   ];
 }
 
@@ -583,7 +604,7 @@ function redraw(focus) {
     document.getElementById("tab-" + state.tab).focus();
   };
   document.getElementById("page").replaceChildren(
-    make("header", { class: state.tab === "overview" ? "" : "compact" },
+    make("header", { class: ["overview", "comparison"].includes(state.tab) ? "" : "compact" },
       make("div", { class: "top" }, make("h1", {}, format("title", { name: data.name })),
         make("div", { class: "languages", role: "group", "aria-label": say("languages") }, Object.keys(words).map((language) =>
           make("button", { lang: language, "data-language": language, "aria-pressed": String(language === state.language), onclick: () => { state.language = language; redraw(); } }, words[language].language)))),
