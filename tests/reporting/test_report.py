@@ -16,6 +16,7 @@ from regraft import ConfigError, DataError, Dataset, report, train
 from regraft.classifiers.classifier import Classifier
 from regraft.features.neighbours import last_stage
 from regraft.reporting import report_building
+from regraft.reporting.page_data import chosen_photos
 from regraft.reporting.pictures import MOST_BYTES, pictures
 from regraft.reporting.projection import project
 from regraft.reporting.report_facts import gather
@@ -185,9 +186,7 @@ def test_the_verdict_names_what_limits(mixed: Path, tmp_path: Path, cache: Path)
 def test_more_photos_than_a_page_holds_are_sampled(
     mixed: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        report_building, "chosen_photos", lambda facts, first: page_data.chosen_photos(facts, first, 10)
-    )
+    monkeypatch.setattr(report_building, "chosen_photos", lambda facts, first: chosen_photos(facts, first, 10))
     train(mixed, tmp_path / "run", QUICK)
     found = report(tmp_path / "run")
     assert (found.photos, found.shown, found.measured) == (61, 10, 61)
