@@ -1,7 +1,7 @@
 """How long does a report take, how large is it, and do its activation maps mark what an answer depends on?
 
-With ``--scale N``, instead: a report of N photos whose features are synthetic (small JPEG files, 20 classes, a twentieth
-of the labels wrong), with the largest memory of its process.
+With ``--scale N``, instead: a report of N photos whose features are synthetic (small JPEG files, 20 classes, a
+twentieth of the labels wrong), with the largest memory of its process.
 """
 
 from __future__ import annotations
