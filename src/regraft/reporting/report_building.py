@@ -53,7 +53,7 @@ from regraft.reporting.verdict import WORDS, Verdict, judge, judge_change
 LIMIT_MB = 12
 """The size in MB that a page does not exceed."""
 
-MAPPED = 400
+MAPPED = 250
 """The largest number of photos with exact activation maps; one takes a forward pass."""
 
 COVERED = 40
