@@ -114,6 +114,7 @@ WALK = [
     "reporting/run_comparison",
     "reporting/page_data",
     "reporting/report_table",
+    "reporting/html_pages",
     "reporting/report_building",
     "reporting/displays",
     "reporting/projector",

@@ -158,7 +158,8 @@ def test_every_sentence_is_in_every_language() -> None:
     for key, text in words["en"].items():
         assert set(re.findall(r"\{(\w+)\}", text)) == set(re.findall(r"\{(\w+)\}", words["ko"][key])), key
         assert words["ko"][key].strip()
-    script = (WORDS.parent / "page.js").read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    folder = WORDS.parent  # type: ignore[attr-defined]
+    script = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.js")))
     used = set(re.findall(r'(?:say|format|line|figure)\("(\w+)"', script))
     assert used
     assert {key for key in used if not key.endswith("_")} <= words["en"].keys()

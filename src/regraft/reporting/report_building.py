@@ -2,19 +2,13 @@
 
 In: a run folder, and where its photos are. Out: an HTML file, and a Parquet file beside it.
 Why: after training, a person wants to look: which photos were wrong and why, and whether the figures can be trusted.
-Surprise: the page is made in the browser, from JSON in the file. A policy in the file lets only its own script run, and
-allows no request, so that no name of a photo or class can become code.
+Surprise: the page has a budget. Photos beyond it have no picture or are left out; all figures are of all photos.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -32,6 +26,7 @@ from regraft.features.neighbours import last_stage
 from regraft.foundation import console
 from regraft.foundation.files import as_path, write_text
 from regraft.foundation.places import Product, claimed, require_writable
+from regraft.reporting.html_pages import LIMIT_MB, html_page, is_page, picture_budget
 from regraft.reporting.page_data import (
     Drawn,
     chosen_photos,
@@ -48,10 +43,7 @@ from regraft.reporting.report_facts import Facts, gather
 from regraft.reporting.report_record import Report
 from regraft.reporting.report_table import write_table
 from regraft.reporting.run_comparison import compare_runs
-from regraft.reporting.verdict import WORDS, Verdict, judge, judge_change
-
-LIMIT_MB = 12
-"""The size in MB that a page does not exceed."""
+from regraft.reporting.verdict import judge, judge_change
 
 MAPPED = 250
 """The largest number of photos with exact activation maps; one takes a forward pass."""
@@ -59,13 +51,9 @@ MAPPED = 250
 COVERED = 40
 """The largest number of photos with maps from occlusion; one takes fifty forward passes."""
 
-_PAGE = files("regraft.reporting") / "page"
-_MARK = '<meta name="generator" content="regraft report">'
-_FOR_TEXT = 250_000  # bytes of the page that are kept free for its script, its words and the quotes of pictures
-_BASE64 = 4 / 3  # bytes in the page for each byte of a picture
+_GENERATOR = "regraft report"
 
-
-_REPORT = Product("a report", lambda path: _is_report(path), error=ConfigError, overwrite="")
+_REPORT = Product("a report", lambda path: is_page(path, _GENERATOR), error=ConfigError, overwrite="")
 _TABLE = Product("a table of a report", lambda path: path.suffix == ".parquet", error=ConfigError, overwrite="")
 
 
@@ -108,8 +96,9 @@ def report(
         names = run_path(before).name, folder.name
         verdict = judge_change(compared, *names)
         data["comparison"] = comparison_data(compared, verdict, drawn.place, *names)
-    shown = drawn.pictures.within(int((LIMIT_MB * 1_000_000 - len(_json(data).encode()) - _FOR_TEXT) / _BASE64))
-    page = html_page(with_thumbnails(data, shown), verdict)
+    shown = drawn.pictures.within(picture_budget(data))
+    summary = [verdict.verdict.text(language) for language in ("en", "ko")]
+    page = html_page(with_thumbnails(data, shown), f"regraft: {data['name']}", summary, "page.js", _GENERATOR)
     table, written = _write(facts, drawn, page, path)
     return Report(
         report=str(written),
@@ -165,7 +154,7 @@ def _drawn(facts: Facts, first: Sequence[int]) -> tuple[Drawn, float]:
     seconds = perf_counter() - began
     records = [facts.dataset.records[i] for i in chosen]
     transform = parts_of(facts.classifier.backbone)[-1].transform
-    made = pictures(records, transform, int(LIMIT_MB * 1_000_000 / _BASE64))
+    made = pictures(records, transform, picture_budget({}))
     return Drawn(chosen, points, method, made, *_maps(facts, chosen)), seconds
 
 
@@ -257,11 +246,3 @@ def _made_by(facts: Facts) -> dict[str, str]:
     if facts.classifier.path is None:
         return {}
     return {name: str(value) for name, value in read_manifest(facts.classifier.path).document["made_by"].items()}
-
-
-def _is_report(path: Path) -> bool:
-    """Return whether a file is a report of ours."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return _MARK.encode() in file.read(2048)
