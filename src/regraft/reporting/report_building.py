@@ -201,46 +201,6 @@ def _write_figures(facts: Facts, drawn: Drawn, page: Path) -> list[Path]:
     return paths
 
 
-def html_page(data: Mapping[str, Any], verdict: Verdict) -> str:
-    """Return a page as HTML.
-
-    Args:
-        data: the data of the page, as `page_data` returns it.
-        verdict: the verdict, which also stands in the page for browsers that run no script.
-    """
-    style, script = (_read(name) for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    sentences = [verdict.verdict.text(language) for language in ("en", "ko")]
-    parts = {
-        "policy": policy,
-        "title": html.escape(f"regraft: {data['name']}"),
-        "style": style,
-        "summary": "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences),
-        "data": _json(data),
-        "words": _json(json.loads(WORDS.read_text(encoding="utf-8"))),
-        "script": script,
-    }
-    pieces = _read("page.html").split("{{")
-    return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
-
-
-def _json(value: Any) -> str:
-    """Return JSON that can stand within a script element of HTML: it has no ``<``."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _hash(text: str) -> str:
-    """Return the hash by which a content security policy allows a script or a style."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _read(name: str) -> str:
-    return (_PAGE / name).read_text(encoding="utf-8")
-
-
 def _made_by(facts: Facts) -> dict[str, str]:
     """Return the versions of what made the run."""
     if facts.classifier.path is None:

@@ -1,10 +1,11 @@
 "use strict";
 // What all pages share: text in two languages, elements, and pictures. The script of a page follows this one in the same
-// element, and defines `state`. A page is one file: its data and its words are JSON beside the scripts. All text becomes
-// text nodes and never HTML.
+// element, defines `TITLE`, `state`, `tabs` (functions by name, which return elements) and `verdict`, and calls `redraw`.
+// A page is one file: its data and its words are JSON beside the scripts. All text becomes text nodes and never HTML.
 const data = JSON.parse(document.getElementById("data").textContent);
 const words = JSON.parse(document.getElementById("words").textContent);
 const photos = data.photos;
+const PAGE = 48; // photos that are listed at a time
 const SVG = "http://www.w3.org/2000/svg";
 
 // ---- text and elements
@@ -109,3 +110,45 @@ function heatMap(index, wanted) {
   context.drawImage(small, 0, 0, 128, 128);
   return canvas;
 }
+
+// ---- the page
+
+function show(tab, toList = false) {
+  state.tab = tab;
+  redraw();
+  if (toList) document.getElementById("list").scrollIntoView({ block: "start" });
+}
+
+function redraw(focus) {
+  // Draw the whole page anew. It is small: only the tab that is open has content.
+  const from = document.getElementById(focus);
+  const caret = from && "selectionStart" in from ? from.selectionStart : null;
+  document.documentElement.lang = state.language;
+  document.title = say(TITLE, { name: data.name });
+  const names = Object.keys(tabs);
+  const press = (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    show(names[(names.indexOf(state.tab) + by + names.length) % names.length]);
+    document.getElementById("tab-" + state.tab).focus();
+  };
+  document.getElementById("page").replaceChildren(
+    make("header", { class: ["overview", "comparison"].includes(state.tab) ? "" : "compact" },
+      make("div", { class: "top" }, make("h1", {}, format(TITLE, { name: data.name })),
+        make("div", { class: "languages", role: "group", "aria-label": say("languages") }, Object.keys(words).map((language) =>
+          make("button", { lang: language, "data-language": language, "aria-pressed": String(language === state.language), onclick: () => { state.language = language; redraw(); } }, words[language].language)))),
+      verdict()),
+    make("div", { class: "tabs", role: "tablist", "aria-label": say("sections"), onkeydown: press }, names.map((name) =>
+      make("button", { role: "tab", id: "tab-" + name, "aria-selected": String(name === state.tab), "aria-controls": "panel", tabindex: name === state.tab ? 0 : -1, onclick: () => { state.shown = PAGE; show(name); } }, say("tab_" + name)))),
+    make("main", { role: "tabpanel", id: "panel", "aria-labelledby": "tab-" + state.tab, tabindex: "-1" }, tabs[state.tab]()));
+  document.getElementById("tab-" + state.tab).scrollIntoView({ block: "nearest", inline: "center" });
+  const field = focus && document.getElementById(focus);
+  if (field) { field.focus(); if (caret !== null) field.setSelectionRange(caret, caret); }
+}
+
+window.addEventListener("beforeprint", () => {
+  // On paper all sections follow one another.
+  const panel = document.getElementById("panel");
+  panel.replaceChildren(...Object.values(tabs).flatMap((tab) => tab().flat(Infinity).filter(Boolean)));
+});
+window.addEventListener("afterprint", () => redraw());
