@@ -8,10 +8,9 @@ Surprise: the page has a budget. Photos beyond it have no picture or are left ou
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
