@@ -101,9 +101,11 @@ def judge_change(found: RunComparison, before: str, after: str) -> Verdict:
     low, high = (round(100 * end, 1) for end in change.interval)
     key = "change_better" if low > 0 else "change_worse" if high < 0 else "change_unsure"
     names = {"before": before, "after": after}
-    points = {"points": abs(round(100 * change.difference, 1)), "low": low, "high": high}
+    points = {"points": round(100 * change.difference, 1), "low": low, "high": high}
+    if key == "change_worse":  # which says how many points fewer
+        points = {"points": -points["points"], "low": -high, "high": -low}
     changed = Sentence("change_counts", {"gained": change.gained, "lost": change.lost, "n": change.n})
-    test = Sentence("change_p", {"p": round(change.p, 3) if change.p >= _SMALL_P else f"< {_SMALL_P}"})
+    test = Sentence("change_p", {"p": f"= {change.p:.3f}" if change.p >= _SMALL_P else f"< {_SMALL_P}"})
     return Verdict(Sentence(key, {**names, **points}), changed, (test,), ())
 
 

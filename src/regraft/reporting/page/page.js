@@ -109,7 +109,7 @@ function comparison() {
   return [
     make("dl", { class: "figures" }, c.names.map((name, i) => make("div", {}, make("dt", {}, make("bdi", {}, name)), make("dd", {}, share(c.accuracy[i]))))),
     make("ul", { class: "points" }, c.limits.map((point) => make("li", {}, format(point.key, point.values)))),
-    make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say("per_class") }, make("table", {},
+    make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say("per_class") }, make("table", { class: "classes" },
       make("thead", {}, make("tr", {}, head.map((key, i) => make("th", { scope: "col", class: i ? "number" : "" }, say(key))))),
       make("tbody", {}, c.per_class.map((row) => make("tr", {}, make("th", { scope: "row" }, make("bdi", { class: "name" }, row.label)),
         ["n", "before", "after", "gained", "lost"].map((key) => make("td", { class: "number" }, number(row[key])))))))),
