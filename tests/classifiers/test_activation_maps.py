@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft import Dataset, train
+from regraft import Dataset, load_backbone, train
 from regraft.classifiers.activation_maps import GRID, ActivationMaps
 from regraft.classifiers.classifier import Classifier
 from regraft.engines.last_maps import LastMaps
@@ -53,6 +53,12 @@ def test_a_head_that_is_no_sum_is_explained_by_covering_parts(photos: Path, tmp_
     _, maps, kind = maps_of(classifier, photos, 2)
     assert kind == "occlusion"
     assert all(found.shape == (3, GRID, GRID) and np.isfinite(found).all() and found.any() for found in maps)
+
+
+def test_a_network_that_scales_its_averages_has_no_exact_maps(bench_data: Path, cache: Path) -> None:
+    name = "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
+    assert LastMaps.of(load_backbone(f"file:{bench_data / 'backbones' / name}")) is None
+    assert LastMaps.of(load_backbone("efficientnet_lite0")) is not None
 
 
 def test_a_photo_that_has_gone_has_no_map(photos: Path, tmp_path: Path, cache: Path) -> None:

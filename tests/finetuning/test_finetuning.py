@@ -166,6 +166,13 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
         "conv_head/kernel",
     ]
 
+    # the report of both runs has exact maps, and the history
+    looked = json.loads(regraft("report", run, tmp_path / "run-ft", "--json").stdout)
+    assert looked["difference"]["n"] == looked["measured"] == document["counts"]["test"]
+    page = (tmp_path / "run-ft" / "against-run.html").read_text(encoding="utf-8")
+    assert '"maps_kind":"exact"' in page
+    assert '"step":"epoch"' in page
+
     # a moved run answers as it did
     moved = Path(shutil.move(tmp_path / "run-ft", tmp_path / "elsewhere"))
     evaluated = json.loads(regraft("evaluate", moved, photos, "--json").stdout)

@@ -22,6 +22,8 @@ from regraft.photos.images import Pixels
 _THROUGH = ("Convert", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "FakeQuantize")
 """The operations between the average and the output of a graph that do not mix features."""
 
+_TOLERANCE = 1e-3  # of the largest feature
+
 
 class Mapped(NamedTuple):
     """The features (D,) float32 of a photo, and the maps (h, w, S) float32 of its last stage."""
@@ -60,16 +62,24 @@ class LastMaps:
         core = openvino.Core()
         model = core.read_model(str(checked_graph(int8) if int8 else graph_path(backbone)))
         average = _average(model.get_results()[0])
-        if average is None:
+        around = _averaged_axes(average) if average is not None else []
+        if around not in ([1, 2], [2, 3]):
             return None
-        maps, axes = average.input_value(0), average.input_value(1).get_node()
-        shape, around = list(maps.get_shape()), sorted(int(i) % 4 for i in np.ravel(axes.get_data()))
-        if around not in ([1, 2], [2, 3]) or shape[1 if around == [2, 3] else 3] != backbone.widths[-1]:
+        maps, first = average.input_value(0), around == [2, 3]
+        if maps.get_shape()[1 if first else 3] != backbone.widths[-1]:
             return None
         model.add_outputs([maps])
         hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
         limit = {"INFERENCE_NUM_THREADS": str(count)} if (count := thread_limit()) else {}
-        return cls(core.compile_model(model, "CPU", {**hints, **limit}), around == [2, 3])
+        found = cls(core.compile_model(model, "CPU", {**hints, **limit}), first)
+        return found if found._is_exact(backbone.transform.size) else None
+
+    def _is_exact(self, size: int) -> bool:
+        """Return whether the mean of the maps is the last features, on a photo of noise: a network may scale either."""
+        photo = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+        features, maps = self.run(photo)
+        wanted = features[-maps.shape[2] :]
+        return bool(np.abs(maps.mean(axis=(0, 1)) - wanted).max() <= _TOLERANCE * np.abs(wanted).max())
 
     def run(self, pixels: Pixels) -> Mapped:
         """Return features and maps of a transformed photo (size, size, 3) uint8."""
@@ -92,8 +102,17 @@ def _average(result: Any) -> Any:
     node = result.input_value(0).get_node()
     while True:
         kind = node.get_type_name()
-        if kind == "ReduceMean":
-            return node if len(node.input_value(0).get_shape()) == 4 else None
-        if kind not in (*_THROUGH, "Concat"):
+        if kind in ("ReduceMean", "AvgPool"):
+            shape = list(node.input_value(0).get_shape())
+            if len(shape) != 4 or sum(length > 1 for length in shape) > 1:
+                return node if len(shape) == 4 else None
+        elif kind not in (*_THROUGH, "Concat"):
             return None
         node = node.input_value(node.get_input_size() - 1 if kind == "Concat" else 0).get_node()
+
+
+def _averaged_axes(average: Any) -> list[int]:
+    """Return the axes that an operation of a graph averages over; none for an average over a part of the photo."""
+    if average.get_type_name() == "ReduceMean":
+        return sorted(int(axis) % 4 for axis in np.ravel(average.input_value(1).get_node().get_data()))
+    return [2, 3] if list(average.output(0).get_shape())[2:] == [1, 1] else []  # AvgPool has its channels first
