@@ -148,7 +148,7 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
     assert [epoch["number"] for epoch in history] == [0, 1, 2]
     assert 0 < history[0]["val_accuracy"] <= 1
     with Image.open(tmp_path / "run-ft" / "history.png") as picture:
-        assert picture.size == (1200, 360)
+        assert picture.size == (1200, 340)
     assert document["finetuned"]["blend"] in (0.5, 0.75, 1)
     assert not (tmp_path / "run-ft" / "checkpoints").exists()
     split = [json.loads((folder / "split.json").read_text()) for folder in (run, tmp_path / "run-ft")]
