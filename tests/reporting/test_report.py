@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,16 +21,10 @@ from regraft.reporting.projection import project
 from regraft.reporting.report_facts import gather
 from regraft.reporting.verdict import WORDS, Sentence, judge
 from tests.conftest import Command, draw_folder
+from tests.reporting.conftest import data_of
 
 QUICK = {"effort": "quick"}
 TABS = ("overview", "mistakes", "classes", "labels", "copies", "confidence", "map", "run")
-
-
-def data_of(page: Path) -> dict[str, Any]:
-    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
-    assert found
-    data: dict[str, Any] = json.loads(found[1])
-    return data
 
 
 @pytest.fixture

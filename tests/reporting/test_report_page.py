@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import draw_folder
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-HOSTILE = "<b onmouseover=alert(1)> “안녕” שלום " + "x" * 120
+from tests.reporting.conftest import HOSTILE, barriers, data_of, visited
 
 
 @pytest.fixture(scope="module")
@@ -34,36 +30,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, warm_cache: Path) -> tuple[Pa
             [sys.executable, "-m", "regraft", *command], cwd=folder, env=environment, check=True, timeout=300
         )
     page = folder / "run" / "report.html"
-    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
-    assert found
-    return page, json.loads(found[1])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install --group browser")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    return page, data_of(page)
 
 
 @pytest.fixture(params=[1280, 390])
 def page(request: pytest.FixtureRequest, browser: Any, made: tuple[Path, dict[str, Any]]) -> Iterator[Any]:
-    """The page in a window of that width. No error may come to the console, and no request leave the file."""
-    context = browser.new_context(viewport={"width": request.param, "height": 900}, locale="en-US")
-    opened, troubles = context.new_page(), []
-    opened.on("console", lambda message: troubles.append(message.text))
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("dialog", lambda dialog: troubles.append(f"a dialog: {dialog.message}"))
-    opened.on("request", lambda sent: None if sent.url.startswith(("file:", "data:")) else troubles.append(sent.url))
-    opened.goto(made[0].as_uri())
-    yield opened
-    assert not troubles
-    assert opened.evaluate("document.documentElement.scrollWidth") <= request.param, "the page is wider than the window"
-    context.close()
+    with visited(browser, made[0], request.param) as opened:
+        yield opened
 
 
 def listed(page: Any) -> set[int]:
@@ -186,18 +159,8 @@ def test_on_paper_all_sections_are_there(page: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Any, made: tuple[Path, dict[str, Any]], scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs pip install --group browser")
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, bypass_csp=True)
-    opened = context.new_page()
-    opened.goto(made[0].as_uri())
-    found = []
-    for tab in ("overview", "mistakes", "classes", "labels", "copies", "confidence", "map", "run"):
-        opened.click(f"#tab-{tab}")
-        for trouble in axe.Axe().run(opened).response["violations"]:
-            if trouble["impact"] in ("serious", "critical"):
-                found.append((tab, trouble["id"], [node["html"][:120] for node in trouble["nodes"]][:3]))
-    context.close()
-    assert not found
+    tabs = ("overview", "mistakes", "classes", "labels", "copies", "confidence", "map", "run")
+    assert not barriers(browser, made[0], scheme, tabs)
 
 
 def test_without_scripts_the_verdict_is_there(browser: Any, made: tuple[Path, dict[str, Any]]) -> None:
