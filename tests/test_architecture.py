@@ -116,6 +116,7 @@ WALK = [
     "reporting/report_table",
     "reporting/html_pages",
     "reporting/report_building",
+    "reporting/check_page",
     "reporting/displays",
     "reporting/projector",
     "reporting/plots",

@@ -125,6 +125,10 @@ class CheckOptions(ComputeOptions):
     shared-by-splits, exact-duplicate and blank for a manifest, and none for label tools. Other kinds are
     near-duplicate, mislabelled, tiny and extreme-shape."""
 
+    html: Path | None = None
+    """Also write a page that shows what was found, with the photos side by side: one HTML file that needs no network.
+    An older page at the same place is replaced."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions(ComputeOptions):

@@ -116,6 +116,8 @@ def audit(report: AuditReport) -> None:
         print(f"no classifier can be trained: {report.impossible}")
     else:
         print("nothing was found wrong" if not report.findings else "a classifier can be trained on these photos")
+    if report.html:
+        print(f"page: {report.html}   (open it in a browser)")
 
 
 def report(report: Report) -> None:

@@ -36,7 +36,8 @@ VERBS = {
 
         It finds unreadable files, copies, photos with two labels, photos that are in several splits, doubtful labels,
         blank, tiny and extremely wide or tall photos, and classes that are too small or have two names. Nothing is
-        changed. The exit code is 1 only if no classifier could be trained on the photos.""",
+        changed. With --html, a page shows the photos of each finding side by side, in English and Korean. The exit code
+        is 1 only if no classifier could be trained on the photos.""",
         positionals=(_LABELLED,),
         options=("regraft.cli.options:CheckOptions", "regraft.config.features:FeatureConfig"),
     ),

@@ -27,6 +27,7 @@ from regraft.errors import ConfigError, option
 from regraft.features.backbone_choice import choose_backbone, require_backbone
 from regraft.features.features import extract_all, labelled_features
 from regraft.foundation.files import as_path
+from regraft.foundation.names import resolve
 from regraft.heads.doubtful_labels import DOUBT, label_margins, out_of_fold
 from regraft.label_tools.writing import Format, Reviewed, require_format, write_photos
 from regraft.photos.dataset import Dataset, ImageRecord
@@ -126,6 +127,7 @@ class Audit:
             probable other class; NaN where the class is too small.
         impossible: why no classifier can be trained on these photos; None where one can.
         features: how many photos' features were ``computed``, and how many were ``cached``.
+        sizes: ``(N, 2)``, the width and height of each photo in pixels.
     """
 
     dataset: Dataset
@@ -133,6 +135,7 @@ class Audit:
     margins: NDArray[np.float32]
     impossible: str | None = None
     features: dict[str, int] = field(default_factory=dict)
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
     _repr_html_ = displayed_by("regraft.reporting.displays:audit_html")
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,6 +160,17 @@ class Audit:
                 for found in self.findings
             ],
         }
+
+    def write_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write a page that shows the findings with the photos side by side, and return the path of the file.
+
+        The page is one HTML file of at most 12 MB that needs no network. An older one at the same place is replaced.
+
+        Raises:
+            ConfigError: ``path`` is taken by another file, or cannot be written.
+        """
+        written: Path = resolve("regraft.reporting.check_page:write_check_page")(self, path)
+        return written
 
     def write_manifest(self, path: str | os.PathLike[str], kinds: Collection[str] = DROPPED) -> int:
         """Write the photos without those of ``kinds`` as a CSV manifest, which `train` takes, as `write` does."""
@@ -245,7 +259,8 @@ def check(
     found = sorted((f for f in findings if f.photos or f.classes), key=lambda f: KINDS.index(f.kind))
     impossible = None if len(dataset.classes) > 1 else f"there is only one class, {dataset.classes[0]!r}"
     counts = {"computed": extraction.computed, "cached": extraction.cached}
-    return Audit(dataset, tuple(found), margins, impossible, counts)
+    sizes = np.stack([looks["width"], looks["height"]], axis=1).astype(np.int64)
+    return Audit(dataset, tuple(found), margins, impossible, counts, sizes)
 
 
 def _mislabelled(

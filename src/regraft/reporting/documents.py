@@ -119,6 +119,7 @@ class AuditReport:
         features: the number of photos whose features were computed, and of those whose features were in the cache.
         hint: advice to use an option, such as ``--label-from``; empty where there is no advice.
         findings: the findings, the worst first.
+        html: the page of ``--html``; empty without it.
     """
 
     photos: int
@@ -128,6 +129,7 @@ class AuditReport:
     features: Mapping[str, int]
     hint: str
     findings: tuple[FindingReport, ...]
+    html: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ def picture_budget(data: Mapping[str, Any]) -> int:
     return max(0, int((LIMIT_MB * 1_000_000 - len(_json(data).encode()) - _FOR_TEXT) / _BASE64))
 
 
+def base64_text(data: bytes) -> str:
+    """Return bytes, such as a picture, as the text that stands for them in the data of a page."""
+    return base64.b64encode(data).decode("ascii")
+
+
 def is_page(path: Path, generator: str) -> bool:
     """Return whether a file is a page of the kind ``generator``, so that it may be replaced."""
     if not path.is_file():
@@ -76,7 +81,7 @@ def _json(value: Any) -> str:
 
 def _hash(text: str) -> str:
     """Return the hash by which a content security policy allows a script or a style."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return f"sha256-{base64_text(hashlib.sha256(text.encode()).digest())}"
 
 
 def _read(name: str) -> str:

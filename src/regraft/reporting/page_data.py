@@ -8,7 +8,6 @@ photos.
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.activation_maps import Activation
 from regraft.classifiers.learning_curves import Curves
 from regraft.photos.sources.base import SIDES
+from regraft.reporting.html_pages import base64_text
 from regraft.reporting.pictures import TILE, Pictures
 from regraft.reporting.report_facts import NEW, Facts
 from regraft.reporting.run_comparison import RunComparison
@@ -105,7 +105,7 @@ def page_data(facts: Facts, verdict: Verdict, drawn: Drawn, details: Mapping[str
         "total": len(facts.features),
         "photos": _photos(facts, drawn),
         "thumbs": [],
-        "sprite": sprite and {"image": _text(sprite), "tile": TILE, "columns": drawn.pictures.columns},
+        "sprite": sprite and {"image": base64_text(sprite), "tile": TILE, "columns": drawn.pictures.columns},
         "maps": {position: _map(found) for position, found in drawn.maps.items()},
         "maps_kind": drawn.maps_kind,
         "map_method": drawn.method,
@@ -181,7 +181,7 @@ def with_thumbnails(data: Mapping[str, Any], shown: Pictures) -> dict[str, Any]:
     """Return the data of a page with the thumbnails of its photos."""
     number = {position: i for i, position in enumerate(shown.thumbnails)}
     photos = {**data["photos"], "thumb": [number.get(i, -1) for i in range(len(data["photos"]["path"]))]}
-    return {**data, "photos": photos, "thumbs": [_text(picture) for picture in shown.thumbnails.values()]}
+    return {**data, "photos": photos, "thumbs": [base64_text(picture) for picture in shown.thumbnails.values()]}
 
 
 def _photos(facts: Facts, drawn: Drawn) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def _map(found: Activation) -> dict[str, Any]:
         "width": found.maps.shape[2],
         "height": found.maps.shape[1],
         "classes": list(found.classes),
-        "values": [_text(level.tobytes()) for level in levels],
+        "values": [base64base64_text(level.tobytes()) for level in levels],
     }
 
 
@@ -282,7 +282,3 @@ def _sentence(sentence: Sentence) -> dict[str, Any]:
 def _rounded(values: NDArray[np.floating[Any]], digits: int) -> list[float | None]:
     """Return values as short JSON numbers; None for NaN."""
     return [None if np.isnan(value) else round(float(value), digits) for value in values]
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

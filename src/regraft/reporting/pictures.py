@@ -1,8 +1,8 @@
-"""The pictures of photos that a report holds: thumbnails, and one sprite of tiny tiles.
+"""The pictures of photos that a page holds: thumbnails, and one sprite of tiny tiles.
 
 In: photos, the most important first, and a budget in bytes. Out: WebP images in memory.
-Why: a report is one file, which must stay small enough for an e-mail.
-Surprise: a thumbnail shows the part of a photo that the network sees, so that an activation map fits on it.
+Why: a page is one file, which must stay small enough for an e-mail.
+Surprise: a thumbnail of a report shows the part of a photo that the network sees, so that an activation map fits on it.
 """
 
 from __future__ import annotations
@@ -89,6 +89,38 @@ def pictures(records: Sequence[ImageRecord], transform: Transform, budget: int) 
     columns = ceil(sqrt(len(tiles)))
     sprite = _sprite((tile for _, tile in tiles), columns, ceil(len(tiles) / columns)) if tiles else None
     return Pictures(thumbnails, sprite, columns, {index: number for number, (index, _) in enumerate(tiles)})
+
+
+def whole_thumbnails(records: Sequence[ImageRecord], budget: int) -> dict[int, bytes]:
+    """Return thumbnails of whole photos by the position of the photo, until the budget is used up.
+
+    Args:
+        records: the photos, the most important first. A photo that cannot be read any more has no thumbnail.
+        budget: the largest size of all thumbnails together, in bytes.
+
+    Returns:
+        WebP images with a longer side of at most `THUMBNAIL` pixels, of at most `MOST_BYTES` bytes each.
+    """
+    found: dict[int, bytes] = {}
+    with ThreadPoolExecutor(threads()) as pool, console.progress("pictures", len(records)) as advance:
+        for start in range(0, len(records), _CHUNK):
+            if budget - sum(map(len, found.values())) < _CHUNK * MOST_BYTES:
+                break
+            chunk = records[start : start + _CHUNK]
+            made = enumerate(pool.map(_whole_thumbnail, chunk), start)
+            found.update({index: thumbnail for index, thumbnail in made if thumbnail})
+            advance(len(chunk))
+    return found
+
+
+def _whole_thumbnail(record: ImageRecord) -> bytes | None:
+    """Return the thumbnail of a whole photo; None if it cannot be read."""
+    try:
+        image = decode(record.read(), THUMBNAIL)
+    except ImageError:
+        return None
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return _small_enough(image)
 
 
 def _pictures_of(record: ImageRecord, transform: Transform, with_thumbnail: bool) -> tuple[bytes, Image.Image] | None:

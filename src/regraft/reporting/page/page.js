@@ -2,7 +2,7 @@
 const TITLE = "title"; // its key among the words
 const MATRIX = 30; // classes of the confusion matrix
 const state = {
-  language: (navigator.language || "en").startsWith("ko") ? "ko" : "en",
+  language: preferred,
   tab: data.comparison ? "comparison" : "overview", cell: null, filter: "", sort: "sure", maps: true, shown: PAGE, one: 0,
   hidden: new Set(), onlyWrong: false, threshold: null, view: null,
 };
@@ -93,8 +93,6 @@ function openPhoto(index, list, mapClass = photos.answer[index]) {
   if (!dialog.open) dialog.showModal();
 }
 
-const bar = (p) => draw("svg", { viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" }, draw("rect", { x: 0, y: 1, width: Math.max(0.5, 100 * p), height: 10, rx: 2 }));
-
 // ---- tabs
 
 function comparison() {
@@ -132,7 +130,7 @@ function overview() {
       figure("calibration_error", fixed(e.calibration_error, 3)),
       e.rejected === null ? null : figure("refused", share(e.rejected))) : null,
     data.total > photos.path.length ? make("p", { class: "small soft" }, format("sampled", { shown: photos.path.length, all: data.total })) : null,
-    make("p", { class: "small soft" }, format("thumbs", { with: data.thumbs.length, without: photos.path.length - data.thumbs.length, limit: data.limit })),
+    photos.path.length === data.thumbs.length ? null : make("p", { class: "small soft" }, format("thumbs", { with: data.thumbs.length, without: photos.path.length - data.thumbs.length, limit: data.limit })),
     e.n && !few ? confusionMatrix() : null,
   ];
 }

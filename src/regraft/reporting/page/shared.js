@@ -6,6 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const words = JSON.parse(document.getElementById("words").textContent);
 const photos = data.photos;
 const PAGE = 48; // photos that are listed at a time
+const preferred = (navigator.language || "en").startsWith("ko") ? "ko" : "en";
 const SVG = "http://www.w3.org/2000/svg";
 
 // ---- text and elements
@@ -30,7 +31,7 @@ function shown(value) {
 const say = (key, values) => words[state.language][key].replace(/\{(\w+)\}/g, (whole, name) => (values && name in values ? values[name] : whole));
 const number = (value) => new Intl.NumberFormat(state.language).format(value);
 const fixed = (value, digits) => new Intl.NumberFormat(state.language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
-const share = (value, digits = 1) => (value === null || value === undefined ? "–" : fixed(100 * value, digits) + " %");
+const share = (value, digits = 1) => (value === null || value === undefined ? "–" : fixed(100 * value, digits) + "\u00a0%");
 const range = (pair) => (pair ? share(pair[0]) + " – " + share(pair[1]) : "–");
 
 function make(tag, attributes, ...children) {
@@ -50,6 +51,8 @@ function draw(tag, attributes, ...children) {
   element.append(...children.flat());
   return element;
 }
+
+const bar = (p) => draw("svg", { viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" }, draw("rect", { x: 0, y: 1, width: Math.max(0.5, 100 * p), height: 10, rx: 2 }));
 
 const className = (index) => make("bdi", { class: "name" }, data.classes[index]);
 
@@ -83,7 +86,7 @@ function picture(index, kind = "", mapClass = null) {
   const box = make("span", { class: "picture " + kind });
   if (photos.thumb[index] >= 0) {
     if (!images.has(index)) images.set(index, "data:image/webp;base64," + data.thumbs[photos.thumb[index]]);
-    box.append(make("img", { src: images.get(index), alt: photos.path[index], loading: "lazy" }));
+    box.append(make("img", { src: images.get(index), alt: photos.path[index], decoding: "sync" }));
   } else if (photos.tile[index] >= 0) box.append(tileCanvas(index));
   else box.setAttribute("aria-label", photos.path[index]);
   const heat = mapClass === null ? null : heatMap(index, mapClass);
