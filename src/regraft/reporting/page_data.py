@@ -271,7 +271,7 @@ def _map(found: Activation) -> dict[str, Any]:
         "width": found.maps.shape[2],
         "height": found.maps.shape[1],
         "classes": list(found.classes),
-        "values": [base64base64_text(level.tobytes()) for level in levels],
+        "values": [base64_text(level.tobytes()) for level in levels],
     }
 
 
