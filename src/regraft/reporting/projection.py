@@ -22,20 +22,26 @@ Further components of our features hold little but noise, and cost time."""
 
 _PERPLEXITY = 30.0
 _START = 1e-4  # the standard deviation of the points before the first step: near to each other, they can still move
-_FEWEST = 12
-"""The smallest number of photos for which t-SNE is used: fewer have no neighbourhood."""
+_FEWEST = 50
+"""The smallest number of photos for which t-SNE is used. Of 12 to 30 photos that were all about as far from each other
+it drew one point in many trials, as each was a neighbour of all others; of 40 and more it did not."""
+
+_COLLAPSED = 1e-2
+"""The width of a map of t-SNE, of which a useful one is wider than 1, below which it is taken for one point."""
 
 
 def project(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
     """Return a point (N, 2) for each row (N, E), each coordinate in 0..1, and the name of the method.
 
     The same rows give the same points on the same machine. The method is t-SNE from principal components where openTSNE
-    is installed, else the two first principal components alone.
+    is installed and there are enough photos that differ, else the two first principal components alone.
     """
     components = _principal(rows, _COMPONENTS)
-    if len(rows) < _FEWEST or find_spec("openTSNE") is None:
-        return _in_square(components[:, :2]), "PCA"
-    return _in_square(_tsne(components)), "t-SNE"
+    if len(rows) >= _FEWEST and find_spec("openTSNE") is not None:
+        points = _tsne(components)
+        if np.ptp(points, axis=0).max() > _COLLAPSED:
+            return _in_square(points), "t-SNE"
+    return _in_square(components[:, :2]), "PCA"
 
 
 def _principal(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
