@@ -100,6 +100,9 @@ def test_other_photos_can_be_measured_and_photos_may_move(photos: Path, tmp_path
     other = draw_folder(tmp_path / "other", {"circle": 4, "Square": 4}, seed=77)
     found = report(tmp_path / "run", other, tmp_path / "other.html")
     assert (found.measured_on, found.measured, found.missing) == ("photos", 8, 0)
+    shutil.copy(photos / "circle" / "000.jpg", other / "circle" / "known.jpg")
+    found = report(tmp_path / "run", other, tmp_path / "other.html")
+    assert (found.photos, found.measured_on, found.measured, found.missing) == (9, "photos", 8, 0)
     draw_folder(tmp_path / "strange", {"circle": 2, "zebra": 2})
     with pytest.raises(DataError, match="zebra"):
         report(tmp_path / "run", tmp_path / "strange", tmp_path / "strange.html")
@@ -205,7 +208,7 @@ def test_pictures_keep_to_their_budget(photos: Path) -> None:
     assert not pictures(records, transform, 0).thumbnails
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 40])
+@pytest.mark.parametrize("count", [1, 2, 5, 60])
 def test_the_map_is_the_same_each_time_and_in_its_square(count: int) -> None:
     rows = np.random.default_rng(0).normal(size=(count, 20)).astype(np.float32)
     points, method = project(rows)
@@ -221,8 +224,15 @@ def test_the_map_is_the_same_each_time_and_in_its_square(count: int) -> None:
 def test_equal_photos_have_a_map_too() -> None:
     pytest.importorskip("openTSNE", reason="needs the extra report")
     points, method = project(np.ones((50, 8), np.float32))
-    assert method == "t-SNE"
+    assert method == "PCA"
     assert np.isfinite(points).all()
+
+
+@pytest.mark.parametrize("count", [12, 14, 20, 30, 50])
+def test_photos_that_differ_are_not_drawn_on_one_point(count: int) -> None:
+    rows = np.random.default_rng(count).normal(1.0, 0.3, (count, 64)).astype(np.float32)
+    points, _ = project(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    assert len(np.unique(points.round(3), axis=0)) > count / 2
 
 
 def test_an_older_report_is_replaced_and_another_file_is_not(photos: Path, tmp_path: Path, regraft: Command) -> None:

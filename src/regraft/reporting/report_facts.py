@@ -145,6 +145,8 @@ def gather(classifier: Classifier, photos: str | os.PathLike[str] | None = None)
             sides[i] = side
     known = sum(side != NEW for side in sides)
     total = len({*split.train, *split.val, *split.test})
+    # A few of them may stand in a set of other photos, which is measured nevertheless.
+    own = known > 0 and (photos is None or 2 * known >= min(total, len(features)))
     missing = total - len({r.identity for r, side in zip(dataset.records, sides, strict=True) if side != NEW})
     with console.waiting_for("looking for copies and for doubtful labels"):
         groups = duplicate_groups(features.digests, features.x, looks["thumbnail"], key)
@@ -152,8 +154,8 @@ def gather(classifier: Classifier, photos: str | os.PathLike[str] | None = None)
     margins = label_margins(probabilities, features.y)
     others = probabilities.copy()
     others[np.arange(len(others)), features.y] = -1.0
-    fold, answers = _answers(classifier, dataset, features, split if known else None)
-    measured_on, measured = _measured(sides, fold)
+    fold, answers = _answers(classifier, dataset, features, split if own else None)
+    measured_on, measured = _measured(sides, fold, own)
     chosen = Answers(answers.probabilities[measured], answers.novelty[measured])
     paths = [dataset.records[i].path for i in measured]
     design = DESIGN_EFFECT if measured_on == "folds" else 1.0
@@ -174,7 +176,7 @@ def gather(classifier: Classifier, photos: str | os.PathLike[str] | None = None)
         margins,
         np.nan_to_num(others, nan=-1.0).argmax(axis=1),
         tuple(tuple(group) for group in groups),
-        max(0, missing) if known else 0,
+        max(0, missing) if own else 0,
     )
 
 
@@ -236,11 +238,17 @@ def _answers(
     return fold, own
 
 
-def _measured(sides: Sequence[str], fold: NDArray[np.int64]) -> tuple[MeasuredOn, NDArray[np.int64]]:
-    """Return which photos are measured, and their indices."""
+def _measured(sides: Sequence[str], fold: NDArray[np.int64], own: bool) -> tuple[MeasuredOn, NDArray[np.int64]]:
+    """Return which photos are measured, and their indices.
+
+    Args:
+        sides: the side of each of N photos.
+        fold: the number of each photo's fold (N,), negative for a photo in no fold.
+        own: whether the photos are those of the run; of other photos those are measured that the run does not know.
+    """
+    if not own:
+        return "photos", np.array([i for i, side in enumerate(sides) if side == NEW], np.int64)
     if (fold >= 0).any():
         return "folds", np.flatnonzero(fold >= 0)
-    if all(side == NEW for side in sides):
-        return "photos", np.arange(len(sides))
     on: MeasuredOn = "test" if "test" in sides else "val"
     return on, np.array([i for i, side in enumerate(sides) if side == on], np.int64)
