@@ -108,6 +108,11 @@ def test_two_images_of_one_file_are_one_photo(tmp_path: Path) -> None:
         ("{nonsense", "damaged"),
         ('{"images": [{"id": 1}], "categories": [], "annotations": []}', "file_name is missing"),
         ('{"images": [], "categories": [], "annotations": [{"category_id": 3}]}', "category_id is 3"),
+        (
+            '{"images": [{"id": 1}, {"id": 1}], "categories": [], "annotations": []}',
+            r"images\[1\]: id is 1; wanted an id of",
+        ),
+        ('{"images": [], "categories": [{"id": 1}, {"id": 1}], "annotations": []}', r"categories\[1\]: id is 1"),
         ('{"images": [], "categories": [], "annotations": []}', "names no photo"),
     ],
 )

@@ -55,7 +55,10 @@ class _Document:
         self._file = file
         images = document.each("images")
         require_few(len(images), file.path)
-        names = {key_of(one, "id"): one.text("name") for one in document.each("categories")}
+        categories = document.each("categories")
+        _require_different_ids(images)
+        _require_different_ids(categories)
+        names = {key_of(one, "id"): one.text("name") for one in categories}
         self._of_image: dict[str, list[tuple[str, Fields]]] = defaultdict(list)
         for annotation in document.each("annotations"):
             label = names.get(key_of(annotation, "category_id"))
@@ -100,6 +103,16 @@ def key_of(fields: Fields, key: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise fields.wrong(key, "an id")
     return str(value)
+
+
+def _require_different_ids(all_fields: list[Fields]) -> None:
+    """Raise DamagedError if two images or two categories have the same id: files that were joined give wrong labels."""
+    seen: set[str] = set()
+    for fields in all_fields:
+        key = key_of(fields, "id")
+        if key in seen:
+            raise fields.wrong("id", "an id of its own")
+        seen.add(key)
 
 
 def groups_of(images: list[Fields]) -> list[str | None]:
