@@ -61,7 +61,7 @@ def test_a_report_of_folds_counts_what_the_run_counted(mixed: Path, tmp_path: Pa
     copies = [{columns["path"][i] for i in group["photos"]} for group in data["copies"] if group["same"]]
     assert len(copies) == 1
     assert copies[0] >= {"줄무늬/000.jpg", "줄무늬/copy.jpg"}
-    assert "labels look wrong" in " ".join(found.limits)
+    assert "Labels that look wrong" in " ".join(found.limits)
 
 
 def test_the_nearest_photos_are_of_other_folds_and_exact(mixed: Path, tmp_path: Path, cache: Path) -> None:
@@ -166,7 +166,7 @@ def test_every_sentence_is_in_every_language() -> None:
 def test_a_sentence_in_words() -> None:
     sentence = Sentence("next_finetune", {"command": {"code": "regraft finetune runs/x"}})
     assert sentence.text() == "Fine-tune the network: regraft finetune runs/x"
-    assert Sentence("limit_small", {"labels": ["a", "b"], "least": 20}).text("ko").endswith("a, b.")
+    assert Sentence("limit_small", {"labels": ["a", "b"], "count": 2, "least": 20}).text("ko").endswith("a, b.")
 
 
 def test_the_verdict_names_what_limits(mixed: Path, tmp_path: Path, cache: Path) -> None:
@@ -247,6 +247,10 @@ def test_an_older_report_is_replaced_and_another_file_is_not(photos: Path, tmp_p
     refused = regraft("report", "run", "--out", "mine.html", code=1)
     assert "is not a report" in refused.stderr
     assert (tmp_path / "mine.html").read_text() == "mine"
+    (tmp_path / "own.parquet").write_text("mine")
+    assert "is not the table of a report" in regraft("report", "run", "--out", "own.html", code=1).stderr
+    assert (tmp_path / "own.parquet").read_text() == "mine"
+    assert "does not end in .html" in regraft("report", "run", "--out", "x.parquet", code=1).stderr
     assert "is not a run folder" in regraft("report", photos, code=1).stderr
 
 

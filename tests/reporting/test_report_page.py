@@ -87,6 +87,8 @@ def test_the_filter_and_the_detail_of_a_photo(page: Any, made: tuple[Path, dict[
     assert len(page.query_selector_all("dialog .near li")) == 3
     assert "round 00" in page.inner_text("dialog .facts")
     page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("dialog .tools").split("/")[0].strip().endswith("3"), "the keys go on working"
     page.keyboard.press("Escape")
     assert not page.is_visible("dialog[open]")
     page.uncheck("main input[type=checkbox]")

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.activation_maps import Activation
 from regraft.classifiers.learning_curves import Curves
+from regraft.classifiers.run_folder import LAYOUT
 from regraft.photos.sources.base import SIDES
 from regraft.reporting.html_pages import base64_text
 from regraft.reporting.pictures import TILE, Pictures
@@ -165,7 +167,7 @@ def run_facts(facts: Facts, run: str) -> dict[str, Any]:
     options = {name: value for name, value in asdict(classifier.config).items() if value not in (None, "")}
     return {
         "name": Path(run).name or "run",
-        "command": f"regraft train {classifier.source or 'PHOTOS'} --out {run}",
+        "command": f"regraft train {quote(classifier.source or 'PHOTOS')} --config {quote(run)}/{LAYOUT.config}",
         "backbone": classifier.backbone.name,
         "sizes": [part.transform.size for part in parts_of(classifier.backbone)],
         "head": classifier.config.head,

@@ -20,7 +20,7 @@ _COMPONENTS = 50
 """The number of principal components from which t-SNE computes its map: L. van der Maaten and G. Hinton, 2008, took 30.
 Further components of our features hold little but noise, and cost time."""
 
-_PERPLEXITY = 30.0
+_PERPLEXITY = 30
 _START = 1e-4  # the standard deviation of the points before the first step: near to each other, they can still move
 _FEWEST = 50
 """The smallest number of photos for which t-SNE is used. Of 12 to 30 photos that were all about as far from each other
@@ -63,10 +63,10 @@ def _tsne(components: NDArray[np.float32]) -> Any:
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     points = np.ascontiguousarray(components)
-    perplexity = min(_PERPLEXITY, (len(points) - 1) / 3)
+    perplexity = min(_PERPLEXITY, (len(points) - 1) // 3)
     index: Any = faiss.IndexFlatL2(points.shape[1])
     index.add(points)
-    squared, found = index.search(points, int(3 * perplexity) + 1)
+    squared, found = index.search(points, 3 * perplexity + 1)
     own = found != np.arange(len(points))[:, np.newaxis]
     own[own.all(axis=1), -1] = False  # a photo with many equal ones is not always among its own nearest
     shape = (len(points), found.shape[1] - 1)

@@ -40,7 +40,7 @@ from regraft.reporting.plots import PLOT
 from regraft.reporting.projection import project
 from regraft.reporting.report_facts import Facts, gather
 from regraft.reporting.report_record import Report
-from regraft.reporting.report_table import write_table
+from regraft.reporting.report_table import is_table, write_table
 from regraft.reporting.run_comparison import compare_runs
 from regraft.reporting.verdict import judge, judge_change
 
@@ -53,7 +53,7 @@ COVERED = 40
 _GENERATOR = "regraft report"
 
 _REPORT = Product("a report", lambda path: is_page(path, _GENERATOR), error=ConfigError, overwrite="")
-_TABLE = Product("a table of a report", lambda path: path.suffix == ".parquet", error=ConfigError, overwrite="")
+_TABLE = Product("the table of a report", is_table, error=ConfigError, overwrite="")
 
 
 def report(

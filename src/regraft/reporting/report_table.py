@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from regraft.reporting.report_facts import Facts
 
+_MARK = "regraft"  # the name, in the metadata of the file, of what wrote it
 _ROWS = 10_000  # photos whose nearest photos are in memory at a time
 
 
@@ -60,7 +61,8 @@ def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32]
         "suspect_score": pa.array(1 - facts.margins, from_pandas=True),
         "suggested_label": [str(c) if k else None for c, k in zip(classes[facts.suggested], known, strict=True)],
     }
-    table = pa.table(columns).replace_schema_metadata({"classes": "\n".join(facts.classifier.classes)})
+    metadata = {_MARK: "report", "classes": "\n".join(facts.classifier.classes)}
+    table = pa.table(columns).replace_schema_metadata(metadata)
     parquet.write_table(table, path, compression="zstd")
 
 
@@ -75,3 +77,16 @@ def _neighbours(facts: Facts, paths: Sequence[str]) -> tuple[list[list[str]], li
             names.append([paths[i] for i, _ in kept])
             values.append([s for _, s in kept])
     return names, values
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file is the table of a report, so that it may be replaced."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if not path.is_file():
+        return False
+    try:
+        return (parquet.read_schema(path).metadata or {}).get(_MARK.encode()) == b"report"
+    except (OSError, pa.ArrowException):
+        return False

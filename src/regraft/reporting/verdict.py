@@ -13,16 +13,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
+from regraft.backbones.side_by_side import parts_of
 from regraft.exploring.auditing import LEARNABLE
 from regraft.reporting.report_facts import Facts
 from regraft.reporting.run_comparison import RunComparison
 
 WORDS = files("regraft.reporting") / "page" / "words.json"
 """The sentences of a report by language and key. Both languages have the same keys."""
+
+_NAMED = 6
+"""The largest number of classes that a sentence names."""
 
 _WIDE = 0.05
 """Half the width of an interval from which on the number of measured photos is said to limit the verdict."""
@@ -81,7 +86,9 @@ def judge(facts: Facts, run: str) -> Verdict:
     """
     found = facts.evaluation
     limits, following = _limits(facts)
-    if not facts.classifier.backbone.options.tuned and "next_small" not in (s.key for s in following):
+    backbone, run = facts.classifier.backbone, quote(run)
+    can_be_tuned = len(parts_of(backbone)) == 1 and backbone.has_keras_model and not backbone.options.tuned
+    if can_be_tuned and "next_small" not in (s.key for s in following):
         following.append(Sentence("next_finetune", {"command": {"code": f"regraft finetune {run}"}}))
     following.append(Sentence("next_use", {"command": {"code": f"regraft predict {run} PHOTOS"}}))
     if found.accuracy is None or found.interval is None:
@@ -157,8 +164,10 @@ def _of_classes(facts: Facts) -> _Found:
             Sentence("next_class", {"label": row.label}),
         )
     counts = Counter(record.label for record in facts.dataset.records)
-    if small := [label for label in facts.classifier.classes if 0 < counts[label] < LEARNABLE]:
-        values = {"labels": small, "least": LEARNABLE}
+    small = [label for label in facts.classifier.classes if 0 < counts[label] < LEARNABLE]
+    if small and facts.measured_on != "photos" and not facts.missing:  # else the classes of the run may be larger
+        named = small if len(small) <= _NAMED else [*small[:_NAMED], "…"]
+        values = {"labels": named, "count": len(small), "least": LEARNABLE}
         yield Sentence("limit_small", values), Sentence("next_small", values)
 
 

@@ -43,7 +43,7 @@ function section(found) {
   ];
 }
 
-const more = () => make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more"));
+const more = () => make("button", { id: "more", onclick: () => { state.shown += PAGE; redraw("more"); } }, say("more"));
 
 const files = (list) => make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say("tab_unreadable") }, make("table", { class: "files" },
   make("thead", {}, make("tr", {}, ["path", "reason"].map((key) => make("th", { scope: "col" }, say(key))))),

@@ -53,7 +53,7 @@ function photoList(found, total) {
     make("p", { class: "small soft", role: "status", "data-count": list.length }, format("shown_of", { shown: first.length, all: list.length })),
     total > found.length ? make("p", { class: "small soft" }, format("not_in_file", { count: total - found.length, budget: photos.path.length })) : null,
     first.length ? make("ul", { class: "photos" }, first.map((i) => card(i, list))) : make("p", {}, say("no_photos")),
-    list.length > first.length ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+    list.length > first.length ? make("button", { id: "more", onclick: () => { state.shown += PAGE; redraw("more"); } }, say("more")) : null,
   ];
 }
 
@@ -90,7 +90,8 @@ function openPhoto(index, list, mapClass = photos.answer[index]) {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   };
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) dialog.querySelector("[autofocus]").focus(); // the buttons are new
+  else dialog.showModal();
 }
 
 // ---- tabs
@@ -101,7 +102,7 @@ function comparison() {
   const list = (key) => [
     make("h2", {}, say(key), " ", make("span", { class: "badge" }, number(c[key].length))),
     c[key].length ? make("ul", { class: "photos" }, c[key].slice(0, state.shown).map((i) => card(i, c[key], line(i)))) : make("p", {}, say("no_photos")),
-    c[key].length > state.shown ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+    c[key].length > state.shown ? make("button", { id: "more", onclick: () => { state.shown += PAGE; redraw("more"); } }, say("more")) : null,
   ];
   const head = ["class", "photos", "before", "after", "gained", "lost"];
   return [
@@ -163,12 +164,14 @@ function confusionMatrix() {
 }
 
 function listTools() {
-  const choose = (name, key, values) => make("label", {}, say(key), make("select", { onchange: (event) => { state[name] = event.target.value; redraw(); } },
+  const choose = (name, key, values) => make("label", {}, say(key), make("select", { id: name, onchange: (event) => { state[name] = event.target.value; redraw(name); } },
     values.map((value) => make("option", { value, selected: state[name] === value }, say(key + "_" + value)))));
+  // While a Korean syllable is composed, the field must stay.
+  const filter = (event) => { state.filter = event.target.value; state.shown = PAGE; redraw("filter"); };
   return make("div", { class: "tools" },
-    make("label", {}, say("filter"), make("input", { type: "search", id: "filter", value: state.filter, oninput: (event) => { state.filter = event.target.value; state.shown = PAGE; redraw("filter"); } })),
+    make("label", {}, say("filter"), make("input", { type: "search", id: "filter", value: state.filter, oninput: (event) => { if (!event.isComposing) filter(event); }, oncompositionend: filter })),
     choose("sort", "sort", ["sure", "unsure", "novel"]),
-    make("label", {}, make("input", { type: "checkbox", checked: state.maps, onchange: (event) => { state.maps = event.target.checked; redraw(); } }), say("show_maps")));
+    make("label", {}, make("input", { type: "checkbox", id: "maps", checked: state.maps, onchange: (event) => { state.maps = event.target.checked; redraw("maps"); } }), say("show_maps")));
 }
 
 function mistakes() {
@@ -215,7 +218,7 @@ function labels() {
     make("h2", {}, say("tab_labels"), " ", make("span", { class: "badge" }, number(list.length))),
     make("p", { class: "soft" }, say(list.length ? "labels_how" : "labels_none")),
     make("ul", { class: "photos" }, list.slice(0, state.shown).map((i) => card(i, list, line(i)))),
-    list.length > state.shown ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+    list.length > state.shown ? make("button", { id: "more", onclick: () => { state.shown += PAGE; redraw("more"); } }, say("more")) : null,
   ];
 }
 
@@ -232,7 +235,7 @@ function copies() {
       make("div", { class: "group" }, group.photos.map((i) => make("figure", {},
         make("button", { "aria-label": say("photo") + " " + photos.path[i], onclick: () => openPhoto(i, group.photos) }, picture(i)),
         make("figcaption", {}, className(photos.label[i]), " · ", say("side_" + data.sides[photos.side[i]]), make("div", { class: "path" }, make("bdi", {}, photos.path[i]))))))) ),
-    groups.length > state.shown ? make("button", { onclick: () => { state.shown += PAGE; redraw(); } }, say("more")) : null,
+    groups.length > state.shown ? make("button", { id: "more", onclick: () => { state.shown += PAGE; redraw("more"); } }, say("more")) : null,
   ];
 }
 
@@ -473,5 +476,8 @@ function verdict() {
     said.basis ? make("p", { class: "soft" }, format(said.basis.key, said.basis.values)) : null,
   ];
 }
+
+// After the sections were put on paper, by a listener that was added before this one.
+window.addEventListener("beforeprint", () => drawMap(document.querySelector(".map > canvas"), state.view));
 
 redraw();

@@ -139,7 +139,7 @@ function redraw(focus) {
     make("header", { class: ["overview", "comparison"].includes(state.tab) ? "" : "compact" },
       make("div", { class: "top" }, make("h1", {}, format(TITLE, { name: data.name })),
         make("div", { class: "languages", role: "group", "aria-label": say("languages") }, Object.keys(words).map((language) =>
-          make("button", { lang: language, "data-language": language, "aria-pressed": String(language === state.language), onclick: () => { state.language = language; redraw(); } }, words[language].language)))),
+          make("button", { lang: language, id: "language-" + language, "data-language": language, "aria-pressed": String(language === state.language), onclick: () => { state.language = language; redraw("language-" + language); } }, words[language].language)))),
       verdict()),
     make("div", { class: "tabs", role: "tablist", "aria-label": say("sections"), onkeydown: press }, names.map((name) =>
       make("button", { role: "tab", id: "tab-" + name, "aria-selected": String(name === state.tab), "aria-controls": "panel", tabindex: name === state.tab ? 0 : -1, onclick: () => { state.shown = PAGE; show(name); } }, say("tab_" + name)))),
