@@ -39,6 +39,8 @@ MeasuredOn = Literal["folds", "test", "val", "photos"]
 NEIGHBOURS = 3
 """The number of nearest training photos that are looked up for a photo."""
 
+_ASKED = 10_000  # photos whose rows are copied at a time
+
 NEW = "new"
 """The side of a photo that the run does not know."""
 
@@ -118,9 +120,12 @@ class Facts:
         for fold in np.unique(self.fold[asked]).tolist():
             mine = np.flatnonzero(self.fold[asked] == fold)
             pool = np.flatnonzero(train & (self.fold != fold) if fold >= 0 else train)
-            names = [digests[i] for i in pool], [digests[i] for i in asked[mine]]
-            found, similarities[mine] = nearest(rows[pool], rows[asked[mine]], NEIGHBOURS, names)
-            indices[mine] = np.where(found >= 0, pool[found], -1) if len(pool) else -1
+            candidates, names = rows[pool], [digests[i] for i in pool]
+            for part in np.split(mine, range(_ASKED, len(mine), _ASKED)):
+                here = asked[part]
+                both = names, [digests[i] for i in here]
+                found, similarities[part] = nearest(candidates, rows[here], NEIGHBOURS, both)
+                indices[part] = np.where(found >= 0, pool[found], -1) if len(pool) else -1
         return indices, similarities
 
 

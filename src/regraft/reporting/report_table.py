@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from regraft.reporting.report_facts import Facts
 
 _MARK = "regraft"  # the name, in the metadata of the file, of what wrote it
-_ROWS = 10_000  # photos whose nearest photos are in memory at a time
 
 
 def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32], path: Path) -> None:
@@ -68,15 +67,10 @@ def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32]
 
 def _neighbours(facts: Facts, paths: Sequence[str]) -> tuple[list[list[str]], list[list[float]]]:
     """Return the paths and the similarities of the nearest training photos of each photo."""
-    names: list[list[str]] = []
-    values: list[list[float]] = []
-    for start in range(0, len(paths), _ROWS):
-        found, similarity = facts.nearest(range(start, min(start + _ROWS, len(paths))))
-        for row, numbers in zip(found.tolist(), similarity.tolist(), strict=True):
-            kept = [(i, s) for i, s in zip(row, numbers, strict=True) if i >= 0]
-            names.append([paths[i] for i, _ in kept])
-            values.append([s for _, s in kept])
-    return names, values
+    found, similarity = facts.nearest(range(len(paths)))
+    rows = list(zip(found.tolist(), similarity.tolist(), strict=True))
+    names = [[paths[i] for i in near if i >= 0] for near, _ in rows]
+    return names, [[s for i, s in zip(near, values, strict=True) if i >= 0] for near, values in rows]
 
 
 def is_table(path: Path) -> bool:
