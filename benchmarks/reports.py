@@ -1,7 +1,9 @@
 """How long does a report take, how large is it, and do its activation maps mark what an answer depends on?
 
 With ``--scale N``, instead: a report of N photos whose features are synthetic (small JPEG files, 20 classes, a
-twentieth of the labels wrong), with the largest memory of its process.
+twentieth of the labels wrong), with the largest memory of its process. With ``--map N``, instead: how long Chromium
+takes to draw the map of a report, PHOTOS, whose photos are repeated until there are N, and to find the point under the
+pointer.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -132,15 +135,56 @@ def synthetic(count: int, work: Path) -> dict[str, Any]:
     }
 
 
+def drawing(page: Path, count: int, work: Path) -> dict[str, Any]:
+    """The milliseconds of Chromium for the map of a page with ``count`` points, in a window of 1280 by 900 pixels."""
+    from playwright.sync_api import sync_playwright
+
+    text = page.read_text(encoding="utf-8")
+    start = text.index(">", text.index('id="data"')) + 1
+    end = text.index("</script>", start)
+    data, dice = json.loads(text[start:end]), np.random.default_rng(0)
+    for name, column in data["photos"].items():
+        data["photos"][name] = [column[i % len(column)] for i in range(count)]
+    for name in ("x", "y"):
+        data["photos"][name] = (np.array(data["photos"][name]) + dice.normal(0, 0.02, count)).tolist()
+    (work / "page.html").write_text(text[:start] + json.dumps(data).replace("<", "\\u003c") + text[end:], "utf-8")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1280, "height": 900})
+        opened.goto((work / "page.html").as_uri())
+        opened.click("#tab-map")
+        drawn, found = opened.evaluate(TIMED)
+        browser.close()
+    return {"points": count, "drawn_ms": drawn, "found_ms": found}
+
+
+TIMED = """() => {
+  const canvas = document.querySelector(".map > canvas"), box = canvas.getBoundingClientRect();
+  const timed = (work) => {
+    const times = [];
+    for (let i = 0; i < 41; i += 1) { const began = performance.now(); work(i); times.push(performance.now() - began); }
+    times.sort((a, b) => a - b);
+    return { median: times[20], highest: times[40] };
+  };
+  return [
+    timed(() => { state.view.x += 0.001; drawMap(canvas, state.view); }),
+    timed((i) => nearestPoint(box, state.view, 300 + i, 300)),
+  ];
+}"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="?", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--maps", type=int, default=100)
     parser.add_argument("--scale", type=int)
+    parser.add_argument("--map", type=int)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        if options.scale:
+        if options.map:
+            report(**drawing(options.photos, options.map, Path(work)))
+        elif options.scale:
             report(**synthetic(options.scale, Path(work)))
         else:
             report(**real(options.photos.resolve(), Path(work), options.repeats, options.maps))
