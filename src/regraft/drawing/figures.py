@@ -78,11 +78,8 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a width and height in inches, which notebooks show although it is not of pyplot."""
     from matplotlib.figure import Figure
 
-    class Shown(Figure):
-        def _repr_png_(self) -> bytes:
-            return png_of(self)
-
-    return Shown(figsize=(width, height), layout="constrained")
+    shown: Any = type("Shown", (Figure,), {"_repr_png_": png_of})  # IPython asks for it without pyplot
+    return shown(figsize=(width, height), layout="constrained")
 
 
 def png_of(figure: Figure) -> bytes:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def write_projector(classifier: Classifier, photos: str | os.PathLike[str] | Non
     if step > 1:
         console.say(f"the projector shows {len(features):,} of {len(dataset.records):,} photos")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_images(folder, classifier.evaluation, {record.path: record for record in dataset.records})
+    _write_events(folder, classifier.evaluation, {record.path: record for record in dataset.records})
     side = _write_sprite(folder / _SPRITE, chosen.records)
     _write_metadata(folder / _METADATA, [(r.label, sides.get(r.path, ""), str(r.path)) for r in chosen.records])
     with atomic_file(folder / _TENSORS) as path:
@@ -124,17 +125,26 @@ def _write_config(path: Path, x: NDArray[np.float32], side: int) -> None:
         write_text(temporary, text_format.MessageToString(config))
 
 
-def _write_images(folder: Path, evaluation: Evaluation, records: dict[Path, ImageRecord]) -> None:
-    """Write the confusion matrix and the surest mistakes for the Images tab; a note where matplotlib is missing."""
-    if not evaluation.n or not has_matplotlib():
+def _write_events(folder: Path, evaluation: Evaluation, records: dict[Path, ImageRecord]) -> None:
+    """Write the accuracy, and for the Images tab the confusion matrix and the surest mistakes, if matplotlib is there.
+
+    TensorBoard shows no run without an event file, and so no projector either.
+    """
+    file = EventFile(folder)
+    file.scalars(0, {} if evaluation.accuracy is None else {"accuracy": evaluation.accuracy})
+    if evaluation.n and has_matplotlib():
+        file.images(0, {name: png_of(figure) for name, figure in _figures(evaluation, records).items()})
+    else:
         console.note("there is no confusion matrix for TensorBoard: no photo was measured, or matplotlib is missing")
-        return
+    file.close()
+
+
+def _figures(evaluation: Evaluation, records: dict[Path, ImageRecord]) -> dict[str, Any]:
+    """Return the confusion matrix and the surest mistakes as figures, by their titles."""
     labels = [row.label for row in evaluation.per_class]
     figures = {"confusion matrix": confusion_figure(evaluation.confusion, labels)}
     if shown := [mistake for mistake in evaluation.mistakes[:_MOST_MISTAKES] if mistake.path in records]:
         images = [_thumbnail(records[mistake.path], _MISTAKE_SIDE) for mistake in shown]
         titles = [f"{short(m.label)} → {short(m.predicted)}\n{m.probability:.0%}" for m in shown]
         figures["surest mistakes"] = thumbnails_figure(images, titles)
-    file = EventFile(folder)
-    file.images(0, {name: png_of(figure) for name, figure in figures.items()})
-    file.close()
+    return figures
