@@ -47,7 +47,7 @@ def settled(lines: list[str]) -> list[str]:
         if not line.strip() or re.match(r"\d+%\s|surest of|the one mistake", line):
             continue
         if re.search(r"answers|became right|none of these:", line):
-            line = re.sub(r"\d+", "#", line)
+            line = re.sub(r"[+-]?\d+", "#", line)  # which end of an interval is above 0 may differ, too
         line = re.sub(r"[+-]?\d+(\.\d+)?(e-\d+)?%|[+-]?\d+\.\d+|\(\d+\)|\d+e-\d+|[\d,]{7,}|\b\d+$", "#", line)
         line = re.sub(r"differ by at most .*|^warning: .*", "", line)
         kept.append(re.sub(r" +", " ", line).strip())
