@@ -35,8 +35,8 @@ For scale: the 95th percentile of the novelty on val is near 2.
 NOVELTY_TOLERANCE_OF_GAP = 1e-3
 """The same limit for strangers, as a share of the distance between the median novelty of val photos and of strangers.
 
-The larger of both limits counts. Where all val photos look alike, strangers have a novelty of hundreds, of which float32
-keeps seven digits (docs/decisions.md).
+The larger of both limits counts. Where all val photos look alike, strangers have a novelty of hundreds, of which
+float32 keeps seven digits (docs/decisions.md).
 """
 
 NOVELTY_DRIFT = 0.4
