@@ -312,3 +312,7 @@ def test_plots_stand_beside_the_page(photos: Path, tmp_path: Path, cache: Path) 
     found = report(train(photos, tmp_path / "run", QUICK), out=tmp_path / "seen.html")
     assert {Path(path).name for path in found.figures} == {"seen-map.png", "seen-confusion.png", "seen-reliability.png"}
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in found.figures)
+    (tmp_path / "other-map.png").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="is not a plot of ours"):
+        report(tmp_path / "run", out=tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()

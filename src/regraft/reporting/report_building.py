@@ -51,6 +51,7 @@ COVERED = 40
 """The largest number of photos with maps from occlusion; one takes fifty forward passes."""
 
 _GENERATOR = "regraft report"
+_FIGURES = ("map", "confusion", "reliability")  # the names of the plots beside a page
 
 _REPORT = Product("a report", lambda path: is_page(path, _GENERATOR), error=ConfigError, overwrite="")
 _TABLE = Product("the table of a report", is_table, error=ConfigError, overwrite="")
@@ -122,12 +123,19 @@ def report(
 
 
 def _writable(path: Path) -> Path:
-    """Return the path of a page, after a check that it and the table beside it can be written. Raises ConfigError."""
+    """Return the path of a page, after a check that it and what stands beside it can be written. Raises ConfigError."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{path} does not end in .html; type {option('out', 'report.html')}")
     require_writable(path, _REPORT)
     require_writable(path.with_suffix(".parquet"), _TABLE)
+    for name in _FIGURES if has_matplotlib() else ():
+        require_writable(_figure_path(path, name), PLOT)
     return path
+
+
+def _figure_path(page: Path, name: str) -> Path:
+    """Return the path of a plot beside a page."""
+    return page.with_name(f"{page.stem}-{name}.png")
 
 
 def _write(facts: Facts, drawn: Drawn, page: str, path: Path) -> tuple[Path, Path]:
@@ -194,7 +202,7 @@ def _write_figures(facts: Facts, drawn: Drawn, page: Path) -> list[Path]:
         figures["reliability"] = reliability_figure(bins, "Reliability")
     paths = []
     for name, figure in figures.items():
-        with claimed(page.with_name(f"{page.stem}-{name}.png"), PLOT, file=True) as place:
+        with claimed(_figure_path(page, name), PLOT, file=True) as place:
             place.fresh.write_bytes(png_of(figure))
         paths.append(place.path)
     return paths
