@@ -63,6 +63,8 @@ class Drawn:
         pictures: the pictures of the photos.
         maps: activation maps by position in the page.
         maps_kind: ``exact`` or ``occlusion``.
+        near: the indices of the nearest training photos of all N photos, and their similarities, as `Facts.nearest`
+            returns them.
     """
 
     chosen: Sequence[int]
@@ -71,6 +73,7 @@ class Drawn:
     pictures: Pictures
     maps: Mapping[int, Activation]
     maps_kind: str
+    near: tuple[NDArray[np.int64], NDArray[np.float64]]
 
     @property
     def place(self) -> dict[int, int]:
@@ -193,7 +196,7 @@ def _photos(facts: Facts, drawn: Drawn) -> dict[str, Any]:
     probabilities, novelty = facts.answers.probabilities[indices], facts.answers.novelty[indices]
     measured = np.isin(indices, facts.measured)
     top = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
-    near = facts.nearest(chosen)[0].tolist()
+    near = drawn.near[0][indices].tolist()
     return {
         "path": short_paths([facts.dataset.records[i].path for i in chosen]),
         "label": facts.features.y[indices].tolist(),

@@ -141,7 +141,7 @@ def _figure_path(page: Path, name: str) -> Path:
 def _write(facts: Facts, drawn: Drawn, page: str, path: Path) -> tuple[Path, Path]:
     """Write the table and the page, and return their paths."""
     with claimed(path.with_suffix(".parquet"), _TABLE, file=True) as table:
-        write_table(facts, drawn.chosen, drawn.points, table.fresh)
+        write_table(facts, drawn, table.fresh)
     with claimed(path, _REPORT, file=True) as written:
         write_text(written.fresh, page)
     return table.path, written.path
@@ -162,7 +162,8 @@ def _drawn(facts: Facts, first: Sequence[int]) -> tuple[Drawn, float]:
     records = [facts.dataset.records[i] for i in chosen]
     transform = parts_of(facts.classifier.backbone)[-1].transform
     made = pictures(records, transform, picture_budget({}))
-    return Drawn(chosen, points, method, made, *_maps(facts, chosen)), seconds
+    near = facts.nearest(range(len(facts.features)))
+    return Drawn(chosen, points, method, made, *_maps(facts, chosen), near), seconds
 
 
 def _maps(facts: Facts, chosen: Sequence[int]) -> tuple[dict[int, Activation], str]:

@@ -1,6 +1,6 @@
-"""The table of a report: a row for each photo, in columns that pandas, Embedding Atlas and FiftyOne read.
+"""The table of a report: a row for each photo, in plain columns of Parquet, such as pandas and pyarrow read.
 
-In: `Facts`, and the points of the map. Out: a Parquet file.
+In: `Facts`, and what is drawn of the photos. Out: a Parquet file.
 Why: some questions no page answers; a table can be searched, joined and drawn by other tools.
 Surprise: photos that are not on the map have no x and y, and photos without a suspect score are of a class that is too
 small to tell.
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from regraft.reporting.page_data import Drawn
 from regraft.reporting.report_facts import Facts
 
 _MARK = "regraft"  # the name, in the metadata of the file, of what wrote it
 
 
-def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32], path: Path) -> None:
+def write_table(facts: Facts, drawn: Drawn, path: Path) -> None:
     """Write the table.
 
     Its columns are path, split, label, answer, probability (of the answer), probabilities (a list, in the order of the
@@ -29,8 +29,7 @@ def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32]
 
     Args:
         facts: the facts about N photos.
-        chosen: the indices of the P photos that are on the map.
-        points: the points (P, 2) of the map.
+        drawn: the points of the photos that are on the map, and the nearest training photos of all photos.
         path: the file to write.
     """
     import pyarrow as pa
@@ -38,11 +37,11 @@ def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32]
 
     classes = np.array(facts.classifier.classes, object)
     xy = np.full((len(facts.features), 2), np.nan, np.float32)
-    xy[list(chosen)] = points
+    xy[list(drawn.chosen)] = drawn.points
     measured = np.zeros(len(facts.features), np.bool_)
     measured[facts.measured] = True
     paths = [str(record.path).encode("utf-8", "backslashreplace").decode() for record in facts.dataset.records]
-    near, similar = _neighbours(facts, paths)
+    near, similar = _neighbours(drawn, paths)
     known = ~np.isnan(facts.margins)
     columns: dict[str, Any] = {
         "path": paths,
@@ -65,10 +64,9 @@ def write_table(facts: Facts, chosen: Sequence[int], points: NDArray[np.float32]
     parquet.write_table(table, path, compression="zstd")
 
 
-def _neighbours(facts: Facts, paths: Sequence[str]) -> tuple[list[list[str]], list[list[float]]]:
+def _neighbours(drawn: Drawn, paths: Sequence[str]) -> tuple[list[list[str]], list[list[float]]]:
     """Return the paths and the similarities of the nearest training photos of each photo."""
-    found, similarity = facts.nearest(range(len(paths)))
-    rows = list(zip(found.tolist(), similarity.tolist(), strict=True))
+    rows = list(zip(*(part.tolist() for part in drawn.near), strict=True))
     names = [[paths[i] for i in near if i >= 0] for near, _ in rows]
     return names, [[s for i, s in zip(near, values, strict=True) if i >= 0] for near, values in rows]
 
