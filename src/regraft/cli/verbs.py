@@ -169,6 +169,16 @@ VERBS = {
         ),
         options=("regraft.cli.options:SimilarOptions",),
     ),
+    "serve": Verb(
+        run="regraft.cli.commands.serve:serve",
+        example="regraft serve runs/pets",
+        about="""Serve runs and exports: a local page in the browser, and HTTP for programs.
+
+        A model has the name of its folder or file. Programs send photos as they send them to KServe, Triton or
+        TensorFlow Serving, or as the body of POST /predict.""",
+        positionals=(("models", "run folders, exports, or folders of numbered versions of them", "*"),),
+        options=("regraft.config.serving:ServeConfig",),
+    ),
     "info": Verb(
         run="regraft.cli.commands.info:info",
         example="regraft info backbones",

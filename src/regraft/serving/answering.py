@@ -1,0 +1,83 @@
+"""A predictor as the two steps that a server needs: decode one photo, and answer several decoded photos.
+
+In: a `Predictor`. Out: an `Answerer`, whose methods work in the thread that calls them.
+Why: the threads of the server answer several requests at once, and each photo is decoded by the thread that answers it.
+Surprise: no engine for a single photo is compiled. The engine for many photos answers one photo on one core, which
+costs less processor time for each photo, and the server is ready in half the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from regraft.classifiers.classifier import Classifier, engines_of
+from regraft.classifiers.predictor import Answers, Predictor
+from regraft.engines.base import Engine
+from regraft.errors import ConfigError
+from regraft.exporting.formats.base import Artifact
+from regraft.foundation.files import kind_of
+from regraft.photos.images import Pixels
+from regraft.photos.unlabelled import Found, loader
+
+Decoded = tuple[Pixels, ...]
+"""The pixels of one photo, ``(size, size, 3)`` uint8, for each backbone of a predictor (usually one)."""
+
+
+class Answerer(Protocol):
+    """Answers photos in the thread that calls it. Several threads may call it at once."""
+
+    def decode(self, photo: Found) -> Decoded:
+        """Return the pixels of a photo. Raises ImageError where the photo cannot be read."""
+        ...
+
+    def answer(self, photos: Sequence[Decoded]) -> Answers:
+        """Return the answers to N photos, N at least 1.
+
+        Raises:
+            BackboneError, RunError, ExportError: the network cannot be run, or its answers are not finite.
+        """
+        ...
+
+
+def answerer_of(predictor: Predictor) -> Answerer:
+    """Return the answerer of a run's classifier or of a loaded export. Nothing is compiled yet.
+
+    Raises:
+        ConfigError: the predictor is something else.
+        BackboneError: the engine of the run is not installed.
+    """
+    if isinstance(predictor, Classifier):
+        return _OfClassifier(predictor, engines_of(predictor))
+    if isinstance(predictor, Artifact):
+        return _OfExport(predictor)
+    raise ConfigError(f"the predictor is {kind_of(predictor)}; wanted a run or an export")
+
+
+@dataclass(frozen=True, slots=True)
+class _OfClassifier:
+    classifier: Classifier
+    engines: tuple[Engine, ...]
+
+    def decode(self, photo: Found) -> Decoded:
+        return tuple(loader(photo, engine.backbone.transform)() for engine in self.engines)
+
+    def answer(self, photos: Sequence[Decoded]) -> Answers:
+        columns = zip(*photos, strict=True)
+        parts = [engine.features(np.stack(pixels)) for engine, pixels in zip(self.engines, columns, strict=True)]
+        return self.classifier.answers_to(np.concatenate(parts, axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class _OfExport:
+    artifact: Artifact
+
+    def decode(self, photo: Found) -> Decoded:
+        return (loader(photo, self.artifact.facts.transform)(),)
+
+    def answer(self, photos: Sequence[Decoded]) -> Answers:
+        found, novelty = self.artifact.ask(np.stack([pixels for (pixels,) in photos]))
+        return Answers(found, np.full(len(found), np.nan, np.float32) if novelty is None else novelty)

@@ -1,0 +1,46 @@
+"""The application of the server: the routes of all protocols and of the page, and what holds for each request.
+
+In: the models and the options. Out: an ASGI application.
+Why: each protocol is a module of its own, and this module is the one place where they meet.
+Surprise: the models are loaded before the server listens, and the threads start with the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from regraft.config.serving import ServeConfig
+from regraft.serving.batching import Batches
+from regraft.serving.models import Models
+from regraft.serving.protocols import plain
+from regraft.serving.service import Service
+
+
+def application(models: Models, config: ServeConfig) -> Starlette:  # noqa: ARG001
+    """Return the ASGI application of a server."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        batches = Batches()
+        service = Service(models, batches)
+        app.router.routes += [Route("/v2/health/ready", _ready), *plain.routes(service)]
+        yield
+        batches.stop()
+
+    return Starlette(lifespan=lifespan, exception_handlers={HTTPException: _as_json})
+
+
+async def _ready(_: Request) -> Response:
+    return PlainTextResponse("")
+
+
+async def _as_json(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)

@@ -1,0 +1,1 @@
+"""One module for each protocol of the server."""
