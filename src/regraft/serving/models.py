@@ -104,10 +104,10 @@ def places_of(paths: Iterable[Path], named: Iterable[str] = ()) -> dict[str, Pat
     found: dict[str, Path] = {}
     pairs = [(path.absolute().name, path) for path in paths]
     for text in named:
-        name, mark, path = text.partition("=")
+        name, mark, place = text.partition("=")
         if not mark:
             raise ConfigError(f"--name {text}: wanted NAME=PATH")
-        pairs.append((name, Path(path)))
+        pairs.append((name, Path(place)))
     for name, path in pairs:
         if not NAME.fullmatch(name) or name in (".", ".."):
             raise ConfigError(f"{name!r} cannot be the name of a model; type --name NAME={path}")
