@@ -78,7 +78,8 @@ class Dataset:
 
     Attributes:
         records: the photos, in the order in which the source lists them.
-        classes: the labels of the photos, sorted by code point. The position of a label is its class index.
+        classes: the labels of the photos. The position of a label is its class index. `open` sorts them by code point;
+            the photos of a run have the order of the run's classes.
         problems: the files that were left out, with the reasons.
         hint: advice in one line if the user may have wanted other options; empty otherwise.
     """
@@ -157,7 +158,18 @@ class Dataset:
         records = tuple(r for r in self.records if r.path not in bad)
         if not records:
             raise DataError(f"none of the {len(self.records)} photos can be read: {problems[0].reason}")
-        return replace(self, records=records, classes=_classes(records), problems=(*self.problems, *problems))
+        found = replace(self, records=records, problems=(*self.problems, *problems))
+        return found.in_order(self.classes)
+
+    def in_order(self, first: Sequence[str]) -> Dataset:
+        """Return the data set with other class indices: its classes in the order of ``first``, then all others, sorted.
+
+        Only labels of photos are classes, whatever ``first`` names.
+        """
+        labels = _classes(self.records)
+        there = set(labels)
+        known = dict.fromkeys(label for label in first if label in there)
+        return replace(self, classes=(*known, *(label for label in labels if label not in known)))
 
 
 def _listed(spec: str, levels: Levels) -> Listing:
