@@ -27,7 +27,7 @@ from regraft.classifiers.evaluation import Evaluation
 from regraft.classifiers.learning_curves import read_curves
 from regraft.classifiers.metrics import Metrics
 from regraft.classifiers.predictor import Answered, Answers, answer_all
-from regraft.classifiers.run_folder import SCHEMA, Manifest, Run, Sides, read_run, read_split, write_run
+from regraft.classifiers.run_folder import LAYOUT, SCHEMA, Manifest, Run, Sides, read_run, read_split, write_run
 from regraft.config.training import TrainConfig
 from regraft.drawing.figures import curves_figure
 from regraft.drawing.html import displayed_by
@@ -38,6 +38,7 @@ from regraft.foundation import console
 from regraft.foundation.documents import mended
 from regraft.foundation.files import as_path
 from regraft.heads.base import Head
+from regraft.label_tools.corrections import Corrections, read_corrections
 from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import SIDES
@@ -210,7 +211,7 @@ class Classifier:
         """Write the classifier as a run into a folder, the manifest last.
 
         Args:
-            folder: an empty folder.
+            folder: a folder that is empty, but for the corrections of a run that was trained with any.
             dataset: the photos of the training.
             split: by side (``train``, ``val``, ``test``), the indices of the photos in ``dataset``.
 
@@ -219,15 +220,17 @@ class Classifier:
         """
         sides = Sides(**{side: tuple(dataset.records[i].identity for i in split[side]) for side in SIDES})
         with mended(RunError):
-            manifest = Manifest.of(self._manifest(dataset), "the run cannot be written")
+            document = self._manifest(dataset, (folder / LAYOUT.corrections).exists())
+            manifest = Manifest.of(document, "the run cannot be written")
         write_run(folder, Run(manifest, self.config, self.metrics, self.head, self.calibration, self.int8), sides)
 
-    def _manifest(self, dataset: Dataset) -> dict[str, Any]:
-        """Return the document of the run's manifest."""
+    def _manifest(self, dataset: Dataset, corrected: bool) -> dict[str, Any]:
+        """Return the document of the run's manifest; ``corrected`` tells whether labels were corrected."""
         from importlib.metadata import version
 
+        plain = 3 if len(parts_of(self.backbone)) > 1 else 2  # as few readers as possible are too old
         return {
-            "schema": SCHEMA if len(parts_of(self.backbone)) > 1 else 2,  # as few readers as possible are too old
+            "schema": SCHEMA if corrected else plain,
             "classes": list(self.classes),
             "backbone": BackboneRecord.of(self.backbone).to_dict(),
             "head": self.config.head,
@@ -313,7 +316,9 @@ def run_path(run: Any) -> Path:
 
 
 def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = None) -> Dataset:
-    """Open the photos of a run's training as a data set. Warn where some of them are missing.
+    """Open the photos of a run's training as a data set, with the labels that the training had. Warn of missing ones.
+
+    The classes have the order of the run's classes; classes that the run does not know come after them.
 
     Args:
         classifier: the classifier of the run.
@@ -332,7 +337,7 @@ def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = 
         raise DataError(f"{gone}; type {option('photos', 'FOLDER')}")
     # Only folders and archives take levels, and ``photos`` may be another kind of source, such as a table.
     levels = (classifier.config.label_from, classifier.config.group_from) if takes_levels(source) else ()
-    dataset = Dataset.open(source, *levels)
+    dataset = corrected(classifier, Dataset.open(source, *levels))
     found = len(known & {digest for record in dataset.records for digest in (record.identity, record.digest)})
     present = f"{found} of the {len(known)} photos of {classifier.path} are in {source}"
     if known and not found:
@@ -340,6 +345,18 @@ def open_photos(classifier: Classifier, photos: str | os.PathLike[str] | None = 
     if found < len(known):
         console.warn(f"only {present}; if the others are elsewhere, type {option('photos', 'FOLDER')}")
     return dataset
+
+
+def corrected(classifier: Classifier, dataset: Dataset, adds: bool = True) -> Dataset:
+    """Return a data set with the corrections that a run was trained with, and the classes in the run's order.
+
+    Args:
+        classifier: the classifier of the run.
+        dataset: photos with the labels that their source gives them.
+        adds: whether the photos are added that the corrections added to the run's training.
+    """
+    rows = read_corrections(classifier.path / LAYOUT.corrections) if classifier.path else Corrections()
+    return rows.apply(dataset, adds).in_order(classifier.classes)
 
 
 def sides_of(classifier: Classifier, dataset: Dataset) -> Split:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from regraft.classifiers.evaluation import Evaluation
-from regraft.classifiers.paired_evaluation import Compared
+from regraft.classifiers.paired_evaluation import Compared, Paired
 from regraft.errors import AccuracyError, option
 from regraft.foundation.records import as_record
 
@@ -100,6 +100,30 @@ class Folds(Evaluation):
 
 
 @dataclass(frozen=True, slots=True)
+class Grown:
+    """What changed from an older run to a run that was trained from it.
+
+    Attributes:
+        run: the path of the older run.
+        new, gone: the number of photos that the older run did not have, and of those that it alone has.
+        relabelled, excluded, added: the number of photos whose label was corrected, that corrections left out, and that
+            corrections added; also counted are those of the older run.
+        new_classes, gone_classes: the classes that the older run did not have, and those that it alone has.
+        unknown: the number of measured photos of new classes, which `Metrics.before` leaves out.
+    """
+
+    run: str
+    new: int
+    gone: int
+    relabelled: int
+    excluded: int
+    added: int
+    new_classes: tuple[str, ...]
+    gone_classes: tuple[str, ...]
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """The counts and metrics of a run.
 
@@ -115,6 +139,10 @@ class Metrics:
         finetuned: the figures of the fine-tuning; None in a run with a frozen backbone.
         int8_beside: the accuracy without int8; None in a run that does not compute features in int8.
         folds: the pooled evaluation of all photos in folds; None in a run with sides.
+        grown: what changed from the older run; None in a run that was not trained from another.
+        before: the evaluation of the older run on those measured photos from which it has not learned, with the labels
+            of this run; None where there is no such photo.
+        difference: the change of the accuracy from the older run to this one, on the same photos.
     """
 
     counts: Counts
@@ -129,6 +157,9 @@ class Metrics:
     finetuned: FineTuned | None = None
     int8_beside: InFloats | None = None
     folds: Folds | None = None
+    grown: Grown | None = None
+    before: Evaluation | None = None
+    difference: Paired | None = None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:

@@ -46,9 +46,9 @@ def model_card(manifest: Mapping[str, Any], metrics: Metrics, use: Sequence[str]
         f"# Classifier of {len(manifest['classes'])} classes",
         "",
         f"Classes: {', '.join(map(markdown, manifest['classes']))}.",
-        f"A {markdown(manifest['head'])} head on {_features(metrics.finetuned)} of {markdown(backbone['name'])} "
-        f"(weights {markdown(backbone['licence'])}) at {_sizes(backbone)} px, made by regraft "
-        f"{markdown(made_by['regraft'])}.",
+        f"A {markdown(manifest['head'])} head on {_features(metrics.finetuned, backbone)} of "
+        f"{markdown(backbone['name'])} (weights {markdown(backbone['licence'])}) at {_sizes(backbone)} px, made by "
+        f"regraft {markdown(made_by['regraft'])}.",
         "",
         "## Data",
         "",
@@ -77,10 +77,10 @@ def _sizes(backbone: Mapping[str, Any]) -> str:
     return "+".join(dict.fromkeys(str(part["transform"]["size"]) for part in parts))
 
 
-def _features(finetuned: FineTuned | None) -> str:
-    """Return the words for the features: frozen, or fine-tuned in so many blocks."""
+def _features(finetuned: FineTuned | None, backbone: Mapping[str, Any]) -> str:
+    """Return the words for the features: frozen, or fine-tuned in so many blocks or for an older run."""
     if finetuned is None:
-        return "frozen features"
+        return "the fine-tuned features" if backbone.get("options", {}).get("tuned") else "frozen features"
     return f"features, {f'the last {finetuned.blocks}' if finetuned.blocks else 'all'} blocks fine-tuned,"
 
 

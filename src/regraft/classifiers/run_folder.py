@@ -39,10 +39,12 @@ from regraft.foundation.documents import (
 from regraft.foundation.files import digest_json, write_json, write_text
 from regraft.heads import base as head_base
 from regraft.heads.base import Head
+from regraft.label_tools.corrections import NAME
 from regraft.photos.sources.base import SIDES, flaw_of_label
 
-SCHEMA = 3
-"""The newest version of the run folder's layout: 3 has backbones side by side. All versions up to it can be read."""
+SCHEMA = 4
+"""The newest version of the run folder's layout: 3 has backbones side by side, 4 has corrections. All versions up to it
+can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Layout:
         checkpoints: the folder of checkpoints of a fine-tuning that is not finished.
         replaced: the folder of the old run while a fine-tuning that replaces the old run is not finished.
         trial: the result of a sweep's trial, in a run that a sweep made.
+        corrections: the corrections of labels that the run was trained with, where there were any.
     """
 
     manifest: str = "manifest.json"
@@ -89,6 +92,7 @@ class Layout:
     checkpoints: str = "checkpoints"
     replaced: str = REPLACED
     trial: str = "trial.json"
+    corrections: str = NAME
 
 
 LAYOUT = Layout()
@@ -347,6 +351,8 @@ def _require_metrics(fields: Fields) -> None:
         problem.text("reason")
     for measured in ("val", "folds" if fields.has("folds") else "test"):
         require_evaluation(fields.fields(measured))
+    if fields.has("before"):
+        require_evaluation(fields.fields("before"))
     if fields.has("duplicate_groups"):
         for name in ("groups", "photos"):
             fields.fields("duplicate_groups").whole(name)

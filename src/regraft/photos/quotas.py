@@ -45,18 +45,21 @@ class Unit:
     counts: dict[str, int]
 
 
-def assign(units: Sequence[Unit], labels: Sequence[str], shares: _Shares) -> Iterator[tuple[Unit, Side]]:
+def assign(
+    units: Sequence[Unit], labels: Sequence[str], shares: _Shares, fixed: Mapping[str, Side] | None = None
+) -> Iterator[tuple[Unit, Side]]:
     """Choose a side of the split for each unit, with the properties that `regraft.photos.splitting.split` describes.
 
     Args:
         units: the units of all photos, sorted by their places.
         labels: the classes, in order.
         shares: the shares of val and of test, each in [0, 1).
+        fixed: by key, the side of each unit that has one already; the other units fill the rest of the quotas.
 
     Returns:
         An iterator over pairs of a unit and its side.
     """
-    plan = _Plan(units, labels, shares)
+    plan = _Plan(units, labels, shares, fixed)
     plan.settle()
     return plan.assigned()
 
@@ -65,20 +68,31 @@ class _Class:
     """One class while its photos are being split.
 
     Attributes:
-        alone: the units of a single photo, sorted by place.
+        alone: the units of a single photo whose side is not fixed, sorted by place.
         photos: the number of photos of the class.
         quotas: the number of photos of the class that val and test should have.
-        bound: the number of photos that each side has in units of several photos.
+        bound: the number of photos that each side has in all other units.
         filled: the number of single photos that val and test have. `refill` updates this and the next two.
         counts: the number of photos of the class that each side has.
         distance: the number of photos that val and test have too many or too few, plus a penalty for an empty side.
     """
 
-    def __init__(self, units: Sequence[Unit], label: str, shares: _Shares, penalties: _Shares, phase: float) -> None:
-        self.alone = [unit for unit in units if len(unit.indices) == 1]
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        label: str,
+        shares: _Shares,
+        penalties: _Shares,
+        phase: float,
+        sides: Mapping[str, Side],
+    ) -> None:
+        self.alone = [unit for unit in units if unit.key not in sides]
         self.photos = sum(unit.counts[label] for unit in units)
         self.quotas = _quotas(self.photos, len(units), shares, phase)
-        self.bound: dict[Side, int] = {"train": self.photos - len(self.alone), "val": 0, "test": 0}
+        self.bound: dict[Side, int] = dict.fromkeys(SIDES, 0)
+        for unit in units:
+            if unit.key in sides:
+                self.bound[sides[unit.key]] += unit.counts[label]
         self._goals = {side: share * self.photos for side, share in shares.items()}
         self._penalties = {side: penalties[side] if quota else 0.0 for side, quota in self.quotas.items()}
         self.refill()
@@ -99,9 +113,17 @@ class _Class:
 class _Plan:
     """A search for the sides of all units, by local search: units move to other sides as long as the cost falls."""
 
-    def __init__(self, units: Sequence[Unit], labels: Sequence[str], shares: _Shares) -> None:
-        self._bound = [unit for unit in units if len(unit.indices) > 1]
-        self._sides: dict[str, Side] = {unit.key: "train" for unit in self._bound}
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        labels: Sequence[str],
+        shares: _Shares,
+        fixed: Mapping[str, Side] | None = None,
+    ) -> None:
+        self._sides: dict[str, Side] = dict(fixed or {})
+        self._fixed = [unit for unit in units if unit.key in self._sides]
+        self._bound = [unit for unit in units if len(unit.indices) > 1 and unit.key not in self._sides]
+        self._sides |= dict.fromkeys((unit.key for unit in self._bound), "train")
         self._work = 0
         self._shares = shares
         self._photos = sum(len(unit.indices) for unit in units)
@@ -112,7 +134,7 @@ class _Plan:
             for label in unit.counts:
                 of_label[label].append(unit)
         self._classes = {
-            label: _Class(of_label[label], label, shares, penalties, (number + 0.5) / len(labels))
+            label: _Class(of_label[label], label, shares, penalties, (number + 0.5) / len(labels), self._sides)
             for number, label in enumerate(labels)
         }
         self._totals: dict[Side, int] = {side: sum(c.counts[side] for c in self._classes.values()) for side in SIDES}
@@ -121,7 +143,7 @@ class _Plan:
 
     def assigned(self) -> Iterator[tuple[Unit, Side]]:
         """Yield each unit with its side: of the single photos of a class, the first go to test, the last to val."""
-        for unit in self._bound:
+        for unit in (*self._fixed, *self._bound):
             yield unit, self._sides[unit.key]
         for one in self._classes.values():
             val, test = len(one.alone) - one.filled["val"], one.filled["test"]

@@ -11,16 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft.classifiers.classifier import Classifier, open_photos, sides_of
+from regraft.classifiers.classifier import Classifier, corrected, open_photos, sides_of
 from regraft.classifiers.evaluation import Evaluation, measure
-from regraft.classifiers.held_out import HeldOut
-from regraft.classifiers.metrics import Metrics
 from regraft.classifiers.predictor import Answers
 from regraft.classifiers.run_folder import Sides, read_split
 from regraft.engines.base import key_of, load_engines
@@ -32,6 +29,7 @@ from regraft.heads.doubtful_labels import DOUBT, label_margins, out_of_fold
 from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.duplicates import duplicate_groups
 from regraft.training.cross_validation import DESIGN_EFFECT
+from regraft.training.own_answers import own_answers
 
 MeasuredOn = Literal["folds", "test", "val", "photos"]
 """Which photos are measured: those of all folds, of the test or val side, or photos that the run does not know."""
@@ -159,7 +157,7 @@ def gather(classifier: Classifier, photos: str | os.PathLike[str] | None = None)
     margins = label_margins(probabilities, features.y)
     others = probabilities.copy()
     others[np.arange(len(others)), features.y] = -1.0
-    fold, answers = _answers(classifier, dataset, features, split if own else None)
+    fold, answers = own_answers(classifier, dataset, features, split if own else None)
     measured_on, measured = _measured(sides, fold, own)
     chosen = Answers(answers.probabilities[measured], answers.novelty[measured])
     paths = [dataset.records[i].path for i in measured]
@@ -191,6 +189,10 @@ def _opened(classifier: Classifier, photos: str | os.PathLike[str] | None) -> Da
         return open_photos(classifier)
     levels = (classifier.config.label_from, classifier.config.group_from) if takes_levels(photos) else ()
     dataset = Dataset.open(photos, *levels)
+    split = read_split(classifier.path) if classifier.path else Sides((), (), ())
+    known = {*split.train, *split.val, *split.test}
+    own = sum(record.identity in known for record in dataset.records)
+    dataset = corrected(classifier, dataset, adds=2 * own > len(dataset.records))
     strangers = [label for label in dataset.classes if label not in classifier.classes]
     if strangers:
         raise DataError(
@@ -216,31 +218,6 @@ def _computed(classifier: Classifier, dataset: Dataset) -> tuple[Dataset, Featur
         raise DataError(f"none of the photos can be read; type {option('photos', 'FOLDER')}")
     y = np.array([index[record.label] for record in dataset.records], np.int64)
     return dataset, replace(features, y=y, classes=classifier.classes), looks, key_of(engines)
-
-
-def _answers(
-    classifier: Classifier, dataset: Dataset, features: Features, split: Sides | None
-) -> tuple[NDArray[np.int64], Answers]:
-    """Return the number of each photo's fold, and the answers to all photos: those of the folds where there are any.
-
-    Args:
-        classifier: the classifier.
-        dataset: the N photos.
-        features: the features of the photos.
-        split: the split of the run; None where the photos are not those of the run.
-    """
-    own = classifier.answers_to(features.x)
-    fold = np.full(len(features), -1, np.int64)
-    if split is None or Metrics.from_dict(classifier.metrics).folds is None:
-        return fold, own
-    held = HeldOut.read(classifier.path or Path(), len(classifier.classes))
-    rows = {digest: row for row, digest in enumerate((*split.train, *split.val))}
-    at = [rows.get(record.identity, rows.get(record.digest, -1)) for record in dataset.records]
-    found = [i for i, row in enumerate(at) if row >= 0 and held.fold[row] >= 0]
-    taken = [at[i] for i in found]
-    fold[found] = held.fold[taken]
-    own.probabilities[found], own.novelty[found] = held.answers.probabilities[taken], held.answers.novelty[taken]
-    return fold, own
 
 
 def _measured(sides: Sequence[str], fold: NDArray[np.int64], own: bool) -> tuple[MeasuredOn, NDArray[np.int64]]:

@@ -65,13 +65,14 @@ def compare_runs(before: Facts, after: Facts) -> RunComparison:
     if not found:
         raise DataError("no photo was measured in both runs; compare runs of the same photos, with folds or one split")
     old, new = (np.array(side, np.int64) for side in zip(*found, strict=True))
-    right_before = before.predicted[old] == before.features.y[old]
+    names = before.classifier.classes
+    labels = [after.dataset.records[i].label for i in new.tolist()]
+    # Labels may have been corrected between the runs, and classes added: both are held against those of the second.
+    right_before = np.array([names[i] for i in before.predicted[old].tolist()]) == np.array(labels)
     right_after = after.predicted[new] == after.features.y[new]
     sure = np.argsort(-after.answers.probabilities[new].max(axis=1), kind="stable")
     gained = [i for i in sure.tolist() if right_after[i] and not right_before[i]]
     lost = [i for i in sure.tolist() if right_before[i] and not right_after[i]]
-    names = before.classifier.classes
-    labels = [after.dataset.records[i].label for i in new.tolist()]
     per_class = []
     for label in after.classifier.classes:
         mine = np.array([name == label for name in labels], np.bool_)

@@ -35,7 +35,8 @@ from regraft.photos.dataset import Dataset
 from regraft.photos.duplicates import duplicate_groups
 from regraft.photos.images import Problem
 from regraft.photos.splitting import Split, group_counts, split
-from regraft.training.folding import NEVER, fold_photos
+from regraft.training.folding import NEVER
+from regraft.training.keeping import Places, extend_folds, extend_split
 
 
 class Clock:
@@ -73,6 +74,9 @@ class Prepared:
         fold: the number of each photo's fold, (N,), as `fold_photos` returns them; None without folds.
         metrics: the metrics that are known before a head is fitted (classes, counts, problems), as JSON values.
         source: the spec of the photos, valid from any working directory.
+        together: the groups of indices of photos that show the same picture.
+        precision: the precision in which an older run's features were computed, as `Classifier.precision` has it; empty
+            for the fastest precision of this processor.
     """
 
     config: TrainConfig
@@ -84,6 +88,25 @@ class Prepared:
     fold: NDArray[np.int64] | None
     metrics: Mapping[str, Any]
     source: str
+    together: Sequence[Sequence[int]] = ()
+    precision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a training takes over from an older run.
+
+    Attributes:
+        backbone: the backbone of the run.
+        int8: the quantised graph of the backbone; None where the run computes in floats.
+        precision: the precision of the run's features, as `Classifier.precision` has it.
+        places: the side or the fold of each photo of the run.
+    """
+
+    backbone: Backbone
+    int8: Path | None
+    precision: str
+    places: Places
 
 
 def open_labelled(photos: str | os.PathLike[str], config: FeatureConfig) -> Dataset:
@@ -99,11 +122,11 @@ def open_labelled(photos: str | os.PathLike[str], config: FeatureConfig) -> Data
     dataset = Dataset.open(photos, config.label_from, config.group_from)
     if dataset.hint:
         console.warn(dataset.hint)
-    _require_two_classes(dataset)
+    require_two_classes(dataset)
     return dataset
 
 
-def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, photos: str) -> Prepared:
+def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, photos: str, base: Base | None = None) -> Prepared:
     """Choose the backbone, compute the features, find duplicate photos, and make the split.
 
     Args:
@@ -111,25 +134,25 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, photos: str) ->
         config: the options.
         clock: measures the steps ``extract`` and ``duplicates``.
         photos: the spec of the photos, which the run records as its source.
+        base: what is taken over from an older run; None to begin anew.
 
     Raises:
         BackboneError: the backbone cannot be computed.
         DataError: no photo can be read.
     """
     with clock("extract"):
-        backbone = choose_backbone(config, dataset.records)
-        if config.backbone == AUTO:  # at several sizes, a backbone is named once, and the effort gives the sizes again
-            names = dict.fromkeys(part.name for part in parts_of(backbone))
-            config = replace(config, backbone=PLUS.join(names))
-        int8 = quantised_graph(backbone, dataset.records) if config.precision == "int8" else None
-        engines = load_engines(backbone, config, int8=int8)
+        config, base = (config, base) if base else _chosen(config, dataset)
+        backbone, int8 = base.backbone, base.int8
+        engines = load_engines(backbone, config, int8=int8, trained=base.precision)
         extraction = extract_all(dataset.records, engines)
         dataset, features, looks = labelled_features(dataset, extraction, backbone)
     with clock("duplicates"):  # copies of one photo must not be both trained on and measured
         together = duplicate_groups(features.digests, features.x, looks["thumbnail"], key_of(engines))
-    config, fold = _folds(dataset, config, together)
-    fractions = (config.val, config.test) if fold is None else (0.0, 0.0)
-    sides = split(dataset, fractions, config.salt, together)
+    config, fold = _folds(dataset, config, together, base.places)
+    if fold is None:
+        sides = extend_split(dataset, (config.val, config.test), config.salt, together, base.places.sides)
+    else:
+        sides = split(dataset, (0.0, 0.0), config.salt, together)
     metrics = {
         "classes": list(dataset.classes),
         "counts": {"train": len(sides.train), "val": len(sides.val), "test": len(sides.test)},
@@ -138,11 +161,22 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, photos: str) ->
         "duplicate_groups": {"groups": len(together), "photos": sum(map(len, together))},
         "features": {"computed": extraction.computed, "cached": extraction.cached},
     }
-    return Prepared(config, dataset, backbone, int8, features, sides, fold, metrics, whole_spec(photos))
+    spec = whole_spec(photos)
+    return Prepared(config, dataset, backbone, int8, features, sides, fold, metrics, spec, together, base.precision)
+
+
+def _chosen(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Base]:
+    """Choose the backbone where there is no older run, and return the options with its name."""
+    backbone = choose_backbone(config, dataset.records)
+    if config.backbone == AUTO:  # at several sizes, a backbone is named once, and the effort gives the sizes again
+        names = dict.fromkeys(part.name for part in parts_of(backbone))
+        config = replace(config, backbone=PLUS.join(names))
+    int8 = quantised_graph(backbone, dataset.records) if config.precision == "int8" else None
+    return config, Base(backbone, int8, "", Places())
 
 
 def _folds(
-    dataset: Dataset, config: TrainConfig, together: Sequence[Sequence[int]]
+    dataset: Dataset, config: TrainConfig, together: Sequence[Sequence[int]], places: Places
 ) -> tuple[TrainConfig, NDArray[np.int64] | None]:
     """Return the options with the number of folds, and the number of each photo's fold; None if there are no folds."""
     folds = config.folds_for(len(dataset.records))
@@ -151,7 +185,7 @@ def _folds(
             console.note("there are no folds, as the photos have sides of their own")
         folds = 0
     config = replace(config, folds=folds)
-    return config, fold_photos(dataset, folds, config.salt, together) if folds else None
+    return config, extend_folds(dataset, folds, config.salt, together, places.folds) if folds else None
 
 
 def require_trainable(prepared: Prepared) -> None:
@@ -165,7 +199,7 @@ def require_trainable(prepared: Prepared) -> None:
     """
     dataset, sides = prepared.dataset, prepared.sides
     report_problems(dataset.problems)
-    _require_two_classes(dataset)
+    require_two_classes(dataset)
     trained = Counter(dataset.records[i].label for i in sides.train)
     single = [label for label, count in dataset.counts().items() if count == 1 and trained[label]]
     if single:
@@ -190,7 +224,7 @@ def require_trainable(prepared: Prepared) -> None:
         console.warn(f"classes with all their photos in train, which cannot be measured: {', '.join(whole)}")
 
 
-def _require_two_classes(dataset: Dataset) -> None:
+def require_two_classes(dataset: Dataset) -> None:
     """Raise DataError where a dataset has fewer than two classes."""
     if len(dataset.classes) < 2:
         raise DataError(f"there is only one class, {dataset.classes[0]!r}; wanted photos of at least two classes")

@@ -20,7 +20,7 @@ import numpy as np
 
 from regraft.backbones.base import Backbone
 from regraft.classifiers.calibration import FEWEST, Calibration
-from regraft.classifiers.classifier import Classifier
+from regraft.classifiers.classifier import Classifier, run_path
 from regraft.classifiers.evaluation import Evaluation, measure
 from regraft.classifiers.metrics import Metrics, require_accuracy
 from regraft.classifiers.predictor import Answers
@@ -28,6 +28,7 @@ from regraft.classifiers.run_folder import LAYOUT, is_run
 from regraft.config.training import TrainConfig
 from regraft.config.values import options_of
 from regraft.engines.base import load_engine
+from regraft.errors import ConfigError, RunError, option
 from regraft.features.backbone_choice import require_backbone
 from regraft.features.features import Features, extract, labelled_features
 from regraft.foundation import console
@@ -42,6 +43,7 @@ from regraft.photos.sources.base import spec_of
 from regraft.photos.splitting import Split
 from regraft.training.cross_validation import hold_out
 from regraft.training.preparation import Clock, Prepared, open_labelled, prepare, require_trainable
+from regraft.training.updating import compare, next_names, require_no_worse, start_from, updated_options
 
 _LONGEST_NAME = 100  # characters of the name of a run folder that is named after its photos
 _FILE_SUFFIXES = re.compile(r"(\.(csv|tsv|jsonl|ndjson|parquet|zip|tgz|tar|tfrecord))?(\.(gz|bz2|xz))?$", re.IGNORECASE)
@@ -53,17 +55,22 @@ def train(
     config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     min_accuracy: float | None = None,
+    from_run: str | os.PathLike[str] | Classifier | None = None,
+    if_better: bool = False,
 ) -> Classifier:
     """Train a classifier and write its run folder.
 
     Args:
         photos: a folder of class folders, or any other spec that `Dataset.open` takes.
         out: the run folder; by default a folder under ``runs/`` that is named after the photos, with a number where
-            that name is taken.
-        config: the options, as a `TrainConfig`, a dict of values by name, or the path of a TOML file.
+            that name is taken; with ``from_run``, the next free name beside that run.
+        config: the options, as a `TrainConfig`, a dict of values by name, or the path of a TOML file; with
+            ``from_run``, those that the new run has otherwise.
         overwrite: whether to replace an existing run at ``out``.
         min_accuracy: the accuracy, in 0..1, that the lower end of the 95 % interval must reach, so that the run is
             kept.
+        from_run: an older run of these photos, to which photos were added or labels were corrected: see `update`.
+        if_better: with ``from_run``, whether a new run is dropped that is surely worse than the old one.
 
     Returns:
         The classifier. Its ``metrics`` hold the counts, the measurements and the seconds; ``path`` is the run folder.
@@ -75,6 +82,10 @@ def train(
         RunError: ``out`` exists already, or another process is writing there.
         TrainingError: the accuracy may be below ``min_accuracy``; nothing is kept or replaced.
     """
+    if from_run is not None:
+        return update(from_run, out, photos, config, overwrite, min_accuracy, if_better)
+    if if_better:
+        raise ConfigError(f"{option('if_better', True)} compares with another run; type {option('from_run', 'RUN')}")
     photos, config, clock = spec_of(photos), options_of(TrainConfig, config), Clock()
     with claimed_run(photos, out, overwrite) as place:
         head_base.registry.load(config.head)  # an unknown name fails now, not after minutes of extraction
@@ -85,6 +96,65 @@ def train(
         require_trainable(prepared)
         classifier = learn(prepared, prepared.config, place.fresh, clock)
         require_accuracy(*Metrics.from_dict(classifier.metrics).measured, min_accuracy)
+    return replace(classifier, path=place.path)
+
+
+def update(
+    run: str | os.PathLike[str] | Classifier,
+    out: str | os.PathLike[str] | None = None,
+    photos: str | os.PathLike[str] | None = None,
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    min_accuracy: float | None = None,
+    if_better: bool = False,
+) -> Classifier:
+    """Train a new run from an older one whose photos were added to, or whose labels were corrected.
+
+    The new run has the backbone, the features and the options of the old one. Photos of the old run keep their side or
+    fold, and new ones are placed so that all sides come near their shares again. Classes keep their order, and new
+    classes come after them. The corrections in the old run and those in the table beside it are applied.
+
+    Args:
+        run: the run folder of the older run, or the classifier that was loaded from it.
+        out: the new run folder; by default the next free name beside the old one: flowers-2 after flowers, 3 after 2.
+        photos: the photos of the run together with the new ones; None for the source that the run records.
+        config: the options that the new run has otherwise: those of the head, ``reject`` and the levels of folders.
+        overwrite: whether to replace an existing run at ``out``, which may be the old run itself.
+        min_accuracy: the accuracy, in 0..1, that the lower end of the 95 % interval must reach, so that the run is
+            kept.
+        if_better: whether to keep nothing if the new run is surely worse: if the 95 % interval of the difference is
+            below 0.
+
+    Returns:
+        The new classifier. Its ``metrics`` also hold ``grown`` (what changed), and ``before`` and ``difference``: the
+        old run on the same photos with the labels of the new one, and the paired difference of the accuracies; these
+        two are missing where neither run can be measured on the same photo.
+
+    Raises:
+        ConfigError: an option is not valid, or would change the features or the split of the run.
+        DataError: there are no readable photos, they are of one class, or none of them is a photo of the run.
+        RunError: the run is damaged or does not say where its photos are, or ``out`` exists already.
+        BackboneError: the backbone is not installed.
+        TrainingError: the accuracy may be below ``min_accuracy``, or ``if_better`` is given and the new run is worse.
+    """
+    folder, clock = run_path(run), Clock()
+    before = Classifier.load(folder)
+    if photos is None and not before.source:
+        raise RunError(f"{folder} does not say where its photos are; type {option('photos', 'FOLDER')}")
+    spec, options = spec_of(photos or before.source), updated_options(before, config)
+    place_of = _claimed_after(folder) if out is None else claimed(out, RUN, overwrite)
+    with place_of as place:
+        head_base.registry.load(options.head)
+        with clock("scan"):
+            start = start_from(before, spec, options)
+        prepared = prepare(start.dataset, options, clock, spec, start.base)
+        require_trainable(prepared)
+        start.carry(place.fresh)
+        classifier = learn(prepared, prepared.config, place.fresh, clock)
+        classifier = compare(start, prepared, classifier, place.fresh)
+        require_accuracy(*Metrics.from_dict(classifier.metrics).measured, min_accuracy)
+        if if_better:
+            require_no_worse(classifier.metrics)
     return replace(classifier, path=place.path)
 
 
@@ -138,6 +208,7 @@ def conclude(
         prepared.int8,
         prepared.source,
         calibration,
+        prepared.precision,
     )
     classifier.save(fresh, dataset, asdict(sides))
     return classifier
@@ -287,6 +358,12 @@ def claimed_run(
     base = default_run(photos)
     others = (base.with_name(f"{base.name}-{i}") for i in range(2, 10**6))
     return claimed(base, RUN, overwrite, () if overwrite else others)
+
+
+def _claimed_after(run: Path) -> AbstractContextManager[Place]:
+    """Reserve the folder of the run after a run: the first free name beside it."""
+    names = next_names(run)
+    return claimed(next(names), RUN, names=names)
 
 
 def default_run(photos: str | os.PathLike[str]) -> Path:
