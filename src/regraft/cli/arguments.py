@@ -277,10 +277,11 @@ def _add_flag(group: argparse._ActionsContainer, field: Field[Any], hint: Any, d
     """
     if field.default is MISSING:
         raise TypeError(f"{field.name} has no default, so it cannot be a flag")
-    flags = [field.metadata["short"], _flag(field.name)] if "short" in field.metadata else [_flag(field.name)]
+    flag = field.metadata.get("flag", _flag(field.name))  # a word of Python, such as from, can be no field
+    flags = [field.metadata["short"], flag] if "short" in field.metadata else [flag]
     text = doc.replace("%", "%%")
     if hint is bool:
-        group.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=text)
+        group.add_argument(*flags, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text)
         return
     if field.default not in (None, ""):
         text += f" [default: {field.default}]"
@@ -288,6 +289,7 @@ def _add_flag(group: argparse._ActionsContainer, field: Field[Any], hint: Any, d
     kind = _plain_type(str if choices else hint)
     group.add_argument(
         *flags,
+        dest=field.name,
         type=_READERS.get(kind, kind),
         choices=choices,
         metavar="|".join(choices) if choices else kind.__name__.upper(),

@@ -15,7 +15,7 @@ from regraft.errors import RegraftError, Spelling, explain, spelled
 from regraft.foundation import console
 from regraft.foundation.signals import Terminated, settle, stop_on_signals, was_stopped
 
-FLAGS = Spelling(flags=True)
+FLAGS = Spelling(flags=True, names={"from_run": "--from"})
 """The spelling of options in messages of the `regraft` command, such as ``--overwrite``."""
 
 STOPPED, TERMINATED = 130, 143

@@ -47,7 +47,14 @@ class RunOptions(ComputeOptions):
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions(RunOptions):
-    """Where a run is written, and what TensorBoard shows of its photos."""
+    """Where a run is written, what it is trained from, and what TensorBoard shows of its photos."""
+
+    from_run: Path | None = field(default=None, metadata={"flag": "--from"})
+    """Run to start from: PHOTOS are its photos, with new ones or with corrected labels. Photos keep their side or fold,
+    options and classes are kept, and both runs are compared on the same photos. By default the new run is beside it."""
+
+    if_better: bool = False
+    """With --from, keep nothing if the new run is surely worse than the old one; then the exit code is 1."""
 
     projector: bool = False
     """Also write thumbnails and features of the photos for TensorBoard's Projector tab, and the confusion matrix and

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from regraft.classifiers.paired_evaluation import points
 from regraft.classifiers.prediction import Prediction
 from regraft.cli.columns import print_columns
+from regraft.cli.comparisons import beside_frozen, beside_older
 from regraft.foundation.console import as_json, printable, say
 from regraft.foundation.console import printed as print  # noqa: A004 (nothing here reaches a terminal unescaped)
 
 if TYPE_CHECKING:  # `predict` prints none of these, and need not wait for their modules
     from regraft.classifiers.answer_files import Kept
     from regraft.classifiers.evaluation import Evaluation
-    from regraft.classifiers.metrics import FineTuned, LeftOut, TrainingReport
+    from regraft.classifiers.metrics import LeftOut, TrainingReport
     from regraft.exploring.similarity import SimilarPhotos
     from regraft.exporting.companions import Export
     from regraft.reporting.documents import (
@@ -55,31 +56,11 @@ def training(report: TrainingReport) -> None:
     if measured.n:
         evaluation(measured, side if report.folds is None else f"{report.folds.k} folds:")
         if report.finetuned:
-            _beside_frozen(report.finetuned, side)
+            beside_frozen(report.finetuned, side)
+    if report.grown:
+        beside_older(report, side)
     print(f"run: {report.run}   ({report.seconds['total']:.1f} s)")
     print(f"look at it: regraft report {shlex.quote(report.run)}")
-
-
-def _beside_frozen(finetuned: FineTuned, measured: str) -> None:
-    """Print the metrics before and after fine-tuning on the same photos; for an old run only the accuracy before.
-
-    Args:
-        finetuned: the figures of the fine-tuning.
-        measured: the side of the split, ``test`` or ``val``, whose accuracy is printed for an old run.
-    """
-    if not finetuned.beside:
-        print(f"before fine-tuning: {measured} accuracy {_share(finetuned.frozen[measured])}")
-        return
-    print("fine-tuning, on the same photos:")
-    for side, found in finetuned.beside.items():
-        before, after, right = found.before, found.after, found.accuracy
-        print(
-            f"  {side} accuracy {before.accuracy:.1%} → {after.accuracy:.1%} ({points(right)}, "
-            f"{right.gained} of {right.n} photos became right, {right.lost} wrong), "
-            f"log loss {before.log_loss:.3f} → {after.log_loss:.3f}"
-        )
-        if after.rejected is not None:
-            print(f"  {side} answered with none of these {before.rejected or 0:.1%} → {after.rejected:.1%}")
 
 
 def sweep(report: SweepReport) -> None:

@@ -48,7 +48,8 @@ VERBS = {
 
         In a folder of class folders, deeper folders belong to the class above them, and folders train/, val/ and test/
         are used as the split. Nothing in the folder is changed. Copies of a photo, also resized or mirrored ones, stay
-        on one side of the split.""",
+        on one side of the split. With --from, a run is trained from an older one whose photos were added to or whose
+        labels were corrected, and is compared with it.""",
         positionals=(_LABELLED,),
         options=("regraft.cli.options:TrainOptions", "regraft.config.training:TrainConfig"),
     ),

@@ -49,6 +49,7 @@ from regraft.foundation.documents import write_tensors
 from regraft.foundation.files import as_path, atomic_folder, digest_json, write_json
 from regraft.foundation.places import Product, Site, locked, require_free
 from regraft.heads.logistic import LogisticRegression
+from regraft.label_tools.corrections import carry_corrections
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.splitting import Split, group_counts
 from regraft.training.preparation import Clock
@@ -115,7 +116,7 @@ def finetune(
         try:
             after, sides = _finetuned(opened, site, config, how, as_trial, course, folds, clock)
             require_accuracy(*Metrics.from_dict(after.metrics).measured, min_accuracy)
-            _keep(after, opened.dataset, sides, site.path, folds)
+            _keep(after, opened, sides, site.path, folds)
             if folds:
                 discard(work)
             return after
@@ -181,10 +182,12 @@ def _finetuned(
     return after, sides
 
 
-def _keep(after: Classifier, dataset: Dataset, sides: Split, folder: Path, folds: TunedFolds | None) -> None:
-    """Write a fine-tuned run, and delete what only the fine-tuning needed."""
+def _keep(after: Classifier, opened: Opened, sides: Split, folder: Path, folds: TunedFolds | None) -> None:
+    """Write a fine-tuned run, with the corrections of the run before, and delete what only the fine-tuning needed."""
+    dataset = opened.dataset
     if folds:
         folds.in_order_of(dataset, sides).write(folder)
+    carry_corrections(opened.before.path or Path(), folder)
     after.save(folder, dataset, asdict(sides))
     for rest in (LAYOUT.checkpoints, LAYOUT.replaced):
         shutil.rmtree(folder / rest, ignore_errors=True)

@@ -33,6 +33,7 @@ from regraft.finetuning.starting_point import VAL, Opened, on_sides
 from regraft.foundation import console
 from regraft.foundation.documents import MEBIBYTE, Fields, mended, read_json
 from regraft.foundation.files import digest_json, write_json
+from regraft.label_tools.corrections import carry_corrections
 from regraft.photos.dataset import Dataset
 from regraft.photos.splitting import Split, split
 from regraft.training.cross_validation import DESIGN_EFFECT
@@ -183,6 +184,7 @@ def _save(classifier: Classifier, dataset: Dataset, sides: Split, folder: Path) 
     """Write the run of a fold, whose manifest comes last."""
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left
     folder.mkdir()
+    carry_corrections(classifier.path or Path(), folder)
     classifier.save(folder, dataset, asdict(sides))
 
 

@@ -105,7 +105,7 @@ def with_features(before: Classifier, dataset: Dataset, photos: str | os.PathLik
             f"the photos that {before.path} was trained on are not there; type {option('photos', 'FOLDER')}"
         )
     known = sorted({*sides.train, *sides.val, *sides.test})  # others were added since
-    dataset = replace(dataset, records=tuple(dataset.records[i] for i in known))
+    dataset = replace(dataset, records=tuple(dataset.records[i] for i in known)).in_order(before.classes)
     engine = load_engine(before.backbone, in_floats(before), trained=before.precision)
     dataset, features, looks = labelled_features(dataset, extract(dataset.records, engine), before.backbone)
     if dataset.classes != before.classes:

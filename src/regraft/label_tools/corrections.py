@@ -13,6 +13,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -236,6 +237,12 @@ class Corrections:
 def beside(run: Path) -> Path:
     """Return the path of the table that belongs to a run folder: in the folder that holds the run folder."""
     return Path(os.path.abspath(run)).parent / NAME  # noqa: PTH100 (resolve() would follow a link to the run)
+
+
+def carry_corrections(run: Path, folder: Path) -> None:
+    """Copy the corrections in a run, if there are any, into the folder of a run that is made from it."""
+    if (run / NAME).exists():
+        shutil.copyfile(run / NAME, folder / NAME)
 
 
 def read_corrections(path: Path) -> Corrections:

@@ -88,7 +88,7 @@ def report(
     verdict = judge(facts, os.fspath(folder))
     compared = None
     if before is not None:
-        compared = compare_runs(gather(_loaded(before), photos or facts.classifier.source), facts)
+        compared = compare_runs(gather(_loaded(before), photos or facts.classifier.source, known_only=True), facts)
     drawn, projected = _drawn(facts, (*compared.lost, *compared.gained) if compared else ())
     data = page_data(facts, verdict, drawn, {**run_facts(facts, os.fspath(folder)), "made_by": _made_by(facts)})
     data |= {"limit": LIMIT_MB, "curves": curves_data(_curves(folder)), "comparison": None}

@@ -127,19 +127,20 @@ class Facts:
         return indices, similarities
 
 
-def gather(classifier: Classifier, photos: str | os.PathLike[str] | None = None) -> Facts:
+def gather(classifier: Classifier, photos: str | os.PathLike[str] | None = None, known_only: bool = False) -> Facts:
     """Gather the facts about the photos of a run, or about other labelled photos.
 
     Args:
         classifier: the classifier of the run.
         photos: where the photos of the run are now, or labelled photos that the run does not know, as `Dataset.open`
             takes them; None where the photos of the run have not moved.
+        known_only: whether photos of classes that the classifier does not know are left out, in place of an error.
 
     Raises:
         DataError: no photo can be read, or the photos have a class that the classifier does not know.
         RunError: the run is damaged, or does not say where its photos are.
     """
-    dataset, features, looks, key = _computed(classifier, _opened(classifier, photos))
+    dataset, features, looks, key = _computed(classifier, _opened(classifier, photos, known_only))
     split = read_split(classifier.path) if classifier.path else Sides((), (), ())
     place = sides_of(classifier, dataset) if classifier.path else None
     sides = [NEW] * len(features)
@@ -183,8 +184,8 @@ def gather(classifier: Classifier, photos: str | os.PathLike[str] | None = None)
     )
 
 
-def _opened(classifier: Classifier, photos: str | os.PathLike[str] | None) -> Dataset:
-    """Return the photos to report on. Raises DataError if they are not there or have unknown classes."""
+def _opened(classifier: Classifier, photos: str | os.PathLike[str] | None, known_only: bool) -> Dataset:
+    """Return the photos to report on. Raises DataError if they are not there, or for unknown classes."""
     if photos is None:
         return open_photos(classifier)
     levels = (classifier.config.label_from, classifier.config.group_from) if takes_levels(photos) else ()
@@ -194,7 +195,7 @@ def _opened(classifier: Classifier, photos: str | os.PathLike[str] | None) -> Da
     own = sum(record.identity in known for record in dataset.records)
     dataset = corrected(classifier, dataset, adds=2 * own > len(dataset.records))
     strangers = [label for label in dataset.classes if label not in classifier.classes]
-    if strangers:
+    if strangers and not known_only:
         raise DataError(
             f"{photos} has classes the classifier does not know: {', '.join(strangers)}; it knows "
             f"{', '.join(classifier.classes)}"

@@ -51,23 +51,23 @@ class RunComparison:
 
 
 def compare_runs(before: Facts, after: Facts) -> RunComparison:
-    """Compare two runs on the photos that both measured.
+    """Compare two runs on the photos that both measured, without those of classes that the first does not know.
 
     Raises:
         DataError: there is no such photo.
     """
+    names = before.classifier.classes
     first = {before.dataset.records[i].identity: i for i in before.measured.tolist()}
     found = [
         (first[after.dataset.records[i].identity], i)
         for i in after.measured.tolist()
-        if after.dataset.records[i].identity in first
+        if after.dataset.records[i].identity in first and after.dataset.records[i].label in names
     ]
     if not found:
         raise DataError("no photo was measured in both runs; compare runs of the same photos, with folds or one split")
     old, new = (np.array(side, np.int64) for side in zip(*found, strict=True))
-    names = before.classifier.classes
     labels = [after.dataset.records[i].label for i in new.tolist()]
-    # Labels may have been corrected between the runs, and classes added: both are held against those of the second.
+    # Labels may have been corrected between the runs: both answers are held against the labels of the second.
     right_before = np.array([names[i] for i in before.predicted[old].tolist()]) == np.array(labels)
     right_after = after.predicted[new] == after.features.y[new]
     sure = np.argsort(-after.answers.probabilities[new].max(axis=1), kind="stable")

@@ -20,7 +20,7 @@ from regraft.training import training
 def train(arguments: Any) -> int:
     """Run `regraft train`. Returns the exit code."""
     run = TrainOptions(**given(arguments, TrainOptions))
-    classifier = _trained(arguments, run, arguments.photos)
+    classifier = _updated(arguments, run) if run.from_run else _trained(arguments, run, arguments.photos)
     if run.projector:
         write_projector(classifier)
         console.say(f"type tensorboard --logdir {classifier.path}")
@@ -40,7 +40,16 @@ def _trained(arguments: Any, run: RunOptions, photos: str) -> Classifier:
     values = read_toml(run.config) if run.config else {}
     config = TrainConfig.from_dict({**values, **given(arguments, TrainConfig)})
     tell_changed_options(config)
-    return training.train(photos, run.out, config, run.overwrite, run.min_accuracy)
+    if_better = isinstance(run, TrainOptions) and run.if_better  # which is refused without --from
+    return training.train(photos, run.out, config, run.overwrite, run.min_accuracy, if_better=if_better)
+
+
+def _updated(arguments: Any, run: TrainOptions) -> Classifier:
+    """Train a classifier from another run, with those options of the command line that are given."""
+    config = {**(read_toml(run.config) if run.config else {}), **given(arguments, TrainConfig)}
+    return training.train(
+        arguments.photos, run.out, config, run.overwrite, run.min_accuracy, run.from_run, run.if_better
+    )
 
 
 def _document(classifier: Classifier) -> dict[str, Any]:
