@@ -44,7 +44,7 @@ def beside_older(report: TrainingReport, measured: str) -> None:
     """
     grown, before, difference = report.grown, report.before, report.difference
     assert grown is not None  # noqa: S101 (the caller has asked)
-    print(f"from {printable(grown.run)}: {', '.join(_changes(grown)) or 'the same photos'}")
+    print(f"from {printable(grown.run)}: {'; '.join(_changes(grown)) or 'the same photos'}")
     if before is None or difference is None:
         print("the two runs cannot be compared: one of them has learned from each photo")
         return
@@ -62,12 +62,12 @@ def _changes(grown: Grown) -> list[str]:
     counts = {
         "new photos": grown.new,
         "photos gone": grown.gone,
-        "labels corrected": grown.relabelled,
+        "corrected labels": grown.relabelled,
         "left out by corrections": grown.excluded,
         "added by corrections": grown.added,
     }
     classes = {"new classes": grown.new_classes, "classes gone": grown.gone_classes}
     return [
-        *(f"{count} {what}" for what, count in counts.items() if count),
-        *(f"{what}: {' '.join(map(printable, names))}" for what, names in classes.items() if names),
+        *(f"{what}: {count}" for what, count in counts.items() if count),
+        *(f"{what}: {', '.join(map(printable, names))}" for what, names in classes.items() if names),
     ]
