@@ -125,6 +125,7 @@ WALK = [
     "reporting/displays",
     "reporting/projector",
     "reporting/plots",
+    "serving/security",
     "serving/answering",
     "serving/batching",
     "serving/models",

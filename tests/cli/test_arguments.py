@@ -33,6 +33,9 @@ class Options(Base):
     brief: bool = field(default=False, metadata={"short": "-b"})
     """Say less."""
 
+    name: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME=PATH"})
+    """One more."""
+
 
 VERBS = {
     "act": Verb(
@@ -50,6 +53,14 @@ VERBS = {
 
 def read(*tokens: str) -> Any:
     return parse("prog", "A program.", lambda: "1.2", VERBS, tokens)[1]
+
+
+def test_a_flag_of_several_texts_may_be_given_several_times() -> None:
+    assert given(read("act", "x", "--name", "a=b", "--name=c=d"), Options) == {"name": ("a=b", "c=d")}
+    with pytest.raises(UsageError, match="--name"):
+        given(read("act", "x", "--name", "a", "--name", "\udc80"), Options)
+    with pytest.raises(UsageError, match="empty"):
+        read("act", "x", "--name", "")
 
 
 def test_flags_are_fields_and_only_those_given_are_told() -> None:

@@ -220,15 +220,18 @@ def _is_there(name: str) -> bool:
 def given(namespace: Any, cls: type[Any]) -> dict[str, Any]:
     """Return the values of those fields of ``cls`` whose flags were given on the command line, by name.
 
+    The values of a flag that may be given several times are a tuple.
+
     Raises:
         UsageError: a value is not Unicode text.
     """
     found = {field.name: getattr(namespace, field.name) for field in fields(cls) if hasattr(namespace, field.name)}
     for name, value in found.items():
         # A lone surrogate cannot be written to a UTF-8 file.
-        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            raise UsageError(f"--{name.replace('_', '-')} {value!r} is not Unicode text (UTF-8)")
-    return found
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+                raise UsageError(f"--{name.replace('_', '-')} {text!r} is not Unicode text (UTF-8)")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def _add_flags(parser: argparse.ArgumentParser, cls: type[Any], expert: bool) -> None:
@@ -283,8 +286,14 @@ def _add_flag(group: argparse._ActionsContainer, field: Field[Any], hint: Any, d
     if hint is bool:
         group.add_argument(*flags, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text)
         return
-    if field.default not in (None, ""):
+    if field.default not in (None, "", ()):
         text += f" [default: {field.default}]"
+    if hint == tuple[str, ...]:
+        metavar = field.metadata.get("metavar", field.name.upper())
+        group.add_argument(
+            *flags, action="append", type=_not_empty, default=argparse.SUPPRESS, help=text, metavar=metavar
+        )
+        return
     choices = get_args(hint) if get_origin(hint) is Literal else None
     kind = _plain_type(str if choices else hint)
     group.add_argument(

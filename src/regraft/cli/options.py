@@ -207,3 +207,17 @@ class InfoOptions(OutputOptions):
     measure: bool = False
     """With `backbones`: measure photos per second and memory of each backbone on this machine; the first time this
     takes half a minute for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What is served under which name, what is printed, and how many threads answer."""
+
+    name: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME=PATH"})
+    """A further model, with a name of its own; may be given several times."""
+
+    threads: int | None = None
+    """Number of threads that decode photos and compute networks; by default the number of cores."""
+
+    quiet: bool = field(default=False, metadata={"short": "-q"})
+    """Print only warnings and errors on stderr: not the address, and no line for each request."""

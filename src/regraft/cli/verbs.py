@@ -178,7 +178,7 @@ VERBS = {
         A model has the name of its folder or file. Programs send photos as they send them to KServe, Triton or
         TensorFlow Serving, or as the body of POST /predict.""",
         positionals=(("models", "run folders, exports, or folders of numbered versions of them", "*"),),
-        options=("regraft.config.serving:ServeConfig",),
+        options=("regraft.config.serving:ServeConfig", "regraft.cli.options:ServeOptions"),
     ),
     "info": Verb(
         run="regraft.cli.commands.info:info",

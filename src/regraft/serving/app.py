@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -20,10 +21,11 @@ from regraft.config.serving import ServeConfig
 from regraft.serving.batching import Batches
 from regraft.serving.models import Models
 from regraft.serving.protocols import plain
+from regraft.serving.security import Security
 from regraft.serving.service import Service
 
 
-def application(models: Models, config: ServeConfig) -> Starlette:  # noqa: ARG001
+def application(models: Models, config: ServeConfig) -> Starlette:
     """Return the ASGI application of a server."""
 
     @asynccontextmanager
@@ -34,7 +36,8 @@ def application(models: Models, config: ServeConfig) -> Starlette:  # noqa: ARG0
         yield
         batches.stop()
 
-    return Starlette(lifespan=lifespan, exception_handlers={HTTPException: _as_json})
+    middleware = [Middleware(Security, config)]
+    return Starlette(lifespan=lifespan, middleware=middleware, exception_handlers={HTTPException: _as_json})
 
 
 async def _ready(_: Request) -> Response:

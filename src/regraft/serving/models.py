@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from regraft.classifiers.predictor import Predictor
 from regraft.errors import ConfigError, RegraftError
@@ -56,7 +57,31 @@ class Models:
     """
 
     def __init__(self, places: Mapping[str, Path]) -> None:
+        self._lock = Lock()
         self._versions = {name: {model.version: model for model in load(name, path)} for name, path in places.items()}
+
+    def add(self, name: str, path: Path) -> Model:
+        """Load a run or export as the newest version of a model, and serve it from now on.
+
+        The number of the version is that of its folder, as in ``flowers/2``, if it is above those of all versions;
+        otherwise it is the next number. A path that is served already is not loaded again. Call it in a thread: it
+        takes a while.
+
+        Args:
+            name: the name of the model, which may be new.
+            path: the run or export.
+
+        Raises:
+            ConfigError, RunError, ExportError, BackboneError: the path holds no run or export that can be served.
+        """
+        with self._lock:
+            versions = self._versions.get(name, {})
+            if known := next((model for model in versions.values() if model.path == path), None):
+                return known
+            number, newest = number_of(path), max(versions, default=0)
+            model = load_version(name, number if number > newest else newest + 1, path)
+            self._versions = {**self._versions, name: {**versions, model.version: model}}
+            return model
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,7 +102,8 @@ class Models:
         Raises:
             UnknownModelError: there is no such model or version.
         """
-        versions = self._of(name or self.names[0])
+        name = name or next(iter(self._versions), "")
+        versions = self._of(name)
         found = versions.get(max(versions) if version is None else version)
         if found is None:
             raise UnknownModelError(
@@ -87,7 +113,7 @@ class Models:
 
     def _of(self, name: str) -> dict[int, Model]:
         if name not in self._versions:
-            raise UnknownModelError(f"there is no model {name}; there is {', '.join(self.names)}")
+            raise UnknownModelError(f"there is no model {name}; there is {', '.join(self.names) or 'none yet'}")
         return self._versions[name]
 
 
@@ -135,4 +161,9 @@ def version_folders(path: Path) -> dict[int, Path]:
     """Return the folders of a model's versions by their numbers; none where the path is itself a run or an export."""
     if not path.is_dir():
         return {}
-    return {int(one.name): one for one in path.iterdir() if re.fullmatch("[1-9][0-9]{0,17}", one.name) and one.is_dir()}
+    return {number_of(one): one for one in path.iterdir() if number_of(one) and one.is_dir()}
+
+
+def number_of(path: Path) -> int:
+    """Return the number of a version that is the name of its folder; 0 where the name is no such number."""
+    return int(path.name) if re.fullmatch("[1-9][0-9]{0,17}", path.name) else 0
