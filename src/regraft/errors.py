@@ -4,6 +4,7 @@ RegraftError
 ├── ConfigError      an option has a value that is not allowed, or two options contradict each other
 ├── DataError        the photos cannot be used to train or to evaluate a classifier
 │   └── ImageError   one photo cannot be read; the message is the reason, without the path
+│       └── TooLargeError   the photo has too many pixels to be decoded
 ├── BackboneError    the backbone is unknown, or its weights are missing or damaged
 │   └── UnknownBackboneError   a source has no backbone of this name
 ├── RunError         the run folder is missing, damaged, too new, or in the way of a new one
@@ -100,6 +101,10 @@ class DataError(RegraftError):
 
 class ImageError(DataError):
     """One photo cannot be read. The message is the reason, without the path of the photo."""
+
+
+class TooLargeError(ImageError):
+    """One photo would take too much memory to decode, as a decompression bomb does."""
 
 
 class BackboneError(RegraftError):

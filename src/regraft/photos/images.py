@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from regraft.errors import ImageError
+from regraft.errors import ImageError, TooLargeError
 from regraft.foundation.documents import Fields
 from regraft.foundation.files import digest_bytes
 from regraft.photos.boxes import Box, crop
@@ -307,11 +307,11 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise ImageError("not an image that can be read (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC)") from error
     except Image.DecompressionBombError as error:
-        raise ImageError("far too many pixels: a decompression bomb?") from error
+        raise TooLargeError("far too many pixels: a decompression bomb?") from error
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError("too large for this machine's memory") from error
+        raise TooLargeError("too large for this machine's memory") from error
     except Exception as error:  # Decoders raise nearly anything (struct.error, KeyError, …) on damaged bytes.
         raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
 
@@ -340,7 +340,7 @@ def _check_cost(image: Image.Image) -> None:
     as_it_is = image.mode == "RGB" and not turned
     limit = MAX_PIXELS if as_it_is else MAX_CONVERTED
     if width * height > limit:
-        raise ImageError(f"{width}×{height} pixels, more than the {limit:,} of this kind that are decoded at once")
+        raise TooLargeError(f"{width}×{height} pixels, more than the {limit:,} of this kind that are decoded at once")
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ import numpy as np
 
 from regraft.classifiers.classifier import Classifier, engines_of
 from regraft.classifiers.predictor import Answers, Predictor
-from regraft.engines.base import Engine
+from regraft.engines.base import Engine, key_of
 from regraft.errors import ConfigError
 from regraft.exporting.formats.base import Artifact
 from regraft.foundation.files import kind_of
@@ -43,15 +43,21 @@ class Answerer(Protocol):
         ...
 
 
-def answerer_of(predictor: Predictor) -> Answerer:
+def answerer_of(predictor: Predictor, loaded: Sequence[Answerer] = ()) -> Answerer:
     """Return the answerer of a run's classifier or of a loaded export. Nothing is compiled yet.
+
+    Args:
+        predictor: the predictor.
+        loaded: other answerers, whose engines are used where they compute the same features.
 
     Raises:
         ConfigError: the predictor is something else.
         BackboneError: the engine of the run is not installed.
     """
     if isinstance(predictor, Classifier):
-        return _OfClassifier(predictor, engines_of(predictor))
+        engines = engines_of(predictor)
+        others = [other.engines for other in loaded if isinstance(other, _OfClassifier)]
+        return _OfClassifier(predictor, next((other for other in others if key_of(other) == key_of(engines)), engines))
     if isinstance(predictor, Artifact):
         return _OfExport(predictor)
     raise ConfigError(f"the predictor is {kind_of(predictor)}; wanted a run or an export")

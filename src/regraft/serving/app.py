@@ -14,13 +14,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
 
 from regraft.config.serving import ServeConfig
 from regraft.serving.batching import Batches
+from regraft.serving.envelope import Envelope
+from regraft.serving.limits import Limits
 from regraft.serving.models import Models
-from regraft.serving.protocols import plain
+from regraft.serving.protocols import health, plain
+from regraft.serving.reloading import refreshed
 from regraft.serving.security import Security
 from regraft.serving.service import Service
 
@@ -32,16 +34,15 @@ def application(models: Models, config: ServeConfig) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         batches = Batches()
         service = Service(models, batches)
-        app.router.routes += [Route("/v2/health/ready", _ready), *plain.routes(service)]
-        yield
+        app.router.routes += [*health.routes(), *plain.routes(service)]
+        async with refreshed(models):
+            yield
         batches.stop()
 
-    middleware = [Middleware(Security, config)]
-    return Starlette(lifespan=lifespan, middleware=middleware, exception_handlers={HTTPException: _as_json})
-
-
-async def _ready(_: Request) -> Response:
-    return PlainTextResponse("")
+    around = [Middleware(Envelope), Middleware(Limits), Middleware(Security, config)]
+    app = Starlette(lifespan=lifespan, middleware=around, exception_handlers={HTTPException: _as_json})
+    app.state.stopping = False
+    return app
 
 
 async def _as_json(_: Request, error: Exception) -> Response:

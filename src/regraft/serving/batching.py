@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -28,6 +28,9 @@ BATCH = 8
 
 QUEUE = 256
 """The most photos that wait for a thread. A request that would exceed it is refused."""
+
+_STOP_SECONDS = 2.0
+"""The longest time to wait for each thread at the end, in seconds."""
 
 
 class FullError(Exception):
@@ -58,10 +61,16 @@ class _Job:
 
 
 class Batches:
-    """The queue and its threads, which all models of a server share. Create it in the event loop that uses it."""
+    """The queue and its threads, which all models of a server share. Create it in the event loop that uses it.
 
-    def __init__(self, workers: int | None = None) -> None:
+    Args:
+        workers: the number of threads; None for the number of cores.
+        on_batch: called in the event loop with the number of photos of each batch.
+    """
+
+    def __init__(self, workers: int | None = None, on_batch: Callable[[int], None] = lambda _: None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._on_batch = on_batch
         self._jobs: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._stopped = False
@@ -77,16 +86,23 @@ class Batches:
     async def ask(self, answerer: Answerer, photos: Sequence[Found]) -> list[Answer]:
         """Return the answers to the photos of one request, in their order.
 
+        A photo that nobody waits for any more is not answered.
+
         Raises:
             FullError: the queue has no room for so many photos.
+            Exception: whatever the answerer raised that is no RegraftError.
         """
         jobs = [_Job(answerer, photo, self._loop.create_future(), monotonic()) for photo in photos]
         with self._condition:
-            if len(self._jobs) + len(jobs) > QUEUE and self._jobs:
+            if len(self._jobs) + len(jobs) > QUEUE:
                 raise FullError
             self._jobs.extend(jobs)
             self._condition.notify(len(jobs))
-        return [await job.future for job in jobs]
+        try:
+            return [await job.future for job in jobs]
+        finally:
+            for job in jobs:
+                job.future.cancel()
 
     def stop(self) -> None:
         """End the threads after they have answered what is waiting."""
@@ -94,12 +110,19 @@ class Batches:
             self._stopped = True
             self._condition.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(_STOP_SECONDS)
 
     def _work(self) -> None:
         while batch := self._next():
-            answers = _answered(batch)
-            self._loop.call_soon_threadsafe(_hand_over, batch, answers)
+            try:
+                answers: list[Answer] | Exception = _answered(batch)
+            except Exception as error:  # each request of the batch raises it, and this thread goes on
+                answers = error
+            try:
+                self._loop.call_soon_threadsafe(self._hand_over, batch, answers)
+            except RuntimeError:  # the event loop has ended, and nobody waits for answers
+                return
+            del batch, answers  # a thread that waits holds no photo
 
     def _next(self) -> list[_Job]:
         """Wait for a photo, and return it with those of the same model that wait behind it; nothing at the end."""
@@ -111,6 +134,17 @@ class Batches:
             while self._jobs and len(batch) < share and (not batch or self._jobs[0].answerer is batch[0].answerer):
                 batch.append(self._jobs.popleft())
             return batch
+
+    def _hand_over(self, batch: Sequence[_Job], answers: Sequence[Answer] | Exception) -> None:
+        """Give the answers to the requests that wait for them: runs in the event loop."""
+        self._on_batch(len(batch))
+        for i, job in enumerate(batch):
+            if job.future.done():
+                continue
+            if isinstance(answers, Exception):
+                job.future.set_exception(answers)
+            else:
+                job.future.set_result(answers[i])
 
 
 def _answered(batch: Sequence[_Job]) -> list[Answer]:
@@ -135,10 +169,3 @@ def _answered(batch: Sequence[_Job]) -> list[Answer]:
 
 def _failed(error: RegraftError) -> Answer:
     return Answer(np.empty(0, np.float32), float("nan"), error)
-
-
-def _hand_over(batch: Sequence[_Job], answers: Sequence[Answer]) -> None:
-    """Give the answers to the requests that wait for them: runs in the event loop."""
-    for job, answer in zip(batch, answers, strict=True):
-        if not job.future.done():
-            job.future.set_result(answer)

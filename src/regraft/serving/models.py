@@ -1,49 +1,34 @@
-"""The models of a server: runs and exports by name and version.
+"""The models of a server: runs and exports by name and version, also while versions come and go.
 
 In: the paths on the command line. Out: `Models`, which finds a `Model` by its name and version.
 Why: one process serves several classifiers, and a new version of one while clients still use the old one.
-Surprise: a path is a run, an export, or a folder of versions: folders with numbers as names, as TensorFlow Serving
-has them.
+Surprise: nothing is changed in place. A change makes new dictionaries, so that requests need no lock, and a version
+that is no longer served lives until its last answer is given.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
-from regraft.classifiers.predictor import Predictor
-from regraft.errors import ConfigError, RegraftError
-from regraft.exporting.formats.base import load_predictor
-from regraft.serving.answering import Answerer, answerer_of
+from regraft.errors import RegraftError
+from regraft.foundation import console
+from regraft.serving.loading import Model as Model
+from regraft.serving.loading import Seal, load_version, number_of, seal_of, version_folders
+from regraft.serving.loading import places_of as places_of
 
-NAME = re.compile(r"[^/\\\s%?#:]{1,100}")
-"""The names of models that can stand in an address."""
+KEPT = 8
+"""The most versions of a model that are served: the newest. Runs on the same backbone share its compiled network."""
 
 
 class UnknownModelError(RegraftError):
     """No model has the name and version of a request."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Model:
-    """One version of a model.
-
-    Attributes:
-        name: the name in addresses.
-        version: the number of the version, from 1.
-        path: the run or export.
-        predictor: the predictor, with the classes and the threshold.
-        answerer: answers the photos of requests.
-    """
-
-    name: str
-    version: int
-    path: Path
-    predictor: Predictor
-    answerer: Answerer
+Versions = dict[int, Model]
+T = TypeVar("T")
 
 
 class Models:
@@ -58,30 +43,16 @@ class Models:
 
     def __init__(self, places: Mapping[str, Path]) -> None:
         self._lock = Lock()
-        self._versions = {name: {model.version: model for model in load(name, path)} for name, path in places.items()}
-
-    def add(self, name: str, path: Path) -> Model:
-        """Load a run or export as the newest version of a model, and serve it from now on.
-
-        The number of the version is that of its folder, as in ``flowers/2``, if it is above those of all versions;
-        otherwise it is the next number. A path that is served already is not loaded again. Call it in a thread: it
-        takes a while.
-
-        Args:
-            name: the name of the model, which may be new.
-            path: the run or export.
-
-        Raises:
-            ConfigError, RunError, ExportError, BackboneError: the path holds no run or export that can be served.
-        """
-        with self._lock:
-            versions = self._versions.get(name, {})
-            if known := next((model for model in versions.values() if model.path == path), None):
-                return known
-            number, newest = number_of(path), max(versions, default=0)
-            model = load_version(name, number if number > newest else newest + 1, path)
-            self._versions = {**self._versions, name: {**versions, model.version: model}}
-            return model
+        self._versions: dict[str, Versions] = {}
+        self._folders: dict[str, Path] = {}
+        self._seen: dict[Path, Seal] = {}
+        self._refused: dict[Path, Seal] = {}
+        for name, place in places.items():
+            if folders := version_folders(place):
+                self._folders[name] = place
+                self._versions[name] = self._newest(name, folders)
+            else:
+                self._versions[name] = {1: self._load(name, 1, place)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,64 +77,95 @@ class Models:
         versions = self._of(name)
         found = versions.get(max(versions) if version is None else version)
         if found is None:
-            raise UnknownModelError(
-                f"{name} has no version {version}; there is {', '.join(map(str, sorted(versions)))}"
-            )
+            there = ", ".join(map(str, sorted(versions)))
+            raise UnknownModelError(f"{name} has no version {version}; there is {there}")
         return found
 
-    def _of(self, name: str) -> dict[int, Model]:
+    def add(self, name: str, path: Path) -> Model:
+        """Load a run or export as the newest version of a model, and serve it from now on.
+
+        The number of the version is that of its folder, as in ``flowers/2``, if it is above those of all versions;
+        otherwise it is the next number. A path that is served already is not loaded again. Call it in a thread: it
+        takes a while.
+
+        Args:
+            name: the name of the model, which may be new.
+            path: the run or export.
+
+        Raises:
+            ConfigError, RunError, ExportError, BackboneError: the path holds no run or export that can be served.
+        """
+        with self._lock:
+            versions = self._versions.get(name, {})
+            if known := next((model for model in versions.values() if model.path == path), None):
+                return known
+            number, newest = number_of(path), max(versions, default=0)
+            model = self._load(name, number if number > newest else newest + 1, path)
+            self._publish(name, {**versions, model.version: model})
+            return model
+
+    def refresh(self) -> None:
+        """Serve what is in the folders of versions now. Call it in a thread: a new version takes a while to load.
+
+        A version that cannot be loaded is reported once, and the others go on. Where all versions of a model have
+        disappeared, those that are loaded go on too.
+        """
+        with self._lock:
+            for name, place in self._folders.items():
+                found = _newest_of(version_folders(place))
+                for number, path in found.items():
+                    self._refresh_version(name, number, path)
+                gone = {n for n, model in self._versions[name].items() if model.path.parent == place} - set(found)
+                kept = {n: model for n, model in self._versions[name].items() if n not in gone}
+                if gone and kept:
+                    self._publish(name, kept)
+
+    def _refresh_version(self, name: str, number: int, path: Path) -> None:
+        """Load a version that is new or was replaced, once it is complete."""
+        seal, known = seal_of(path), self._versions[name].get(number)
+        if seal is None or seal == self._refused.get(path) or (known and known.seal == seal):
+            return
+        before, self._seen[path] = self._seen.get(path), seal
+        if not seal.is_last and seal != before:  # it may still be written
+            return
+        try:
+            model = self._load(name, number, path)
+        except Exception as error:  # a damaged version must not end the server
+            self._refused[path] = seal
+            console.warn(f"version {number} of {name} is not served: {error}")
+            return
+        self._publish(name, {**self._versions[name], number: model})
+        console.say(f"version {number} of {name} is served")
+
+    def _newest(self, name: str, folders: Mapping[int, Path]) -> Versions:
+        """Load the newest versions. Raises the error of the newest where none can be loaded; else warns of it."""
+        found: Versions = {}
+        failed: dict[int, RegraftError] = {}
+        for number, path in _newest_of(folders).items():
+            try:
+                found[number] = self._load(name, number, path)
+            except RegraftError as error:
+                failed[number] = error
+                if seal := seal_of(path):
+                    self._refused[path] = seal
+        if not found:
+            raise failed[max(failed)]
+        for number, reason in failed.items():
+            console.warn(f"version {number} of {name} is not served: {reason}")
+        return found
+
+    def _load(self, name: str, number: int, path: Path) -> Model:
+        loaded = [model for versions in self._versions.values() for model in versions.values()]
+        return load_version(name, number, path, [model.answerer for model in loaded])
+
+    def _publish(self, name: str, versions: Versions) -> None:
+        self._versions = {**self._versions, name: _newest_of(versions)}
+
+    def _of(self, name: str) -> Versions:
         if name not in self._versions:
             raise UnknownModelError(f"there is no model {name}; there is {', '.join(self.names) or 'none yet'}")
         return self._versions[name]
 
 
-def places_of(paths: Iterable[Path], named: Iterable[str] = ()) -> dict[str, Path]:
-    """Return the path of each model by its name.
-
-    Args:
-        paths: the paths of models, each of which is named after its folder or file.
-        named: further models as ``NAME=PATH``.
-
-    Raises:
-        ConfigError: a name is used twice or cannot stand in an address, or there is no model.
-    """
-    found: dict[str, Path] = {}
-    pairs = [(path.absolute().name, path) for path in paths]
-    for text in named:
-        name, mark, place = text.partition("=")
-        if not mark:
-            raise ConfigError(f"--name {text}: wanted NAME=PATH")
-        pairs.append((name, Path(place)))
-    for name, path in pairs:
-        if not NAME.fullmatch(name) or name in (".", ".."):
-            raise ConfigError(f"{name!r} cannot be the name of a model; type --name NAME={path}")
-        if name in found:
-            raise ConfigError(f"two models are named {name}; type --name OTHER={path}")
-        found[name] = path
-    if not found:
-        raise ConfigError("there is nothing to serve; type: regraft serve RUN")
-    return found
-
-
-def load(name: str, path: Path) -> list[Model]:
-    """Load all versions of a model. Raises ConfigError, RunError, ExportError, BackboneError."""
-    folders = version_folders(path)
-    return [load_version(name, version, place) for version, place in (folders or {1: path}).items()]
-
-
-def load_version(name: str, version: int, path: Path) -> Model:
-    """Load one version of a model. Raises ConfigError, RunError, ExportError, BackboneError."""
-    predictor = load_predictor(path)
-    return Model(name, version, path, predictor, answerer_of(predictor))
-
-
-def version_folders(path: Path) -> dict[int, Path]:
-    """Return the folders of a model's versions by their numbers; none where the path is itself a run or an export."""
-    if not path.is_dir():
-        return {}
-    return {number_of(one): one for one in path.iterdir() if number_of(one) and one.is_dir()}
-
-
-def number_of(path: Path) -> int:
-    """Return the number of a version that is the name of its folder; 0 where the name is no such number."""
-    return int(path.name) if re.fullmatch("[1-9][0-9]{0,17}", path.name) else 0
+def _newest_of(versions: Mapping[int, T]) -> dict[int, T]:
+    return {number: versions[number] for number in sorted(versions)[-KEPT:]}

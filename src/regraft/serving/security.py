@@ -1,4 +1,4 @@
-"""Who may use the server: tokens, the Host and Origin of requests, and the headers that limit what a browser allows.
+"""Who may use the server: tokens, and the Host and Origin of requests.
 
 In: each request, before any route sees it. Out: the same request, or a refusal: 400, 401 or 403.
 Why: any web page that the user visits can send requests to a server on the user's own machine.
@@ -9,30 +9,12 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regraft.config.serving import ServeConfig
-
-Headers = Sequence[tuple[bytes, bytes]]
-
-CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "media-src blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-"""The Content-Security-Policy of an answer that has none of its own."""
-
-HEADERS: Headers = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(self)"),
-)
-"""The other headers of every answer."""
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """The paths that need no token: the page, which asks for the token, and the health of the server."""
@@ -62,19 +44,8 @@ class Security:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_safely(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                _add_headers(message)
-            await send(message)
-
-        if refusal := self._refusal(scope):
-            await refusal(scope, receive, send_safely)
-        else:
-            await self._app(scope, receive, send_safely)
+        app = self._refusal(scope) if scope["type"] == "http" else None
+        await (app or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         """Return the answer to a request that is refused; None for a request that is welcome."""
@@ -145,14 +116,6 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _add_headers(message: Message) -> None:
-    """Add the security headers to the start of an answer, which may have a policy of its own."""
-    headers = list(message.get("headers", ()))
-    if not any(name.lower() == b"content-security-policy" for name, _ in headers):
-        headers.append((b"content-security-policy", CSP.encode()))
-    message["headers"] = [*headers, *HEADERS]
 
 
 def _error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:

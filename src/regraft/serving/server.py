@@ -2,20 +2,41 @@
 
 In: paths of runs and exports, and the options. Out: a server that runs until a signal.
 Why: a client that was accepted gets its answer, also when the server is told to stop.
-Surprise: uvicorn handles the signals while the server runs, in place of the command line's own way.
+Surprise: the first SIGINT or SIGTERM ends the server in order, with the exit code 0; the second goes to the handler
+that was there before, which ends the process at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.util import find_spec
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
 
 from regraft.config.serving import ServeConfig
-from regraft.errors import ConfigError
 from regraft.foundation import console
 from regraft.serving.app import application
+from regraft.serving.connections import Connection
+from regraft.serving.listening import address_of, bound_sockets
 from regraft.serving.models import Models
+
+CONNECTIONS = 512
+"""The most connections at a time. A request beyond them is answered with 503."""
+
+BACKLOG = 512
+"""The most connections that the system accepts before the server has seen them."""
+
+STOP_SECONDS = 10
+"""The longest time in which the server answers what it has accepted, after it was told to stop, in seconds."""
+
+_ROUND = 0.05
+"""The time in which the event loop reads all that has arrived, in seconds."""
 
 
 def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
@@ -26,21 +47,79 @@ def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
         config: where the server listens, and who may use it.
 
     Raises:
-        ConfigError: a package of the extra ``serve`` is not installed.
+        ConfigError: the port is in use, or the host is no address of this machine.
         RunError, ExportError, BackboneError: a path holds no run or export that can be served.
     """
-    import uvicorn
-
+    sockets = bound_sockets(config.host, config.port)
     models = Models(places)
-    server = uvicorn.Server(
-        uvicorn.Config(application(models, config), config.host, config.port, access_log=False, log_config=None)
+    app = application(models, config)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        ),
+        app.state,
     )
-    console.note(f"http://{config.host}:{config.port}")
-    server.run()
+    console.say(f"{', '.join(models.names)}: {address_of(sockets, config)} (stop with Ctrl-C)")
+    server.run(sockets)
 
 
-def require_packages() -> None:
-    """Raise ConfigError where a package of the extra ``serve`` is not installed."""
-    missing = [name for name in ("starlette", "uvicorn", "python_multipart") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"`regraft serve` needs {', '.join(missing)}; type: pip install 'regraft[serve]'")
+class _Server(uvicorn.Server):
+    """A server of uvicorn that answers all that has arrived before it ends.
+
+    Args:
+        config: the options of uvicorn.
+        state: the state of the application, which knows whether the server is stopping.
+    """
+
+    def __init__(self, config: uvicorn.Config, state: Any) -> None:
+        super().__init__(config)
+        self._state = state
+        self._before: dict[int, Any] = {}
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the signals in the ``with`` block, and restore their handlers after it."""
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            self._restore_handlers()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Stop the server after its last answer; after a second signal, at once."""
+        if not self.should_exit:
+            self.should_exit = True
+            return
+        self._restore_handlers()
+        signal.raise_signal(sig)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in what has arrived, and end when all of it is answered, or after `STOP_SECONDS`.
+
+        Each answer from now on closes its connection. Connections that wait to be accepted are accepted, and requests
+        that lie unread in a connection are read, before uvicorn closes what is idle.
+        """
+        self._state.stopping = True
+        for one in sockets or ():
+            one.listen(0)  # the system lets hardly anybody in any more
+        for _ in range(2):
+            await asyncio.sleep(_ROUND)
+        await super().shutdown(sockets)

@@ -7,14 +7,22 @@ Surprise: a photo that cannot be read is an answer with an error, and not an err
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 
+from regraft.errors import ImageError
+from regraft.foundation import console
 from regraft.photos.unlabelled import Found
-from regraft.serving.batching import Answer, Batches, FullError
+from regraft.serving.batching import QUEUE, Answer, Batches, FullError
+from regraft.serving.limits import RETRY
 from regraft.serving.models import Model, Models, UnknownModelError
+
+SECONDS = 60.0
+"""The longest time in which the photos of a request are answered, in seconds, with the time in the queue."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,15 +42,29 @@ class Service:
         try:
             return self.models.get(name, version)
         except UnknownModelError as error:
-            raise HTTPException(404, str(error)) from error
+            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
 
     async def answers(self, model: Model, photos: Sequence[Found]) -> list[Answer]:
         """Return the answers of a model to the photos of a request, in their order.
 
         Raises:
-            HTTPException: 429 with Retry-After where the queue is full.
+            HTTPException: 413 for more photos than the queue has room for; 429 with Retry-After where the queue is
+                full now; 500 where the network fails; 503 with Retry-After where the answers take too long.
         """
+        if len(photos) > QUEUE:
+            raise HTTPException(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"there are {len(photos)} photos; wanted at most {QUEUE}"
+            )
         try:
-            return await self.batches.ask(model.answerer, photos)
+            async with asyncio.timeout(SECONDS):
+                answers = await self.batches.ask(model.answerer, photos)
         except FullError as error:
-            raise HTTPException(429, "the server is busy; send the request again", {"Retry-After": "1"}) from error
+            busy = "the server is busy; send the request again"
+            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, busy, RETRY) from error
+        except TimeoutError as error:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "the answer takes too long", RETRY) from error
+        for answer in answers:
+            if answer.error is not None and not isinstance(answer.error, ImageError):
+                console.warn(str(answer.error))  # it may name files of this machine, which no client needs to know
+                raise HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, "the network cannot be run")
+        return answers

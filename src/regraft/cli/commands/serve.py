@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from regraft.cli.arguments import given
 from regraft.cli.options import ServeOptions
 from regraft.config.serving import ServeConfig
-from regraft.serving.models import places_of
-from regraft.serving.server import require_packages
-from regraft.serving.server import serve as run_server
+from regraft.errors import ConfigError
+from regraft.foundation.names import resolve
+from regraft.serving.loading import places_of
 
 
 def serve(arguments: Any) -> int:
-    """Run `regraft serve`. Returns the exit code."""
-    require_packages()
+    """Run `regraft serve`. Returns the exit code.
+
+    Raises:
+        ConfigError: a package of the extra ``serve`` is not installed, or an option is wrong.
+        RunError, ExportError, BackboneError: a path holds no run or export that can be served.
+    """
+    _require_packages()
     config = ServeConfig(**given(arguments, ServeConfig))
     options = ServeOptions(**given(arguments, ServeOptions))
-    run_server(places_of([Path(path).expanduser() for path in arguments.models], options.name), config)
+    places = places_of([Path(path).expanduser() for path in arguments.models], options.name)
+    resolve("regraft.serving.server:serve")(places, config)  # only now, since it imports these packages
     return 0
+
+
+def _require_packages() -> None:
+    """Raise ConfigError where a package of the extra ``serve`` is not installed."""
+    wanted = ("starlette", "uvicorn", "httptools", "python_multipart")
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"`regraft serve` needs {', '.join(missing)}; type: pip install 'regraft[serve]'")

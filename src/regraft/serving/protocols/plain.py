@@ -1,20 +1,26 @@
-"""The plain protocol: a photo as the body of a POST, and an answer with the shape of an element of `predict --json`."""
+"""The plain protocol: photos as the body or form of a POST; answers have the shape of those of `predict --json`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from regraft.classifiers.prediction import Prediction
+from regraft.errors import TooLargeError
 from regraft.serving.batching import Answer
+from regraft.serving.loading import VERSION
 from regraft.serving.models import Model
 from regraft.serving.service import Service
+from regraft.serving.uploads import uploads_of
 
 TOP = 5
 """The most classes in an answer."""
@@ -24,12 +30,32 @@ def routes(service: Service) -> list[Route]:
     """Return the routes of the plain protocol."""
 
     async def predict(request: Request) -> Response:
-        model = service.model(request.path_params.get("name", ""))
-        [answer] = await service.answers(model, [await request.body()])
-        document = document_of(model, answer, Path("photo"))
-        return JSONResponse(document, 200 if answer.error is None else 422)
+        model = service.model(request.path_params.get("name", ""), version_of(request))
+        request.scope["model"] = f"{model.name}/{model.version}"
+        uploads = await uploads_of(request)
+        answers = await service.answers(model, [data for _, data in uploads])
+        found = [document_of(model, answer, Path(name)) for (name, _), answer in zip(uploads, answers, strict=True)]
+        return JSONResponse(found if len(found) > 1 else found[0], status_of(answers))
 
     return [Route("/predict", predict, methods=["POST"]), Route("/predict/{name}", predict, methods=["POST"])]
+
+
+def version_of(request: Request) -> int | None:
+    """Return the version in the query of a request; None where there is none. Raises HTTPException 404."""
+    text = request.query_params.get("version")
+    if text is None:
+        return None
+    if not VERSION.fullmatch(text):
+        raise HTTPException(HTTPStatus.NOT_FOUND, "no version has such a number; wanted a whole number from 1")
+    return int(text)
+
+
+def status_of(answers: Sequence[Answer]) -> int:
+    """Return the status of the answer to a request: an error where its only photo cannot be read."""
+    if len(answers) > 1 or answers[0].error is None:
+        return HTTPStatus.OK
+    too_large = isinstance(answers[0].error, TooLargeError)
+    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 def document_of(model: Model, answer: Answer, path: Path) -> dict[str, Any]:
