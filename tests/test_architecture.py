@@ -134,6 +134,7 @@ WALK = [
     "serving/uploads",
     "serving/service",
     "serving/security",
+    "serving/access_log",
     "serving/envelope",
     "serving/app",
     "serving/connections",

@@ -60,6 +60,11 @@ def say(message: str) -> None:
     _results_log.warning("%s", printable(message))
 
 
+def says() -> bool:
+    """Return whether messages of `say` appear, which ``--quiet`` turns off."""
+    return _results_log.isEnabledFor(logging.WARNING)
+
+
 def warn(message: str) -> None:
     """Print a warning: a message that the user should act on, although the work goes on."""
     _log.warning("warning: %s", printable(message))

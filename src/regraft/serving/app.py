@@ -41,7 +41,7 @@ def application(models: Models, config: ServeConfig) -> Starlette:
 
     around = [Middleware(Envelope), Middleware(Limits), Middleware(Security, config)]
     app = Starlette(lifespan=lifespan, middleware=around, exception_handlers={HTTPException: _as_json})
-    app.state.stopping = False
+    app.state.stopping, app.state.log = False, None
     return app
 
 

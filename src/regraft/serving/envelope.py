@@ -7,7 +7,6 @@ Surprise: the log has the template of the path, such as ``/predict/{name}``, and
 
 from __future__ import annotations
 
-import json
 import traceback
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -91,8 +90,10 @@ class _Answer:
         await self._send(message)
 
     def log(self) -> None:
-        """Write one line about the request and its answer."""
-        scope = self._scope
+        """Write one line about the request and its answer, if there is a log."""
+        scope, log = self._scope, self._scope["app"].state.log
+        if log is None:
+            return
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "method": scope["method"],
@@ -103,4 +104,4 @@ class _Answer:
             "model": scope.get("model"),
             "client": (scope.get("client") or [None])[0],
         }
-        console.say(json.dumps(line))
+        log.add(line)

@@ -21,6 +21,7 @@ import uvicorn
 
 from regraft.config.serving import ServeConfig
 from regraft.foundation import console
+from regraft.serving.access_log import AccessLog
 from regraft.serving.app import application
 from regraft.serving.connections import Connection
 from regraft.serving.listening import address_of, bound_sockets
@@ -53,6 +54,7 @@ def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
     sockets = bound_sockets(config.host, config.port)
     models = Models(places)
     app = application(models, config)
+    app.state.log = AccessLog() if console.says() else None
     server = _Server(
         uvicorn.Config(
             app,
@@ -69,9 +71,13 @@ def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
             timeout_graceful_shutdown=STOP_SECONDS,
         ),
         app.state,
+        f"{', '.join(models.names) or 'no model yet'}: {address_of(sockets, config)} (stop with Ctrl-C)",
     )
-    console.say(f"{', '.join(models.names)}: {address_of(sockets, config)} (stop with Ctrl-C)")
-    server.run(sockets)
+    try:
+        server.run(sockets)
+    finally:
+        if app.state.log:
+            app.state.log.stop()
 
 
 class _Server(uvicorn.Server):
@@ -80,12 +86,18 @@ class _Server(uvicorn.Server):
     Args:
         config: the options of uvicorn.
         state: the state of the application, which knows whether the server is stopping.
+        greeting: what to say as soon as the server listens.
     """
 
-    def __init__(self, config: uvicorn.Config, state: Any) -> None:
+    def __init__(self, config: uvicorn.Config, state: Any, greeting: str) -> None:
         super().__init__(config)
-        self._state = state
+        self._state, self._greeting = state, greeting
         self._before: dict[int, Any] = {}
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        console.say(self._greeting)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
