@@ -102,3 +102,5 @@ def served(cache: Path, *arguments: str | Path) -> Iterator[Served]:
         process.kill()
         process.wait()
         reader.join(10)
+        if process.stderr:
+            process.stderr.close()

@@ -217,7 +217,8 @@ def test_a_log_that_nobody_reads_stops_nothing(warm_cache: Path) -> None:
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr
-            process.stderr.readline()
+            while b"http://" not in process.stderr.readline():
+                assert process.poll() is None
             with socket.create_connection(("127.0.0.1", port), 60) as connection:
                 for _ in range(1500):  # their lines are more than a pipe holds
                     connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")

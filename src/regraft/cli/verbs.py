@@ -238,7 +238,7 @@ def _run(tokens: Sequence[str]) -> int:
 def _stopped(tokens: Sequence[str]) -> str:
     """Return what to say to a user who pressed Ctrl-C."""
     verb = next((token for token in tokens if not token.startswith("-")), "")
-    if verb == "predict" and not any(token.partition("=")[0] == "--out" for token in tokens):
+    if verb == "serve" or (verb == "predict" and not any(token.partition("=")[0] == "--out" for token in tokens)):
         return "stopped"
     how = ", with --resume after the last whole epoch" if verb == "finetune" else ""
     return f"stopped; what was computed is kept, and the same command goes on from there{how}"
