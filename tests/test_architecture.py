@@ -89,6 +89,8 @@ WALK = [
     "exploring/auditing",
     "exploring/embedding",
     "exploring/similarity",
+    "exploring/active_learning",
+    "exploring/next_photos",
     "training/folding",
     "training/keeping",
     "training/preparation",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from regraft.exploring.auditing import Audit, check
     from regraft.exploring.embedding import embed
+    from regraft.exploring.next_photos import NextPhoto, NextPhotos, next_photos
     from regraft.exploring.similarity import SimilarPhoto, SimilarPhotos, similar
     from regraft.exporting.companions import Export
     from regraft.exporting.exporting import export
@@ -64,6 +65,8 @@ _HOMES = {
     "FinetuneConfig": "config.finetuning",
     "ImageError": "errors",
     "ImageRecord": "photos.dataset",
+    "NextPhoto": "exploring.next_photos",
+    "NextPhotos": "exploring.next_photos",
     "Prediction": "classifiers.prediction",
     "Predictor": "classifiers.predictor",
     "Problem": "photos.images",
@@ -88,6 +91,7 @@ _HOMES = {
     "load_backbone": "backbones.base",
     "load_predictor": "exporting.formats.base",
     "measure": "classifiers.evaluation",
+    "next_photos": "exploring.next_photos",
     "plot_predictions": "reporting.plots",
     "predict": "predicting",
     "predict_each": "predicting",
@@ -116,6 +120,8 @@ __all__ = [
     "FinetuneConfig",
     "ImageError",
     "ImageRecord",
+    "NextPhoto",
+    "NextPhotos",
     "Prediction",
     "Predictor",
     "Problem",
@@ -141,6 +147,7 @@ __all__ = [
     "load_backbone",
     "load_predictor",
     "measure",
+    "next_photos",
     "plot_predictions",
     "predict",
     "predict_each",

@@ -37,7 +37,7 @@ CASES = [
     (["t"], {"train"}),
     (
         [""],
-        {"check", "train", "finetune", "sweep", "evaluate", "predict", "export", "shard", "embed", "similar", "info"},
+        {"check", "train", "finetune", "sweep", "evaluate", "predict", "export", "shard", "embed", "similar", "next", "info"},
     ),
     (["train", "--eff"], {"--effort"}),
     (["train", "photos", "--effort", ""], {"quick", "balanced", "thorough"}),

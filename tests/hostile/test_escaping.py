@@ -132,12 +132,14 @@ def test_names_of_photos_reach_the_terminal_escaped(
         ("evaluate", "run\x1b[1m", strange),
         ("embed", strange, "--effort", "quick"),
         ("similar", "run\x1b[1m", strange),
+        ("next", "run\x1b[1m", strange),
+        ("next", strange),
         ("info", "run\x1b[1m"),
         ("info", "run\x1b[1m", "--json"),
         ("train", strange / "circle"),
         ("predict", "none\x1b[1m", strange),
     ):
-        outcome = hostile(*words, code=0 if words[0] in ("info", "evaluate", "check", "embed") else 1, limit=60)
+        outcome = hostile(*words, code=0 if words[0] in ("info", "evaluate", "check", "embed", "next") else 1, limit=60)
         assert not set("\x1b\x9b\x07\u202e") & set(outcome.stdout + outcome.stderr), words
 
 

@@ -39,7 +39,7 @@ class Verb:
         example: an example of a command line, which is shown at the start of the help.
         about: the help of the verb. Its first line is also shown in the help of the program.
         positionals: (name, meaning, count) of each positional argument, in order. The count is as in argparse: None for
-            one, "?" for at most one, "+" for at least one.
+            one, "?" for at most one, "+" for at least one, "*" for any number.
         options: the ``"module:class"`` of each dataclass whose fields are flags of the verb, the most common flags
             first. In the help, the fields of a class with a ``heading`` are listed under this heading; expert options
             come at the end.
@@ -163,7 +163,8 @@ def _parser_of(
 def _shown(positional: tuple[str, str, str | None]) -> str:
     """Return a positional argument as the usage line shows it, such as ``[PHOTO]`` or ``PHOTO ...``."""
     name, _, count = positional
-    return {"?": f"[{name.upper()}]", "+": f"{name.upper()} ..."}.get(count or "", name.upper())
+    shown = {"?": f"[{name.upper()}]", "+": f"{name.upper()} ...", "*": f"[{name.upper()} ...]"}
+    return shown.get(count or "", name.upper())
 
 
 def _add_arguments(parser: argparse.ArgumentParser, verb: Verb) -> None:

@@ -180,6 +180,18 @@ class SimilarOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class NextOptions(ComputeOptions):
+    """What `next` prints, and where it writes a table."""
+
+    count: int = field(default=50, metadata={"short": "-n"})
+    """Number of photos to print, the most valuable first."""
+
+    out: Path | None = None
+    """Also write a table to this file, .csv, with the columns path, label (the suggested one), probability, novelty and
+    why: once the labels are corrected, `train` takes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExportOptions(ComputeOptions):
     """Where an export is written."""
 

@@ -170,6 +170,22 @@ VERBS = {
         ),
         options=("regraft.cli.options:SimilarOptions",),
     ),
+    "next": Verb(
+        run="regraft.cli.commands.next:next_",
+        example="regraft next runs/pets new/ -n 50",
+        about="""Find the unlabelled photos that are worth the most to label next.
+
+        With a run, these are photos of which the run is uncertain and which differ from each other, each with the label
+        that the run suggests. Photos of the run are left out. Without a run, they are typical of groups of similar
+        photos: label these first. Copies are named once. A terminal shows columns. A pipe gets one line for each photo,
+        of cells that are separated by tabs: path, suggested label and its probability (empty without a run), novelty,
+        and uncertain, novel or typical.""",
+        positionals=(
+            ("where", "a run folder; or unlabelled photos, if there is no run yet", None),
+            ("photos", "unlabelled photos, folders of photos, or other sources", "*"),
+        ),
+        options=("regraft.cli.options:NextOptions",),
+    ),
     "serve": Verb(
         run="regraft.cli.commands.serve:serve",
         example="regraft serve runs/pets",

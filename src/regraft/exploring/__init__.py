@@ -1,1 +1,1 @@
-"""What the features of photos tell without a head: files of features, and similar photos."""
+"""What the features of photos tell: what is wrong, files of features, similar photos, and which photos to label."""

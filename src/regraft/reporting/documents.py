@@ -15,6 +15,7 @@ from regraft.classifiers.answer_files import Kept
 from regraft.classifiers.evaluation import Evaluation
 from regraft.classifiers.metrics import Counts, LeftOut, TrainingReport
 from regraft.classifiers.prediction import Rejection
+from regraft.exploring.next_photos import NextPhotos
 from regraft.exploring.similarity import SimilarPhotos
 from regraft.exporting.companions import Export
 from regraft.reporting.report_record import Report
@@ -375,6 +376,7 @@ DOCUMENTS: Mapping[str, type[Any]] = {
     "shard": ShardReport,
     "embed": EmbedReport,
     "similar": tuple[SimilarPhotos, ...],  # a JSON array
+    "next": NextPhotos,
     "info": InstallationInfo,
     "info backbones": BackbonesInfo,
     "info cache": CacheInfo,
