@@ -1,10 +1,11 @@
 """How many labels does it take to reach an accuracy, chosen by `regraft next` and chosen by chance?
 
-The test photos are every third photo by digest, for all draws; files of the same bytes are not in the pool. Each draw begins
-with the same photos, drawn by chance, for both ways (or, with --cold, `next` begins with the photos that it names without
-a run). Then batches are labelled: by chance, or as `most_uncertain` chooses them, from the probabilities of the head and
-the calibration that `train` would fit on the labels so far. The number of labels at which the target is reached is
-interpolated between the batches. Also: the accuracy from the photos that `next` names without a run, beside chance.
+The test photos are every third photo by digest, for all draws; files of the same bytes are not in the pool. Each draw
+begins with the same photos, drawn by chance, for both ways (or, with --cold, `next` begins with the photos that it
+names without a run). Then batches are labelled: by chance, or as `most_uncertain` chooses them, from the probabilities
+of the head and the calibration that `train` would fit on the labels so far. The number of labels at which the target is
+reached is interpolated between the batches. Also: the accuracy from the photos that `next` names without a run, beside
+chance.
 """
 
 from __future__ import annotations

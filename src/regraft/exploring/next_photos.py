@@ -213,7 +213,7 @@ def _candidates(records: Sequence[ImageRecord], classifier: Classifier | None) -
     x, looks = found.x, found.looks
     if found.problems:
         kept = ~np.isnan(x[:, 0])
-        records, x, looks = [records[i] for i in np.flatnonzero(kept)], x[kept], looks[kept]
+        records, x, looks = [records[i] for i in np.flatnonzero(kept).tolist()], x[kept], looks[kept]
     digests = [record.digest for record in records]
     groups = duplicate_groups(digests, x, looks["thumbnail"], key_of(engines)) if records else []
     copies = {row for group in groups for row in group[1:]}
