@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ import pytest
 
 from regraft import ExportConfig, TrainConfig, export, load_predictor, train
 from tests.conftest import SHAPES, draw_folder
+from tests.serving.asking import ask
+from tests.serving.servers import served as serving
 
 ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -99,6 +102,33 @@ def test_the_client_of_tensorflow_serving(run: Path, photo: Path, tmp_path: Path
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split("\t")[1] == "줄무늬"
+
+
+@needs("tensorflow")
+def test_a_client_of_a_saved_model_needs_no_change_for_regraft_serve(
+    run: Path, photo: Path, tmp_path: Path, warm_cache: Path
+) -> None:
+    """The SavedModel and the server give the same for the same pixels, under the same names."""
+    import tensorflow
+
+    export(run, tmp_path / "pets", ExportConfig("saved-model"))
+    pixels = runpy.run_path(str(tmp_path / "pets" / "example.py"))["pixels"]
+    transform = json.loads((tmp_path / "pets" / "1" / "assets" / "regraft.json").read_text("utf-8"))["transform"]
+    batch = np.array([pixels(str(photo), transform)], np.uint8)
+    model = tensorflow.saved_model.load(str(tmp_path / "pets" / "1"))
+    expected = model.signatures["serving_default"](image=tensorflow.constant(batch))
+    client = ROOT / "examples" / "tensorflow_serving.py"
+    with serving(warm_cache, run) as server:
+        url = f"{server.address}v1/models/run"
+        found = ask(f"{url}:predict", {"inputs": {"image": batch.tolist()}}).json["outputs"]
+        done = subprocess.run(
+            [sys.executable, client, tmp_path / "pets", url, photo], capture_output=True, encoding="utf-8"
+        )
+    assert set(found) == set(expected)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name].numpy(), atol=0.02)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\t")[1] == "줄무늬"
 
 
 @pytest.mark.skipif(not BROWSER, reason="needs Chromium")

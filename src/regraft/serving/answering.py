@@ -20,17 +20,24 @@ from regraft.engines.base import Engine, key_of
 from regraft.errors import ConfigError
 from regraft.exporting.formats.base import Artifact
 from regraft.foundation.files import kind_of
-from regraft.photos.images import Pixels
+from regraft.photos.images import Pixels, Transform
 from regraft.photos.unlabelled import Found, loader
 
 Decoded = tuple[Pixels, ...]
 """The pixels of one photo, ``(size, size, 3)`` uint8, for each backbone of a predictor (usually one)."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaled:
+    """Pixels ``(size, size, 3)`` uint8 that the client has cropped and scaled as the classifier's transform does."""
+
+    pixels: Pixels
+
+
 class Answerer(Protocol):
     """Answers photos in the thread that calls it. Several threads may call it at once."""
 
-    def decode(self, photo: Found) -> Decoded:
+    def decode(self, photo: Found | Scaled) -> Decoded:
         """Return the pixels of a photo. Raises ImageError where the photo cannot be read."""
         ...
 
@@ -68,8 +75,8 @@ class _OfClassifier:
     classifier: Classifier
     engines: tuple[Engine, ...]
 
-    def decode(self, photo: Found) -> Decoded:
-        return tuple(loader(photo, engine.backbone.transform)() for engine in self.engines)
+    def decode(self, photo: Found | Scaled) -> Decoded:
+        return tuple(_load(photo, engine.backbone.transform) for engine in self.engines)
 
     def answer(self, photos: Sequence[Decoded]) -> Answers:
         columns = zip(*photos, strict=True)
@@ -81,9 +88,14 @@ class _OfClassifier:
 class _OfExport:
     artifact: Artifact
 
-    def decode(self, photo: Found) -> Decoded:
-        return (loader(photo, self.artifact.facts.transform)(),)
+    def decode(self, photo: Found | Scaled) -> Decoded:
+        return (_load(photo, self.artifact.facts.transform),)
 
     def answer(self, photos: Sequence[Decoded]) -> Answers:
         found, novelty = self.artifact.ask(np.stack([pixels for (pixels,) in photos]))
         return Answers(found, np.full(len(found), np.nan, np.float32) if novelty is None else novelty)
+
+
+def _load(photo: Found | Scaled, transform: Transform) -> Pixels:
+    """Return the pixels of a photo as the network sees them. Raises ImageError where the photo cannot be read."""
+    return photo.pixels if isinstance(photo, Scaled) else loader(photo, transform)()

@@ -17,11 +17,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from regraft.config.serving import ServeConfig
+from regraft.serving import openapi
 from regraft.serving.batching import Batches
 from regraft.serving.envelope import Envelope
 from regraft.serving.limits import Limits
+from regraft.serving.metrics import Measured, Metrics
+from regraft.serving.metrics import routes as metrics_routes
 from regraft.serving.models import Models
-from regraft.serving.protocols import health, plain
+from regraft.serving.protocols import health, open_inference, plain, tensorflow_serving
 from regraft.serving.reloading import refreshed
 from regraft.serving.security import Security
 from regraft.serving.service import Service
@@ -32,14 +35,23 @@ def application(models: Models, config: ServeConfig) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        batches = Batches()
-        service = Service(models, batches)
-        app.router.routes += [*health.routes(), *plain.routes(service)]
+        batches = Batches(on_batch=metrics.batch)
+        metrics.waiting = lambda: batches.waiting
+        service = Service(models, batches, metrics)
+        described = [
+            *health.routes(),
+            *plain.routes(service),
+            *open_inference.routes(service),
+            *tensorflow_serving.routes(service),
+            *metrics_routes(metrics),
+        ]
+        app.router.routes += [*described, *openapi.routes(models, described, bool(config.token))]
         async with refreshed(models):
             yield
         batches.stop()
 
-    around = [Middleware(Envelope), Middleware(Limits), Middleware(Security, config)]
+    metrics = Metrics()
+    around = [Middleware(Measured, metrics), Middleware(Envelope), Middleware(Limits), Middleware(Security, config)]
     app = Starlette(lifespan=lifespan, middleware=around, exception_handlers={HTTPException: _as_json})
     app.state.stopping, app.state.log = False, None
     return app

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from regraft.errors import ImageError, RegraftError
 from regraft.foundation.files import threads
 from regraft.photos.unlabelled import Found
-from regraft.serving.answering import Answerer, Decoded
+from regraft.serving.answering import Answerer, Decoded, Scaled
 
 BATCH = 8
 """The most photos that a thread answers together."""
@@ -55,7 +55,7 @@ class Answer:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     answerer: Answerer
-    photo: Found
+    photo: Found | Scaled
     future: asyncio.Future[Answer]
     since: float
 
@@ -83,7 +83,7 @@ class Batches:
         """The number of photos that no thread has taken yet."""
         return len(self._jobs)
 
-    async def ask(self, answerer: Answerer, photos: Sequence[Found]) -> list[Answer]:
+    async def ask(self, answerer: Answerer, photos: Sequence[Found | Scaled]) -> list[Answer]:
         """Return the answers to the photos of one request, in their order.
 
         A photo that nobody waits for any more is not answered.

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from regraft.backbones.side_by_side import parts_of
+from regraft.classifiers.classifier import Classifier
 from regraft.classifiers.predictor import Predictor
 from regraft.classifiers.run_folder import LAYOUT
 from regraft.errors import ConfigError
-from regraft.exporting.formats.base import REPORT, load_predictor
+from regraft.exporting.formats.base import REPORT, Artifact, load_predictor
 from regraft.serving.answering import Answerer, answerer_of
 
 NAME = re.compile(r"[^/\\\s%?#:\x00-\x1f\x7f]{1,100}")
@@ -61,6 +63,21 @@ class Model:
     predictor: Predictor
     answerer: Answerer
     seal: Seal | None = None
+
+    @property
+    def knows_novelty(self) -> bool:
+        """Whether the answers have a novelty."""
+        if isinstance(self.predictor, Classifier):
+            return self.predictor.calibration.novelty is not None
+        return self.predictor.threshold is not None
+
+    @property
+    def size(self) -> int:
+        """The side of the square that the network sees, in pixels; 0 where several networks see different squares."""
+        if not isinstance(self.predictor, Classifier):
+            return self.predictor.facts.transform.size if isinstance(self.predictor, Artifact) else 0
+        parts = parts_of(self.predictor.backbone)
+        return parts[0].transform.size if len({part.transform for part in parts}) == 1 else 0
 
 
 def places_of(paths: Iterable[Path], named: Iterable[str] = ()) -> dict[str, Path]:

@@ -17,8 +17,10 @@ from starlette.exceptions import HTTPException
 from regraft.errors import ImageError
 from regraft.foundation import console
 from regraft.photos.unlabelled import Found
+from regraft.serving.answering import Scaled
 from regraft.serving.batching import QUEUE, Answer, Batches, FullError
 from regraft.serving.limits import RETRY
+from regraft.serving.metrics import Metrics
 from regraft.serving.models import Model, Models, UnknownModelError
 
 SECONDS = 60.0
@@ -32,10 +34,12 @@ class Service:
     Attributes:
         models: the models by name and version.
         batches: the queue of photos and its threads.
+        metrics: counts the answers.
     """
 
     models: Models
     batches: Batches
+    metrics: Metrics
 
     def model(self, name: str = "", version: int | None = None) -> Model:
         """Return a model, as `Models.get` does. Raises HTTPException 404 where there is none."""
@@ -44,7 +48,7 @@ class Service:
         except UnknownModelError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
 
-    async def answers(self, model: Model, photos: Sequence[Found]) -> list[Answer]:
+    async def answers(self, model: Model, photos: Sequence[Found | Scaled]) -> list[Answer]:
         """Return the answers of a model to the photos of a request, in their order.
 
         Raises:
@@ -55,6 +59,7 @@ class Service:
             raise HTTPException(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"there are {len(photos)} photos; wanted at most {QUEUE}"
             )
+        self.metrics.in_flight += len(photos)
         try:
             async with asyncio.timeout(SECONDS):
                 answers = await self.batches.ask(model.answerer, photos)
@@ -63,6 +68,9 @@ class Service:
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, busy, RETRY) from error
         except TimeoutError as error:
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "the answer takes too long", RETRY) from error
+        finally:
+            self.metrics.in_flight -= len(photos)
+        self.metrics.answers(model, answers)
         for answer in answers:
             if answer.error is not None and not isinstance(answer.error, ImageError):
                 console.warn(str(answer.error))  # it may name files of this machine, which no client needs to know

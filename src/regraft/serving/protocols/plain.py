@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,51 @@ from regraft.errors import TooLargeError
 from regraft.serving.batching import Answer
 from regraft.serving.loading import VERSION
 from regraft.serving.models import Model
+from regraft.serving.openapi import BYTES, JSON, Described, Operation
 from regraft.serving.service import Service
 from regraft.serving.uploads import uploads_of
 
 TOP = 5
 """The most classes in an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassProbability:
+    """A class and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoAnswer:
+    """The answer to a photo: an element of what ``regraft predict --json`` prints, with two more values.
+
+    Attributes:
+        path: the name of the photo.
+        none_of_these: whether the answer is "none of these", since the photo is unlike all training photos; missing
+            where there is an ``error``, as are all values below.
+        top: the classes with the highest probabilities, the most probable first.
+        rejected: the same as ``none_of_these``.
+        novelty: how unlike all training photos the photo is; null where that is not known.
+        error: the reason why the photo cannot be read; missing where it can be read.
+    """
+
+    path: str
+    none_of_these: bool = False
+    top: tuple[ClassProbability, ...] = ()
+    rejected: bool = False
+    novelty: float | None = None
+    error: str = ""
+
+
+_PREDICT = Operation(
+    "Answer a photo, which is the body of the request, or the photos of a form.",
+    "plain",
+    takes={BYTES: None, "image/jpeg": None, "image/png": None},
+    gives={JSON: PhotoAnswer | tuple[PhotoAnswer, ...]},
+    query={"version": "The number of the version; missing for the newest."},
+)
 
 
 def routes(service: Service) -> list[Route]:
@@ -37,7 +78,7 @@ def routes(service: Service) -> list[Route]:
         found = [document_of(model, answer, Path(name)) for (name, _), answer in zip(uploads, answers, strict=True)]
         return JSONResponse(found if len(found) > 1 else found[0], status_of(answers))
 
-    return [Route("/predict", predict, methods=["POST"]), Route("/predict/{name}", predict, methods=["POST"])]
+    return [Described("POST", place, predict, _PREDICT) for place in ("/predict", "/predict/{name}")]
 
 
 def version_of(request: Request) -> int | None:
