@@ -34,10 +34,10 @@ def html_page(data: Mapping[str, Any], title: str, summary: Iterable[str], scrip
         data: the data of the page, as JSON values.
         title: the title of the page, as text.
         summary: sentences that also stand in the page for browsers that run no script.
-        script: the name of the script in ``page/``, which follows ``shared.js``.
+        script: the name of the script in ``page/``, which follows ``elements.js`` and ``shared.js``.
         generator: the kind of page, such as ``regraft report``, by which `is_page` knows it again.
     """
-    style, scripts = _read("page.css"), _read("shared.js") + _read(script)
+    style, scripts = _read("page.css"), _read("elements.js") + _read("shared.js") + _read(script)
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(scripts)}'; "
         "base-uri 'none'; form-action 'none'"

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from regraft.config.serving import ServeConfig
-from regraft.serving import openapi
+from regraft.serving import openapi, page_routes
 from regraft.serving.batching import Batches
 from regraft.serving.envelope import Envelope
 from regraft.serving.limits import Limits
@@ -46,6 +46,7 @@ def application(models: Models, config: ServeConfig) -> Starlette:
             *metrics_routes(metrics),
         ]
         app.router.routes += [*described, *openapi.routes(models, described, bool(config.token))]
+        app.router.routes += [*page_routes.routes(service)]
         async with refreshed(models):
             yield
         batches.stop()

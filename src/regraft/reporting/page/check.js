@@ -1,6 +1,6 @@
-// The page of a check: what was found in photos and labels. page/shared.js stands before this script.
+// The page of a check: what was found in photos and labels. page/elements.js and page/shared.js stand before this script.
 const TITLE = "check_title"; // its key among the words
-const state = { language: preferred, tab: "overview", shown: PAGE };
+Object.assign(state, { tab: "overview", shown: PAGE });
 
 const count = (value) => make("span", { class: "badge" }, number(value));
 const name = (text) => make("bdi", { class: "name" }, text);

@@ -1,11 +1,10 @@
-// The report of a run. page/shared.js stands before this script.
+// The report of a run. page/elements.js and page/shared.js stand before this script.
 const TITLE = "title"; // its key among the words
 const MATRIX = 30; // classes of the confusion matrix
-const state = {
-  language: preferred,
+Object.assign(state, {
   tab: data.comparison ? "comparison" : "overview", cell: null, filter: "", sort: "sure", maps: true, shown: PAGE, one: 0,
   hidden: new Set(), onlyWrong: false, threshold: null, view: null,
-};
+});
 
 // ---- lists of photos
 

@@ -1,58 +1,10 @@
-"use strict";
-// What all pages share: text in two languages, elements, and pictures. The script of a page follows this one in the same
-// element, defines `TITLE`, `state`, `tabs` (functions by name, which return elements) and `verdict`, and calls `redraw`.
-// A page is one file: its data and its words are JSON beside the scripts. All text becomes text nodes and never HTML.
+// What all pages in one file share: the page's data, pictures, tabs and printing. elements.js stands before this script, and
+// the script of a page after it, in the same element: it defines `TITLE`, `tabs` (functions by name, which return
+// elements) and `verdict`, adds to `state`, and calls `redraw`. The data and the words are JSON beside the scripts.
 const data = JSON.parse(document.getElementById("data").textContent);
-const words = JSON.parse(document.getElementById("words").textContent);
+Object.assign(words, JSON.parse(document.getElementById("words").textContent));
 const photos = data.photos;
 const PAGE = 48; // photos that are listed at a time
-const preferred = (navigator.language || "en").startsWith("ko") ? "ko" : "en";
-const SVG = "http://www.w3.org/2000/svg";
-
-// ---- text and elements
-
-function format(key, values) {
-  // Return the parts of a sentence: text, and an element for each value in it.
-  const text = words[state.language][key];
-  return text.split(/(\{\w+\})/).map((part) => {
-    const name = /^\{(\w+)\}$/.exec(part);
-    return name && values && name[1] in values ? shown(values[name[1]]) : part;
-  });
-}
-
-function shown(value) {
-  if (Array.isArray(value)) return value.flatMap((item, i) => (i ? [", ", shown(item)] : [shown(item)]));
-  if (value instanceof Node || typeof value === "number") return typeof value === "number" ? number(value) : value;
-  if (value && value.code) return make("code", {}, value.code);
-  if (value && value.key) return words[state.language][value.key];
-  return make("bdi", {}, String(value));
-}
-
-const say = (key, values) => words[state.language][key].replace(/\{(\w+)\}/g, (whole, name) => (values && name in values ? values[name] : whole));
-const number = (value) => new Intl.NumberFormat(state.language).format(value);
-const fixed = (value, digits) => new Intl.NumberFormat(state.language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
-const share = (value, digits = 1) => (value === null || value === undefined ? "–" : fixed(100 * value, digits) + "\u00a0%");
-const range = (pair) => (pair ? share(pair[0]) + " – " + share(pair[1]) : "–");
-
-function make(tag, attributes, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
-  }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
-}
-
-function draw(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
-  element.append(...children.flat());
-  return element;
-}
-
-const bar = (p) => draw("svg", { viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" }, draw("rect", { x: 0, y: 1, width: Math.max(0.5, 100 * p), height: 10, rx: 2 }));
 
 const className = (index) => make("bdi", { class: "name" }, data.classes[index]);
 
@@ -95,23 +47,10 @@ function picture(index, kind = "", mapClass = null) {
 }
 
 function heatMap(index, wanted) {
-  // Draw the map of a class: red where the photo speaks for it, blue where it speaks against it.
   const map = data.maps[index];
   const at = map ? map.classes.indexOf(wanted) : -1;
   if (at < 0) return null;
-  const bytes = Uint8Array.from(atob(map.values[at]), (letter) => letter.charCodeAt(0));
-  const small = make("canvas", { width: map.width, height: map.height });
-  const pixels = new ImageData(map.width, map.height);
-  bytes.forEach((byte, i) => {
-    const value = (byte - 128) / 127;
-    pixels.data.set(value > 0 ? [214, 40, 40, 255 * value] : [38, 92, 190, -255 * value], 4 * i);
-  });
-  small.getContext("2d").putImageData(pixels, 0, 0);
-  const canvas = make("canvas", { class: "heat", width: 128, height: 128, role: "img", "aria-label": say("map_of", { label: data.classes[wanted] }) });
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(small, 0, 0, 128, 128);
-  return canvas;
+  return heatCanvas(map, at, data.classes[wanted]);
 }
 
 // ---- the page
@@ -138,8 +77,7 @@ function redraw(focus) {
   document.getElementById("page").replaceChildren(
     make("header", { class: ["overview", "comparison"].includes(state.tab) ? "" : "compact" },
       make("div", { class: "top" }, make("h1", {}, format(TITLE, { name: data.name })),
-        make("div", { class: "languages", role: "group", "aria-label": say("languages") }, Object.keys(words).map((language) =>
-          make("button", { lang: language, id: "language-" + language, "data-language": language, "aria-pressed": String(language === state.language), onclick: () => { state.language = language; redraw("language-" + language); } }, words[language].language)))),
+        languageButtons(redraw)),
       verdict()),
     make("div", { class: "tabs", role: "tablist", "aria-label": say("sections"), onkeydown: press }, names.map((name) =>
       make("button", { role: "tab", id: "tab-" + name, "aria-selected": String(name === state.tab), "aria-controls": "panel", tabindex: name === state.tab ? 0 : -1, onclick: () => { state.shown = PAGE; show(name); } }, say("tab_" + name)))),

@@ -1,0 +1,84 @@
+"""The routes of the page: the page itself, its files by fixed names, and what it asks about the server.
+
+In: the models. Out: HTML, scripts, style and words from the package, and JSON.
+Why: the page needs no build step, no other server, and no file but those of the package.
+Surprise: the page shares its style, its elements and its words with the pages in one file (``reporting/page``). No path
+ever comes from a request: a file is found by its name in a fixed table.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from regraft.classifiers.classifier import Classifier
+from regraft.serving.models import Model
+from regraft.serving.service import Service
+
+_OURS = files("regraft.serving") / "page"
+_SHARED = files("regraft.reporting") / "page"
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+STATIC = {
+    **{name: _OURS / name for name in ("style.css", "icon.svg", "app.js", "api.js", "frame.js", "try.js", "project.js")},
+    **{name: _SHARED / name for name in ("page.css", "elements.js")},
+}
+"""The files of the page by their names below ``/static/``."""
+
+WORDS = (_SHARED / "words.json", _OURS / "words.json")
+"""The sentences of the page: those of the report, and its own. No key is in two of them."""
+
+
+def routes(service: Service) -> list[Route]:
+    """Return the routes of the page."""
+
+    async def about(_: Request) -> Response:
+        models = service.models
+        found = [_described(models.get(name), models.versions(name)) for name in models.names]
+        return JSONResponse({"models": found, "project": None})
+
+    return [Route("/", _index), Route("/static/{name}", _static), Route("/page/about", about)]
+
+
+async def _index(_: Request) -> Response:
+    return _file("text/html", (_OURS / "index.html").read_bytes())
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name == "words.json":
+        return _file("application/json", words())
+    if name not in STATIC:
+        raise HTTPException(404, "there is no such file")
+    return _file(_TYPES[name.rpartition(".")[2]], STATIC[name].read_bytes())
+
+
+def _file(kind: str, data: bytes) -> Response:
+    return Response(data, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+@cache
+def words() -> bytes:
+    """Return the sentences of the page as JSON: by language, and then by key."""
+    merged: dict[str, dict[str, str]] = {}
+    for place in WORDS:
+        for language, sentences in json.loads(place.read_text(encoding="utf-8")).items():
+            merged.setdefault(language, {}).update(sentences)
+    return json.dumps(merged, ensure_ascii=False).encode()
+
+
+def _described(model: Model, versions: tuple[int, ...]) -> dict[str, Any]:
+    """Return what the page says of a model, as JSON values."""
+    return {
+        "name": model.name,
+        "versions": list(versions),
+        "classes": list(model.predictor.classes),
+        "is_run": isinstance(model.predictor, Classifier),
+    }
