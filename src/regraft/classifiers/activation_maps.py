@@ -95,13 +95,23 @@ class ActivationMaps:
     def _of(self, record: ImageRecord, x: NDArray[np.float32], classes: tuple[int, ...]) -> Activation | None:
         try:
             data = record.read_unchanged()
-            if self._maps is None:
-                photos = [engine.backbone.transform.load(data) for engine in self._engines]
-                return Activation("occlusion", self._covered(photos, classes), classes)
-            mapped = self._maps.run(self._backbone.transform.load(data))
+            backbones = [self._backbone] if self._maps else [engine.backbone for engine in self._engines]
+            photos = [backbone.transform.load(data) for backbone in backbones]
         except ImageError:
             return None
-        return Activation("exact", self._exact(mapped, x, classes), classes)
+        return self.of_pixels(photos, x, classes)
+
+    def of_pixels(self, photos: Sequence[Pixels], x: NDArray[np.float32], classes: tuple[int, ...]) -> Activation:
+        """Return the activation maps of one photo. Several threads may call this at once.
+
+        Args:
+            photos: the pixels of the photo, as each backbone sees it; for an exact map those of the last are enough.
+            x: the features (D,) of the photo, as the classifier computes them.
+            classes: the indices of the classes whose maps are wanted.
+        """
+        if self._maps is None:
+            return Activation("occlusion", self._covered(photos, classes), classes)
+        return Activation("exact", self._exact(self._maps.run(photos[-1]), x, classes), classes)
 
     def _exact(self, mapped: Mapped, x: NDArray[np.float32], classes: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the maps (K, h, w) of classes: at each place, the sum of the maps of the last stage by their weights.

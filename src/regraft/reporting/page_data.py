@@ -111,7 +111,7 @@ def page_data(facts: Facts, verdict: Verdict, drawn: Drawn, details: Mapping[str
         "photos": _photos(facts, drawn),
         "thumbs": [],
         "sprite": sprite and {"image": base64_text(sprite), "tile": TILE, "columns": drawn.pictures.columns},
-        "maps": {position: _map(found) for position, found in drawn.maps.items()},
+        "maps": {position: map_data(found) for position, found in drawn.maps.items()},
         "maps_kind": drawn.maps_kind,
         "map_method": drawn.method,
         "suspects": [place[i] for i in facts.suspects.tolist() if i in place],
@@ -268,7 +268,7 @@ def _group(facts: Facts, group: Sequence[int], place: Mapping[int, int]) -> dict
     }
 
 
-def _map(found: Activation) -> dict[str, Any]:
+def map_data(found: Activation) -> dict[str, Any]:
     """Return the maps of a photo in bytes: 128 is 0, and the largest value of all its maps is 255 or 1."""
     largest = max(float(np.abs(found.maps).max()), 1e-9)
     levels = np.clip(np.round(found.maps / largest * 127) + 128, 1, 255).astype(np.uint8)

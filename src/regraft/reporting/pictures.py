@@ -116,9 +116,14 @@ def whole_thumbnails(records: Sequence[ImageRecord], budget: int) -> dict[int, b
 def _whole_thumbnail(record: ImageRecord) -> bytes | None:
     """Return the thumbnail of a whole photo; None if it cannot be read."""
     try:
-        image = decode(record.read(), THUMBNAIL)
+        return whole_thumbnail(record.read())
     except ImageError:
         return None
+
+
+def whole_thumbnail(data: bytes) -> bytes:
+    """Return the thumbnail of the photo in ``data``: WebP, as `whole_thumbnails` makes it. Raises ImageError."""
+    image = decode(data, THUMBNAIL)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return _small_enough(image)
 

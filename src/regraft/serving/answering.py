@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regraft.classifiers.classifier import Classifier, engines_of
 from regraft.classifiers.predictor import Answers, Predictor
@@ -63,25 +64,38 @@ def answerer_of(predictor: Predictor, loaded: Sequence[Answerer] = ()) -> Answer
     """
     if isinstance(predictor, Classifier):
         engines = engines_of(predictor)
-        others = [other.engines for other in loaded if isinstance(other, _OfClassifier)]
-        return _OfClassifier(predictor, next((other for other in others if key_of(other) == key_of(engines)), engines))
+        others = [other.engines for other in loaded if isinstance(other, OfClassifier)]
+        return OfClassifier(predictor, next((other for other in others if key_of(other) == key_of(engines)), engines))
     if isinstance(predictor, Artifact):
         return _OfExport(predictor)
     raise ConfigError(f"the predictor is {kind_of(predictor)}; wanted a run or an export")
 
 
 @dataclass(frozen=True, slots=True)
-class _OfClassifier:
+class OfClassifier:
+    """Answers photos by the classifier of a run.
+
+    Attributes:
+        classifier: the classifier.
+        engines: the engine of each of its backbones.
+    """
+
     classifier: Classifier
     engines: tuple[Engine, ...]
 
     def decode(self, photo: Found | Scaled) -> Decoded:
+        """Return the pixels of a photo for each backbone. Raises ImageError where the photo cannot be read."""
         return tuple(_load(photo, engine.backbone.transform) for engine in self.engines)
 
-    def answer(self, photos: Sequence[Decoded]) -> Answers:
+    def features(self, photos: Sequence[Decoded]) -> NDArray[np.float32]:
+        """Return the features ``(N, D)`` of N photos. Raises BackboneError, RunError."""
         columns = zip(*photos, strict=True)
         parts = [engine.features(np.stack(pixels)) for engine, pixels in zip(self.engines, columns, strict=True)]
-        return self.classifier.answers_to(np.concatenate(parts, axis=1))
+        return np.concatenate(parts, axis=1)
+
+    def answer(self, photos: Sequence[Decoded]) -> Answers:
+        """Return the answers to N photos. Raises BackboneError, RunError."""
+        return self.classifier.answers_to(self.features(photos))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.classifier import Classifier
+from regraft.exporting.formats.base import Artifact
+from regraft.photos.images import Transform
+from regraft.serving import try_routes
+from regraft.serving.explaining import Explanations
 from regraft.serving.models import Model
 from regraft.serving.service import Service
+from regraft.serving.side_work import SideWork
 
 _OURS = files("regraft.serving") / "page"
 _SHARED = files("regraft.reporting") / "page"
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 STATIC = {
-    **{name: _OURS / name for name in ("style.css", "icon.svg", "app.js", "api.js", "frame.js", "try.js", "project.js")},
+    **{name: _OURS / name for name in ("style.css", "icon.svg", "app.js", "api.js", "frame.js", "intake.js", "answers.js", "answers_csv.js", "try.js", "project.js")},
     **{name: _SHARED / name for name in ("page.css", "elements.js")},
 }
 """The files of the page by their names below ``/static/``."""
@@ -38,13 +44,22 @@ WORDS = (_SHARED / "words.json", _OURS / "words.json")
 
 def routes(service: Service) -> list[Route]:
     """Return the routes of the page."""
+    work, explanations = SideWork(), Explanations()
 
     async def about(_: Request) -> Response:
         models = service.models
-        found = [_described(models.get(name), models.versions(name)) for name in models.names]
+        newest = [models.get(name) for name in models.names]
+        for model in newest[:1]:
+            explanations.begin(model)
+        found = [_described(model, models.versions(model.name)) for model in newest]
         return JSONResponse({"models": found, "project": None})
 
-    return [Route("/", _index), Route("/static/{name}", _static), Route("/page/about", about)]
+    return [
+        Route("/", _index),
+        Route("/static/{name}", _static),
+        Route("/page/about", about),
+        *try_routes.routes(service, work, explanations),
+    ]
 
 
 async def _index(_: Request) -> Response:
@@ -81,4 +96,13 @@ def _described(model: Model, versions: tuple[int, ...]) -> dict[str, Any]:
         "versions": list(versions),
         "classes": list(model.predictor.classes),
         "is_run": isinstance(model.predictor, Classifier),
+        "crop": _transform(model).crop,
     }
+
+
+def _transform(model: Model) -> Transform:
+    """Return the transform of a photo to what the network sees; of several networks, that of the last."""
+    if isinstance(model.predictor, Artifact):
+        return model.predictor.facts.transform
+    assert isinstance(model.predictor, Classifier)  # noqa: S101 (`answerer_of` refuses all others)
+    return parts_of(model.predictor.backbone)[-1].transform
