@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from regraft.config.values import require_types
@@ -35,6 +36,10 @@ class ServeConfig:
 
     no_token: bool = False
     """Let everybody who reaches --host use the server without a token."""
+
+    new: Path | None = None
+    """Folder of a project that begins with nothing: make classes, add photos and train on the page. Made if it is
+    missing; type the same folder again to go on."""
 
     def __post_init__(self) -> None:
         """Check the types of the values, and that a server that others can reach asks for a token."""

@@ -2,8 +2,8 @@
 
 In: a model, and a photo of a request. Out: an `Explained`.
 Why: a person believes an answer, or finds out why it is wrong, by the photos that it comes from.
-Surprise: the training photos are read in a thread when the page first asks for them, so that the server is ready without
-them, and an answer may come before they are there. An export has neither photos nor maps.
+Surprise: the training photos are read in a thread when the page first asks for them, so that the server is ready
+without them, and an answer may come before they are there. An export has neither photos nor maps.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class _Known:
     def nearest(self, row: NDArray[np.float32], digest: str) -> tuple[Near, ...]:
         """Return the photos that are nearest to the photo with the row (1, E) and the digest."""
         indices, similarities = nearest(self.rows, row, NEIGHBOURS)
-        found = [(self.records[i], value) for i, value in zip(indices[0], similarities[0].tolist(), strict=True) if i >= 0]
+        found = [
+            (self.records[i], value) for i, value in zip(indices[0], similarities[0].tolist(), strict=True) if i >= 0
+        ]
         return tuple(Near(record, value, digest in (record.digest, record.identity)) for record, value in found)
 
 

@@ -20,11 +20,14 @@ from starlette.routing import Route
 
 from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.classifier import Classifier
+from regraft.config.serving import ServeConfig
 from regraft.exporting.formats.base import Artifact
 from regraft.photos.images import Transform
-from regraft.serving import try_routes
+from regraft.serving import project_routes, try_routes
 from regraft.serving.explaining import Explanations
 from regraft.serving.models import Model
+from regraft.serving.project import Project
+from regraft.serving.project_training import ProjectTraining
 from regraft.serving.service import Service
 from regraft.serving.side_work import SideWork
 
@@ -32,8 +35,10 @@ _OURS = files("regraft.serving") / "page"
 _SHARED = files("regraft.reporting") / "page"
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
+_SCRIPTS = ("app.js", "api.js", "frame.js", "intake.js", "answers.js", "answers_csv.js", "try.js", "project.js")
+
 STATIC = {
-    **{name: _OURS / name for name in ("style.css", "icon.svg", "app.js", "api.js", "frame.js", "intake.js", "answers.js", "answers_csv.js", "try.js", "project.js")},
+    **{name: _OURS / name for name in ("style.css", "icon.svg", *_SCRIPTS)},
     **{name: _SHARED / name for name in ("page.css", "elements.js")},
 }
 """The files of the page by their names below ``/static/``."""
@@ -42,9 +47,11 @@ WORDS = (_SHARED / "words.json", _OURS / "words.json")
 """The sentences of the page: those of the report, and its own. No key is in two of them."""
 
 
-def routes(service: Service) -> list[Route]:
-    """Return the routes of the page."""
+def routes(service: Service, config: ServeConfig) -> list[Route]:
+    """Return the routes of the page. Raises ConfigError where the project of ``config`` cannot be used."""
     work, explanations = SideWork(), Explanations()
+    project = Project(config.new) if config.new else None
+    training = project and ProjectTraining(project, service.models)
 
     async def about(_: Request) -> Response:
         models = service.models
@@ -52,13 +59,14 @@ def routes(service: Service) -> list[Route]:
         for model in newest[:1]:
             explanations.begin(model)
         found = [_described(model, models.versions(model.name)) for model in newest]
-        return JSONResponse({"models": found, "project": None})
+        return JSONResponse({"models": found, "project": project and {"name": project.name}})
 
     return [
         Route("/", _index),
         Route("/static/{name}", _static),
         Route("/page/about", about),
         *try_routes.routes(service, work, explanations),
+        *(project_routes.routes(project, training, work) if project and training else ()),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from regraft.config.serving import ServeConfig
 from regraft.errors import ConfigError
 from regraft.foundation.names import resolve
 from regraft.serving.loading import places_of
+from regraft.serving.project import Project
 
 
 def serve(arguments: Any) -> int:
@@ -24,7 +26,9 @@ def serve(arguments: Any) -> int:
     _require_packages()
     config = ServeConfig(**given(arguments, ServeConfig))
     options = ServeOptions(**given(arguments, ServeOptions))
-    places = places_of([Path(path).expanduser() for path in arguments.models], options.name)
+    paths = [Path(path).expanduser() for path in arguments.models]
+    places = {} if config.new and not (paths or options.name) else places_of(paths, options.name)
+    places |= _place_of_project(config, places)
     resolve("regraft.serving.server:serve")(places, config)  # only now, since it imports these packages
     return 0
 
@@ -35,3 +39,17 @@ def _require_packages() -> None:
     missing = [name for name in wanted if find_spec(name) is None]
     if missing:
         raise ConfigError(f"`regraft serve` needs {', '.join(missing)}; type: pip install 'regraft[serve]'")
+
+
+def _place_of_project(config: ServeConfig, places: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the folder of a project's runs by its name; nothing where there is no project, or no run in it yet.
+
+    Raises:
+        ConfigError: the folder of the project is something else, or its name is that of another model.
+    """
+    if config.new is None:
+        return {}
+    project = Project(config.new)
+    if project.name in places:
+        raise ConfigError(f"two models are named {project.name}; type --name OTHER={places[project.name]}")
+    return {project.name: project.runs} if project.trained() else {}

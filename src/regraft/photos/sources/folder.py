@@ -231,9 +231,14 @@ def _children(folder: Path) -> tuple[list[Path], list[Path]]:
     folders: list[Path] = []
     files: list[Path] = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if not entry.name.startswith(".") and entry.name.lower() not in _JUNK:
+        if not entry.name.startswith(".") and not is_junk(entry.name):
             (folders if _is_folder(entry) else files).append(folder / entry.name)
     return folders, files
+
+
+def is_junk(name: str) -> bool:
+    """Return whether systems give this name to files or folders of their own, which are never photos or classes."""
+    return name.lower() in _JUNK
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

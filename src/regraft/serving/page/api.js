@@ -49,8 +49,11 @@ async function send(path, options) {
 }
 
 async function reasonOf(response) {
+  // Return why a request was refused: in the user's language where the page knows the code of the refusal.
   try {
-    return (await response.json()).error || response.statusText;
+    const { error, code, values } = await response.json();
+    if (code && "refused_" + code in words[state.language]) return say("refused_" + code, values);
+    return error || response.statusText;
   } catch {
     return response.statusText || String(response.status);
   }

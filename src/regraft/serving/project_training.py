@@ -1,0 +1,93 @@
+"""The training of a project: one at a time, in a thread, with its progress.
+
+In: a project. Out: a new run of the project, which the server then serves.
+Why: the page shows how far a training is, and goes on to work meanwhile.
+Surprise: the same photos give the same features, so that only new photos take time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from threading import Lock, Thread
+from typing import Any, Literal
+
+from regraft.classifiers.classifier import Classifier
+from regraft.classifiers.metrics import Metrics
+from regraft.errors import RegraftError
+from regraft.foundation import console
+from regraft.serving.models import Models
+from regraft.serving.project import Project, ProjectError
+from regraft.training.training import train
+
+LEAST_PHOTOS = 2
+"""The fewest photos of a class with which a training begins: one to learn from and one to measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the training of a project is.
+
+    Attributes:
+        state: ``idle`` before the first training, ``running``, ``done`` or ``failed``.
+        step: what is done at the moment, such as ``extracting features``.
+        done, total: the number of finished items of the step, and of all; None where the total is not known.
+        error: why the training failed; empty where it did not.
+        result: the new version and its measured accuracy; None before it is done.
+    """
+
+    state: Literal["idle", "running", "done", "failed"] = "idle"
+    step: str = ""
+    done: int = 0
+    total: int | None = None
+    error: str = ""
+    result: dict[str, Any] | None = None
+
+
+class ProjectTraining:
+    """Trains a project. Any thread may call its methods.
+
+    Args:
+        project: the project.
+        models: the models of the server, to which new runs are added.
+    """
+
+    def __init__(self, project: Project, models: Models) -> None:
+        self._project, self._models = project, models
+        self._lock = Lock()
+        self.progress = Progress()
+
+    def start(self) -> None:
+        """Begin a training. Raises ProjectError where one is running, or where there are too few photos."""
+        with self._lock:
+            if self.progress.state == "running":
+                raise ProjectError("training", "a training is running already")
+            enough = [one for one in self._project.classes() if len(one.photos) >= LEAST_PHOTOS]
+            if len(enough) < 2:
+                raise ProjectError(
+                    "few_photos", f"wanted two classes with at least {LEAST_PHOTOS} photos each", least=LEAST_PHOTOS
+                )
+            self.progress = Progress("running")
+        Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        """Train, and serve the new run: the work of the thread."""
+        try:
+            with console.watched(self._watch):
+                classifier = train(self._project.photos, self._project.next_run())
+            assert classifier.path is not None  # noqa: S101 (`train` has written it)
+            model = self._models.add(self._project.name, classifier.path)
+            self.progress = Progress("done", result={"version": model.version, **_measured(classifier)})
+        except RegraftError as error:
+            self.progress = Progress("failed", error=str(error))
+        except Exception as error:  # the page must not wait for ever
+            console.warn(f"the training failed: {type(error).__name__}: {error}")
+            self.progress = Progress("failed", error="the training failed; the reason is in the terminal of the server")
+
+    def _watch(self, step: str, done: int, total: int | None) -> None:
+        self.progress = replace(self.progress, step=step, done=done, total=total)
+
+
+def _measured(classifier: Classifier) -> dict[str, Any]:
+    """Return the measured accuracy of a classifier as JSON values; None where nothing was measured."""
+    _, found = Metrics.from_dict(classifier.metrics).measured
+    return {"accuracy": found.accuracy, "interval": found.interval, "photos": found.n}
