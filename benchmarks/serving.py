@@ -2,10 +2,11 @@
 
 A run of the photos and its ONNX export are made first, then JPEGs of the photos with a byte behind each, so that no
 cache knows them. In turns, as often as told: `regraft predict` answers the JPEGs (CPU seconds of the process less
-those of a process that answers one of them, over all but one), then each server is started alone, asked for 3 s to warm it up, and
-loaded by wrk over loopback with 1 and with 32 connections. The CPU seconds of a server are those of its process and
-of all that it started, read from /proc before and after; a photo that was begun but not answered when wrk ended counts
-as CPU seconds only. wrk shares the cores. Peers get an environment each, by pip, in FOLDER, which is kept.
+those of a process that answers one of them, over all but one), then each server is started alone, asked for 3 s to
+warm it up, and loaded by wrk over loopback with 1 and with 32 connections. The CPU seconds of a server are those of
+its process and of all that it started, read from /proc before and after; a photo that was begun but not answered when
+wrk ended counts as CPU seconds only. wrk shares the cores. Peers get an environment each, by pip, in FOLDER, which is
+kept.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Batched(Flowers):
         return await asyncio.to_thread(self.compute, photos)
 
     async def one(self, photo: bytes) -> Any:
-        return await self.many(photo)  # type: ignore[arg-type]  # the decorator takes one photo and hands over many
+        return await self.many(photo)  # the decorator takes one photo and hands over many
 
 
 if __name__ == "__main__":
