@@ -19,6 +19,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 LIMIT = 60.0  # seconds for one answer; after that the client hangs
@@ -52,10 +53,10 @@ class Tally:
 class Storm:
     """``count`` requests over ``connections`` connections at a time, with a SIGTERM after ``stop_at`` of them began."""
 
-    def __init__(self, port: int, pid: int, photos: Sequence[bytes], seed: int) -> None:
+    def __init__(self, port: int, pid: int, photos: Sequence[bytes], seed: int, told: signal.Signals) -> None:
         self._port, self._pid, self._photos = port, pid, photos
         self._random = random.Random(seed)
-        self._stopped = False
+        self._told, self._stopped = told, False
         self._left = self._stop_at = 0
         self.tally = Tally()
 
@@ -70,7 +71,7 @@ class Storm:
         while self._left > 0:
             self._left -= 1
             if self._left == self._stop_at:
-                os.kill(self._pid, signal.SIGTERM)
+                os.kill(self._pid, self._told)
                 self._stopped = True
             photo = self._random.choice(self._photos)
             leaving = self._random.choice(LEAVING) if self._random.random() < 1 / 3 else ""
@@ -109,7 +110,8 @@ class Storm:
             return owed, "unanswered"
         finally:
             if leaving.endswith("reset"):
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                with suppress(OSError):  # the server was faster
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.close()
 
 
@@ -125,11 +127,19 @@ async def _answer(reader: asyncio.StreamReader) -> str:
 
 
 def storm(
-    port: int, pid: int, photos: Sequence[bytes], count: int, *, connections: int = 32, seed: int = 0, stop_at: int = 0
+    port: int,
+    pid: int,
+    photos: Sequence[bytes],
+    count: int,
+    *,
+    stop_at: int,
+    connections: int = 32,
+    seed: int = 0,
+    told: signal.Signals = signal.SIGTERM,
 ) -> Tally:
-    """Send ``count`` requests, a third of whose clients vanish, and SIGTERM to ``pid`` in the middle or at ``stop_at``.
+    """Send ``count`` requests, a third of whose clients vanish, and after ``stop_at`` of them the signal to ``pid``.
 
     Returns:
         What became of the requests.
     """
-    return asyncio.run(Storm(port, pid, photos, seed).blow(count, connections, stop_at or count // 2))
+    return asyncio.run(Storm(port, pid, photos, seed, told).blow(count, connections, stop_at))
