@@ -32,7 +32,8 @@ class ServeConfig:
     """Port to listen on; 0 for any free port."""
 
     token: str = ""
-    """Secret text that each request must send, as Authorization: Bearer TOKEN; the page asks for it."""
+    """Secret text that each request must send, as Authorization: Bearer TOKEN; the page asks for it. By default the
+    environment variable REGRAFT_TOKEN."""
 
     no_token: bool = False
     """Let everybody who reaches --host use the server without a token."""

@@ -79,7 +79,8 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     shown: Any = type("Shown", (Figure,), {"_repr_png_": png_of})  # IPython asks for it without pyplot
-    return shown(figsize=(width, height), layout="constrained")
+    figure: Figure = shown(figsize=(width, height), layout="constrained")
+    return figure
 
 
 def png_of(figure: Figure) -> bytes:

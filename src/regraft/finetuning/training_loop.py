@@ -33,7 +33,7 @@ from regraft.foundation.documents import (
     write_tensors,
 )
 from regraft.foundation.files import atomic_file, write_json
-from regraft.foundation.tensorflow import tensorflow_has_gpu, tensorflow_step
+from regraft.engines.tensorflow import tensorflow_has_gpu, tensorflow_step
 
 Inputs = list[NDArray[np.float32]]
 """The inputs of a network for one batch: activations or pixels, and for some networks features."""

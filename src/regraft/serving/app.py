@@ -46,8 +46,7 @@ def application(models: Models, config: ServeConfig) -> Starlette:
             *metrics_routes(metrics),
         ]
         app.router.routes += [*described, *openapi.routes(models, described, bool(config.token))]
-        app.router.routes += [*page_routes.routes(service, config)]
-        app.router.routes += [*page_routes.routes(service)]
+        app.router.routes += page_routes.routes(service, config)
         async with refreshed(models):
             yield
         batches.stop()

@@ -42,9 +42,10 @@ def routes(service: Service, work: SideWork, explanations: Explanations) -> list
             except RegraftError as error:
                 raise HTTPException(500, str(error)) from error
         else:
-            found = _plain(*await service.answers(model, [photo]))
-            if isinstance(found, RegraftError):
-                return JSONResponse({"unreadable": str(found)})
+            plain = _plain(*await service.answers(model, [photo]))
+            if isinstance(plain, RegraftError):
+                return JSONResponse({"unreadable": str(plain)})
+            found = plain
         return JSONResponse(_as_json(model, found))
 
     async def photo(request: Request) -> Response:

@@ -11,6 +11,7 @@ from regraft.cli.arguments import given
 from regraft.cli.options import ServeOptions
 from regraft.config.serving import ServeConfig
 from regraft.errors import ConfigError
+from regraft.foundation.files import environment_variable
 from regraft.foundation.names import resolve
 from regraft.serving.loading import places_of
 from regraft.serving.project import Project
@@ -24,7 +25,8 @@ def serve(arguments: Any) -> int:
         RunError, ExportError, BackboneError: a path holds no run or export that can be served.
     """
     _require_packages()
-    config = ServeConfig(**given(arguments, ServeConfig))
+    token = {"token": environment_variable("REGRAFT_TOKEN")}  # a command line can be read by every user of a machine
+    config = ServeConfig(**{**token, **given(arguments, ServeConfig)})
     options = ServeOptions(**given(arguments, ServeOptions))
     paths = [Path(path).expanduser() for path in arguments.models]
     places = {} if config.new and not (paths or options.name) else places_of(paths, options.name)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from regraft.errors import ExportError
 from regraft.exporting.formats.base import Artifact, Facts
 from regraft.exporting.keras_network import KerasExporter
-from regraft.foundation.tensorflow import quiet_tensorflow
+from regraft.engines.tensorflow import quiet_tensorflow
 from regraft.photos.images import Pixels
 
 _FACTS = "regraft"

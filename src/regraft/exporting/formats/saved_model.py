@@ -13,7 +13,7 @@ from regraft.errors import ExportError
 from regraft.exporting.formats.base import Artifact, Facts
 from regraft.exporting.keras_network import KerasExporter, save_model
 from regraft.foundation.files import write_text
-from regraft.foundation.tensorflow import quiet_tensorflow
+from regraft.engines.tensorflow import quiet_tensorflow
 from regraft.photos.images import Pixels
 
 _FACTS = "regraft.json"
