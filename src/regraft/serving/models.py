@@ -50,7 +50,7 @@ class Models:
         for name, place in places.items():
             if folders := version_folders(place):
                 self._folders[name] = place
-                self._versions[name] = self._newest(name, folders)
+                self._load_newest(name, folders)
             else:
                 self._versions[name] = {1: self._load(name, 1, place)}
 
@@ -137,22 +137,21 @@ class Models:
         self._publish(name, {**self._versions[name], number: model})
         console.say(f"version {number} of {name} is served")
 
-    def _newest(self, name: str, folders: Mapping[int, Path]) -> Versions:
+    def _load_newest(self, name: str, folders: Mapping[int, Path]) -> None:
         """Load the newest versions. Raises the error of the newest where none can be loaded; else warns of it."""
-        found: Versions = {}
+        self._versions[name] = {}
         failed: dict[int, RegraftError] = {}
         for number, path in _newest_of(folders).items():
             try:
-                found[number] = self._load(name, number, path)
+                self._versions[name][number] = self._load(name, number, path)
             except RegraftError as error:
                 failed[number] = error
                 if seal := seal_of(path):
                     self._refused[path] = seal
-        if not found:
+        if not self._versions[name]:
             raise failed[max(failed)]
         for number, reason in failed.items():
             console.warn(f"version {number} of {name} is not served: {reason}")
-        return found
 
     def _load(self, name: str, number: int, path: Path) -> Model:
         loaded = [model for versions in self._versions.values() for model in versions.values()]
