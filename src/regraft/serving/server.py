@@ -71,7 +71,7 @@ def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
             timeout_graceful_shutdown=STOP_SECONDS,
         ),
         app.state,
-        f"{', '.join(models.names) or 'no model yet'}: {address_of(sockets, config)} (stop with Ctrl-C)",
+        f"{', '.join(models.names) or (config.new.name if config.new else '')}: {address_of(sockets, config)} (stop with Ctrl-C)",
     )
     try:
         server.run(sockets)

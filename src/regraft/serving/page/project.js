@@ -11,6 +11,7 @@ let project = null; // what the server said last
 let panel = null;
 let watching = null; // the timer that asks how far a training is
 let camera = null; // the camera, and the class that its pictures go to
+let drawnNames = ""; // the names of the classes that are drawn
 const opened = new Set(); // the names of the classes of which all photos are shown
 let waiting = []; // photos that are not sent yet: {file, path, label}
 let underWay = 0;
@@ -20,6 +21,7 @@ export const isShown = () => about.project !== null;
 
 export async function open(element) {
   panel = element;
+  drawnNames = "";
   if (project) draw();
   await reload();
   if (!project || !panel) return;
@@ -127,26 +129,40 @@ async function sent() {
 // ---- the tab
 
 function draw() {
-  const focus = document.activeElement && document.activeElement.id;
-  const { classes } = project;
-  panel.replaceChildren(make("div", {},
-    make("h2", { class: "hidden-text" }, say("section_project")),
-    make("ol", { class: "steps" }, make("li", { class: classes.length >= 2 ? "done" : "" }, say("step_classes")), make("li", { class: enough().length >= 2 ? "done" : "" }, say("step_photos")), make("li", { class: project.trained.length ? "done" : "" }, say("step_train"))),
-    newClass(),
-    make("p", { id: "sending", class: "soft" }),
-    make("div", { id: "live" }),
-    make("div", { class: "folders" }, classes.map(card)),
-    make("section", { id: "training", class: "training", "aria-label": say("train_now") }),
-    make("p", { class: "small soft" }, say("where_photos"))));
+  // Draw the tab, or only what has changed in it, so that nobody loses what is typed at the moment.
+  const names = JSON.stringify(project.classes.map((one) => one.name));
+  if (names !== drawnNames) drawAll();
+  else project.classes.forEach((one) => fillPhotos(panel.querySelector(`[data-class="${CSS.escape(one.name)}"]`), one));
+  drawnNames = names;
+  drawSteps();
   drawTraining();
   drawSending();
-  if (camera) drawCamera();
+}
+
+function drawAll() {
+  const focus = document.activeElement && document.activeElement.id;
+  const typed = document.getElementById("new-class");
+  panel.replaceChildren(make("div", {},
+    make("h2", { class: "hidden-text" }, say("section_project")),
+    make("ol", { class: "steps", id: "steps" }),
+    newClass(typed ? typed.value : ""),
+    make("p", { id: "sending", class: "soft" }),
+    make("div", { id: "live" }),
+    make("div", { class: "folders" }, project.classes.map(card)),
+    make("section", { id: "training", class: "training", "aria-label": say("train_now") }),
+    make("p", { class: "small soft" }, say("where_photos"))));
+  drawCamera();
   const field = focus && document.getElementById(focus);
   if (field) field.focus();
 }
 
-function newClass() {
-  const field = make("input", { type: "text", id: "new-class", maxlength: 80, required: true, autocomplete: "off", placeholder: say("class_example") });
+function drawSteps() {
+  const steps = { step_classes: project.classes.length >= 2, step_photos: enough().length >= 2, step_train: project.trained.length > 0 };
+  document.getElementById("steps").replaceChildren(...Object.entries(steps).map(([key, is_done]) => make("li", { class: is_done ? "done" : null }, say(key))));
+}
+
+function newClass(typed) {
+  const field = make("input", { type: "text", id: "new-class", value: typed, maxlength: 80, required: true, autocomplete: "off", placeholder: say("class_example") });
   const submit = async (event) => {
     event.preventDefault();
     if (await change("/page/project/classes", { name: field.value })) document.getElementById("new-class").value = "";
@@ -159,7 +175,7 @@ function card(one, at) {
   const element = make("section", { class: "folder", "data-class": one.name, "aria-labelledby": `class-${at}` },
     make("div", { class: "top" }, make("h3", { id: `class-${at}` }, make("bdi", {}, one.name)), make("span", { class: "count soft" })),
     make("div", { class: "tools" }, pickers((found) => add(found, one.name), `pick-${at}`),
-      make("button", { id: `camera-${at}`, "aria-pressed": String(camera !== null && camera.label === one.name), onclick: () => toggleCamera(one.name, `camera-${at}`) }, say("use_camera"))),
+      make("button", { id: `camera-${at}`, "aria-pressed": "false", onclick: () => toggleCamera(one.name, `camera-${at}`) }, say("use_camera"))),
     make("ul", { class: "thumbs" }), make("div", { class: "rest" }),
     make("details", {}, make("summary", {}, say("change_class")), renaming(one, at),
       make("button", { id: `remove-${at}`, onclick: () => removeClass(one) }, say("remove_class"))));
@@ -264,7 +280,7 @@ async function toggleCamera(label, focus) {
     if (reason) tell(reason, true);
     else camera = Object.assign(started, { label });
   }
-  draw();
+  drawCamera();
   document.getElementById(focus).focus();
 }
 
@@ -274,6 +290,8 @@ function stopCamera() {
 }
 
 function drawCamera() {
+  for (const [at, one] of project.classes.entries()) document.getElementById(`camera-${at}`).setAttribute("aria-pressed", String(camera !== null && camera.label === one.name));
+  if (!camera) return document.getElementById("live").replaceChildren();
   const { label } = camera;
   let burst = null;
   const take = async () => {
@@ -286,6 +304,6 @@ function drawCamera() {
     make("div", {}, make("p", {}, format("pictures_for", { label })),
       make("div", { class: "tools" },
         make("button", { class: "main", id: "take", onpointerdown: begin, onpointerup: end, onpointerleave: end, onclick: (event) => { if (event.detail === 0) take(); } }, say("take_pictures")),
-        make("button", { onclick: () => { stopCamera(); draw(); } }, say("stop_camera"))))));
+        make("button", { onclick: () => { stopCamera(); drawCamera(); } }, say("stop_camera"))))));
   camera.video.play();
 }
