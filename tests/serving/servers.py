@@ -104,3 +104,10 @@ def served(cache: Path, *arguments: str | Path) -> Iterator[Served]:
         reader.join(10)
         if process.stderr:
             process.stderr.close()
+
+
+@contextmanager
+def served_at(cache: Path, *arguments: str | Path) -> Iterator[str]:
+    """Run a server as `served` does, and give its address without the slash at the end."""
+    with served(cache, *arguments) as server:
+        yield f"http://127.0.0.1:{server.port}"

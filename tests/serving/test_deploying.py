@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.running import RUN, served
+from tests.serving.servers import RUN, served_at
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "serve"
@@ -30,7 +30,7 @@ def behind_nginx(warm_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     if NGINX is None:
         pytest.skip("nginx is not installed")
     monkeypatch.setenv("REGRAFT_TOKEN", "secret")
-    with served(warm_cache, RUN) as url, socket.socket() as free:
+    with served_at(warm_cache, RUN) as url, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()

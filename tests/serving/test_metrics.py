@@ -12,9 +12,10 @@ import pytest
 
 from regraft import load_predictor
 from regraft.errors import ImageError
+from regraft.exploring.drift import FEWEST, drift_of, stability_index
 from regraft.serving.answering import answerer_of
 from regraft.serving.batching import Answer
-from regraft.serving.metrics import FEWEST, LABELS, RECENT, Metrics, drift_of, stability_index
+from regraft.serving.metrics import LABELS, RECENT, Metrics
 from regraft.serving.models import Model
 from tests.serving.asking import ask
 from tests.serving.servers import EXPORT as COLOURS
@@ -81,7 +82,7 @@ def test_photos_like_those_of_the_training_show_no_drift(model: Model) -> None:
     evaluation = load_predictor(RUN).evaluation  # type: ignore[attr-defined]
     counts = np.sum(evaluation.confusion, axis=0)
     recent = [(index, 0.0) for index, count in enumerate(counts) for _ in range(40 * count)]
-    found = drift_of(model, recent)
+    found = drift_of(model.predictor, recent)
     assert len(recent) >= FEWEST
     assert found["recent_class_drift"] == pytest.approx(0)
     assert found["recent_novelty"] == 0
@@ -91,11 +92,11 @@ def test_photos_like_those_of_the_training_show_no_drift(model: Model) -> None:
 
 def test_other_photos_show_drift(model: Model) -> None:
     threshold = model.predictor.threshold or 0.0
-    found = drift_of(model, [(0, threshold + 1)] * 200)
+    found = drift_of(model.predictor, [(0, threshold + 1)] * 200)
     assert found["recent_novelty"] == pytest.approx(threshold + 1)
     assert found["recent_none_of_these_ratio"] == 1
     assert found["recent_class_drift"] > 10 * found["chance_class_drift"] > 0
-    assert "recent_class_drift" not in drift_of(model, [(0, 0.0)] * (FEWEST - 1))
+    assert "recent_class_drift" not in drift_of(model.predictor, [(0, 0.0)] * (FEWEST - 1))
 
 
 def test_the_chance_of_drift_is_what_it_is_on_average() -> None:
@@ -108,7 +109,7 @@ def test_the_chance_of_drift_is_what_it_is_on_average() -> None:
 def test_an_export_tells_only_what_it_knows(cache: Path) -> None:
     predictor = load_predictor(COLOURS)
     model = Model("colours", 1, COLOURS, predictor, answerer_of(predictor))
-    assert drift_of(model, [(0, math.nan)] * 200) == {"recent_photos": 200}
+    assert drift_of(model.predictor, [(0, math.nan)] * 200) == {"recent_photos": 200}
     metrics = Metrics()
     metrics.answers(model, [answer(model, 0, math.nan)])
     assert of(figures(metrics.text()), "answers_total", model="colours", version="1", label="blue") == 1

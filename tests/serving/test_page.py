@@ -16,7 +16,8 @@ import pytest
 from tests.conftest import SHAPES, draw_folder, draw_photo
 from tests.reporting.conftest import HOSTILE
 from tests.serving.browsing import CAMERA, chromium, drop, opened_page, serious
-from tests.serving.running import COLOURS, served
+from tests.serving.servers import EXPORT as COLOURS
+from tests.serving.servers import served_at
 
 ANSWERED = "#csv:not([disabled])"
 
@@ -52,7 +53,7 @@ def command(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def address(place: Path) -> Iterator[str]:
-    with served(place / "cache", place / "shapes", "--name", f"colours={COLOURS}", "--quiet") as url:
+    with served_at(place / "cache", place / "shapes", "--name", f"colours={COLOURS}") as url:
         yield url + "/"
 
 
@@ -140,9 +141,7 @@ def test_the_camera_is_answered_and_takes_a_picture(browser: Any, address: str) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_where_photos_are_tried(
-    browser: Any, address: str, place: Path, scheme: str
-) -> None:
+def test_axe_finds_nothing_serious_where_photos_are_tried(browser: Any, address: str, place: Path, scheme: str) -> None:
     with opened_page(browser, address, color_scheme=scheme, bypass_csp=True) as page:
         assert not serious(page)
         page.set_input_files("#pick-photos", [place / "new" / "01.jpg", place / "new" / "broken.jpg"])
@@ -154,7 +153,7 @@ def test_axe_finds_nothing_serious_where_photos_are_tried(
 
 
 def test_a_token_is_asked_for_and_taken_from_the_address(browser: Any, place: Path) -> None:
-    with served(place / "cache", place / "shapes", "--token", "s3cret", "--quiet") as url:
+    with served_at(place / "cache", place / "shapes", "--token", "s3cret") as url:
         with opened_page(browser, url + "/#token=s3cret") as page:
             page.wait_for_selector("#drop")
             assert "s3cret" not in page.url
@@ -170,37 +169,36 @@ def test_a_token_is_asked_for_and_taken_from_the_address(browser: Any, place: Pa
 
 def test_a_project_begins_with_nothing(browser: Any, place: Path) -> None:
     project, other = place / "내 project", "stripes & 'x'"
-    with served(place / "cache", "--new", project, "--quiet") as url:
-        with opened_page(browser, url + "/") as page:
-            for name in ("원", other):
-                page.fill("#new-class", name)
-                page.keyboard.press("Enter")
-                page.wait_for_selector(f'[data-class="{name}"]')
-            assert page.is_disabled("#train")
-            drop(page, '[data-class="원"]', place / "photos" / "circle", place / "new" / "broken.jpg")
-            page.wait_for_selector('[data-class="원"] .thumbs li:nth-child(12)')
-            page.wait_for_selector("#message.wrong")
-            assert "broken.jpg" in page.inner_text("#message")
-            drop(page, f'[data-class="{other}"]', place / "photos" / HOSTILE)
-            page.wait_for_selector(f'[data-class="{other}"] .thumbs li:nth-child(12)')
-            page.click("#train")
-            page.wait_for_selector("#go-try")
-            assert "of 100 new photos" in page.inner_text("#trained")
-            page.click("#go-try")
-            page.set_input_files("#pick-photos", [place / "new" / "01.jpg"])
-            page.wait_for_selector("#answers .near li")
-            page.click("#tab-project")
-            page.reload()
-            page.wait_for_selector('[data-class="원"] .thumbs li:nth-child(12)')
-            page.click("#train")
-            page.wait_for_selector("#version")
-            assert "2" in page.inner_text("#version")
+    with served_at(place / "cache", "--new", project) as url, opened_page(browser, url + "/") as page:
+        for name in ("원", other):
+            page.fill("#new-class", name)
+            page.keyboard.press("Enter")
+            page.wait_for_selector(f'[data-class="{name}"]')
+        assert page.is_disabled("#train")
+        drop(page, '[data-class="원"]', place / "photos" / "circle", place / "new" / "broken.jpg")
+        page.wait_for_selector('[data-class="원"] .thumbs li:nth-child(12)')
+        page.wait_for_selector("#message.wrong")
+        assert "broken.jpg" in page.inner_text("#message")
+        drop(page, f'[data-class="{other}"]', place / "photos" / HOSTILE)
+        page.wait_for_selector(f'[data-class="{other}"] .thumbs li:nth-child(12)')
+        page.click("#train")
+        page.wait_for_selector("#go-try")
+        assert "of 100 new photos" in page.inner_text("#trained")
+        page.click("#go-try")
+        page.set_input_files("#pick-photos", [place / "new" / "01.jpg"])
+        page.wait_for_selector("#answers .near li")
+        page.click("#tab-project")
+        page.reload()
+        page.wait_for_selector('[data-class="원"] .thumbs li:nth-child(12)')
+        page.click("#train")
+        page.wait_for_selector("#version")
+        assert "2" in page.inner_text("#version")
     assert sorted(path.name for path in (project / "runs").iterdir() if path.name.isdecimal()) == ["1", "2"]
 
 
 def test_a_class_is_renamed_and_removed_and_nothing_is_lost(browser: Any, place: Path) -> None:
     project = place / "other"
-    with served(place / "cache", "--new", project, "--quiet") as url, opened_page(browser, url + "/", 390) as page:
+    with served_at(place / "cache", "--new", project) as url, opened_page(browser, url + "/", 390) as page:
         page.fill("#new-class", "cat")
         page.keyboard.press("Enter")
         page.set_input_files("#pick-0-photos", [place / "new" / "01.jpg", place / "new" / "02.jpg"])
@@ -223,7 +221,7 @@ def test_axe_finds_nothing_serious_in_a_project(browser: Any, place: Path, schem
     project = place / "shown"
     shutil.copytree(place / "photos", project / "photos", dirs_exist_ok=True)
     with (
-        served(place / "cache", "--new", project, "--quiet") as url,
+        served_at(place / "cache", "--new", project) as url,
         opened_page(browser, url + "/", color_scheme=scheme, bypass_csp=True) as page,
     ):
         page.wait_for_selector(".folder:nth-child(3) .thumbs li:nth-child(12)")

@@ -6,7 +6,7 @@ import json
 import re
 from itertools import combinations
 
-from regraft.serving.page_routes import STATIC, WORDS, words
+from regraft.local_page.page_routes import STATIC, WORDS, words
 
 
 def test_every_sentence_is_in_every_language() -> None:

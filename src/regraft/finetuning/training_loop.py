@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from regraft.classifiers.run_folder import LAYOUT
 from regraft.config.finetuning import FinetuneConfig
+from regraft.engines.tensorflow import tensorflow_has_gpu, tensorflow_step
 from regraft.errors import RunError, TrainingError, option
 from regraft.finetuning.begun import existing_option
 from regraft.foundation import console
@@ -33,7 +34,6 @@ from regraft.foundation.documents import (
     write_tensors,
 )
 from regraft.foundation.files import atomic_file, write_json
-from regraft.engines.tensorflow import tensorflow_has_gpu, tensorflow_step
 
 Inputs = list[NDArray[np.float32]]
 """The inputs of a network for one batch: activations or pixels, and for some networks features."""

@@ -1,1 +1,1 @@
-"""The local page and the HTTP protocols: predictors answer photos over the network."""
+"""The HTTP server and its protocols: predictors answer photos over the network."""

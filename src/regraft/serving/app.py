@@ -7,7 +7,7 @@ Surprise: the models are loaded before the server listens, and the threads start
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
 
 from regraft.config.serving import ServeConfig
-from regraft.serving import openapi, page_routes
+from regraft.serving import openapi
 from regraft.serving.batching import Batches
 from regraft.serving.envelope import Envelope
 from regraft.serving.limits import Limits
@@ -29,9 +30,12 @@ from regraft.serving.reloading import refreshed
 from regraft.serving.security import Security
 from regraft.serving.service import Service
 
+Pages = Callable[[Service, ServeConfig], list[BaseRoute]]
+"""A function that returns the routes of pages for people, beside those of the protocols."""
 
-def application(models: Models, config: ServeConfig) -> Starlette:
-    """Return the ASGI application of a server."""
+
+def application(models: Models, config: ServeConfig, pages: Pages) -> Starlette:
+    """Return the ASGI application of a server, with the routes of all protocols and of ``pages``."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -46,7 +50,7 @@ def application(models: Models, config: ServeConfig) -> Starlette:
             *metrics_routes(metrics),
         ]
         app.router.routes += [*described, *openapi.routes(models, described, bool(config.token))]
-        app.router.routes += page_routes.routes(service, config)
+        app.router.routes += pages(service, config)
         async with refreshed(models):
             yield
         batches.stop()

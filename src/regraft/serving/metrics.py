@@ -8,7 +8,6 @@ import takes as long as a tenth of the start, and its counters take longer than 
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -22,16 +21,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from regraft.classifiers.classifier import Classifier
+from regraft.exploring.drift import DRIFT, drift_of
 from regraft.serving.batching import Answer
 from regraft.serving.models import Model
 from regraft.serving.openapi import TEXT, Described, Operation
 
 RECENT = 1000
 """The number of the latest answered photos of a model that are compared with the training."""
-
-FEWEST = 100
-"""The smallest number of photos whose classes are compared with those of the training."""
 
 LABELS = 100
 """The most classes of a model that are counted by name; the others are counted together as ``other``."""
@@ -43,7 +39,6 @@ BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """The upper bounds of the buckets of the size of batches, in photos."""
 
 _PROTOCOLS = (("/v2/health", "health"), ("/v2", "open-inference"), ("/v1", "tensorflow-serving"), ("/predict", "plain"))
-_SMALLEST = 1e-4  # a share in the stability index, so that a class without a photo does not make it infinite
 
 Key = tuple[str, str]
 """The name and version of a model."""
@@ -200,60 +195,12 @@ class Metrics:
 
         gauges = {
             name: GaugeMetricFamily(f"regraft_{name}", about, labels=("model", "version"))
-            for name, about in _DRIFT.items()
+            for name, about in DRIFT.items()
         }
         for key, found in self._answered.items():
-            for name, value in drift_of(found.model, list(found.recent)).items():
+            for name, value in drift_of(found.model.predictor, list(found.recent)).items():
                 gauges[name].add_metric(key, value)
         yield from gauges.values()
-
-
-_DRIFT = {
-    "recent_photos": f"Photos that the other recent figures are of: the latest, at most {RECENT}.",
-    "recent_novelty": "Mean novelty of recent photos; about 0 for photos like those of the training.",
-    "none_of_these_novelty": 'Novelty above which the answer is "none of these".',
-    "recent_none_of_these_ratio": 'Share of recent photos answered "none of these".',
-    "training_none_of_these_ratio": 'Share of the photos held out in the training that were answered "none of these".',
-    "recent_class_drift": "Population stability index: answers to recent photos against those to photos held out.",
-    "chance_class_drift": "The stability index that as many photos like those of the training would have on average.",
-}
-"""The figures that tell whether photos differ from those of the training, and what each is."""
-
-
-def drift_of(model: Model, recent: Sequence[tuple[int, float]]) -> dict[str, float]:
-    """Return the figures that tell whether photos differ from those of the training.
-
-    Args:
-        model: the model.
-        recent: class index and novelty of the latest photos.
-
-    Returns:
-        The figures by the names in `_DRIFT`; those that are not known are missing.
-    """
-    found = {"recent_photos": float(len(recent))}
-    threshold = model.predictor.threshold
-    if threshold is not None:
-        found["none_of_these_novelty"] = threshold
-    novelty = [value for _, value in recent if not math.isnan(value)]
-    if novelty:
-        found["recent_novelty"] = float(np.mean(novelty))
-        if threshold is not None:
-            found["recent_none_of_these_ratio"] = float(np.mean(np.array(novelty) > threshold))
-    if isinstance(model.predictor, Classifier):
-        evaluation = model.predictor.evaluation
-        if evaluation.rejected is not None:
-            found["training_none_of_these_ratio"] = evaluation.rejected
-        if len(recent) >= FEWEST and evaluation.confusion:
-            seen = np.bincount([index for index, _ in recent], minlength=len(model.predictor.classes))
-            found["recent_class_drift"] = stability_index(np.sum(evaluation.confusion, axis=0), seen)
-            found["chance_class_drift"] = (len(seen) - 1) * (1 / len(recent) + 1 / evaluation.n)
-    return found
-
-
-def stability_index(expected: NDArray[Any], seen: NDArray[Any]) -> float:
-    """Return the population stability index of two counts (C,) of the same classes: 0 where the shares are equal."""
-    before, now = (np.maximum(counts / counts.sum(), _SMALLEST) for counts in (expected, seen))
-    return float(np.sum((now - before) * np.log(now / before)))
 
 
 Scope = MutableMapping[str, Any]

@@ -22,7 +22,7 @@ import uvicorn
 from regraft.config.serving import ServeConfig
 from regraft.foundation import console
 from regraft.serving.access_log import AccessLog
-from regraft.serving.app import application
+from regraft.serving.app import Pages, application
 from regraft.serving.connections import Connection
 from regraft.serving.listening import address_of, bound_sockets
 from regraft.serving.models import Models
@@ -40,12 +40,13 @@ _ROUND = 0.05
 """The time in which the event loop reads all that has arrived, in seconds."""
 
 
-def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
+def serve(places: Mapping[str, Path], config: ServeConfig, pages: Pages) -> None:
     """Serve models until SIGINT or SIGTERM.
 
     Args:
         places: the path of each model, by its name.
         config: where the server listens, and who may use it.
+        pages: the routes of the page for people.
 
     Raises:
         ConfigError: the port is in use, or the host is no address of this machine.
@@ -53,8 +54,9 @@ def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
     """
     sockets = bound_sockets(config.host, config.port)
     models = Models(places)
-    app = application(models, config)
+    app = application(models, config, pages)
     app.state.log = AccessLog() if console.says() else None
+    names = models.names or [config.new.name if config.new else ""]
     server = _Server(
         uvicorn.Config(
             app,
@@ -71,7 +73,7 @@ def serve(places: Mapping[str, Path], config: ServeConfig) -> None:
             timeout_graceful_shutdown=STOP_SECONDS,
         ),
         app.state,
-        f"{', '.join(models.names) or (config.new.name if config.new else '')}: {address_of(sockets, config)} (stop with Ctrl-C)",
+        f"{', '.join(names)}: {address_of(sockets, config)} (stop with Ctrl-C)",
     )
     try:
         server.run(sockets)

@@ -13,8 +13,8 @@ from regraft.config.serving import ServeConfig
 from regraft.errors import ConfigError
 from regraft.foundation.files import environment_variable
 from regraft.foundation.names import resolve
+from regraft.local_page.project import Project
 from regraft.serving.loading import places_of
-from regraft.serving.project import Project
 
 
 def serve(arguments: Any) -> int:
@@ -31,7 +31,8 @@ def serve(arguments: Any) -> int:
     paths = [Path(path).expanduser() for path in arguments.models]
     places = {} if config.new and not (paths or options.name) else places_of(paths, options.name)
     places |= _place_of_project(config, places)
-    resolve("regraft.serving.server:serve")(places, config)  # only now, since it imports these packages
+    pages = resolve("regraft.local_page.page_routes:routes")  # only now, since both import these packages
+    resolve("regraft.serving.server:serve")(places, config, pages)
     return 0
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.engines.tensorflow import quiet_tensorflow
 from regraft.errors import ExportError
 from regraft.exporting.formats.base import Artifact, Facts
 from regraft.exporting.keras_network import KerasExporter
-from regraft.engines.tensorflow import quiet_tensorflow
 from regraft.photos.images import Pixels
 
 _FACTS = "regraft"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.engines.tensorflow import quiet_tensorflow
 from regraft.errors import ExportError
 from regraft.exporting.formats.base import Artifact, Facts
 from regraft.exporting.keras_network import KerasExporter, save_model
 from regraft.foundation.files import write_text
-from regraft.engines.tensorflow import quiet_tensorflow
 from regraft.photos.images import Pixels
 
 _FACTS = "regraft.json"

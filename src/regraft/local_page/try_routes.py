@@ -18,14 +18,14 @@ from starlette.routing import Route
 
 from regraft.classifiers.classifier import Classifier
 from regraft.errors import ImageError, RegraftError
+from regraft.local_page.explaining import Explained, Explanations
+from regraft.local_page.side_work import SideWork
+from regraft.local_page.thumbnails import thumbnail_response
 from regraft.reporting.page_data import map_data
 from regraft.serving.batching import Answer
-from regraft.serving.explaining import Explained, Explanations
 from regraft.serving.models import Model
 from regraft.serving.protocols.plain import document_of
 from regraft.serving.service import Service
-from regraft.serving.side_work import SideWork
-from regraft.serving.thumbnails import thumbnail_response
 
 
 def routes(service: Service, work: SideWork, explanations: Explanations) -> list[Route]:

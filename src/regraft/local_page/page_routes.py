@@ -22,16 +22,16 @@ from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.classifier import Classifier
 from regraft.config.serving import ServeConfig
 from regraft.exporting.formats.base import Artifact
+from regraft.local_page import project_routes, try_routes
+from regraft.local_page.explaining import Explanations
+from regraft.local_page.project import Project
+from regraft.local_page.project_training import ProjectTraining
+from regraft.local_page.side_work import SideWork
 from regraft.photos.images import Transform
-from regraft.serving import project_routes, try_routes
-from regraft.serving.explaining import Explanations
 from regraft.serving.models import Model
-from regraft.serving.project import Project
-from regraft.serving.project_training import ProjectTraining
 from regraft.serving.service import Service
-from regraft.serving.side_work import SideWork
 
-_OURS = files("regraft.serving") / "page"
+_OURS = files("regraft.local_page") / "page"
 _SHARED = files("regraft.reporting") / "page"
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 

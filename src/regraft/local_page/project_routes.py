@@ -18,10 +18,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from regraft.errors import ImageError
-from regraft.serving.project import Project, ProjectError, to_dict
-from regraft.serving.project_training import ProjectTraining
-from regraft.serving.side_work import SideWork
-from regraft.serving.thumbnails import thumbnail_response
+from regraft.local_page.project import Project, ProjectError, to_dict
+from regraft.local_page.project_training import ProjectTraining
+from regraft.local_page.side_work import SideWork
+from regraft.local_page.thumbnails import thumbnail_response
 
 MOST_SHOWN = 2000
 """The most photos of a class that the page shows, the newest ones."""

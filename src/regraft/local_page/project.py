@@ -94,7 +94,8 @@ class Project:
     def name(self) -> str:
         """The name of the model in addresses: that of the folder, without characters that an address cannot have."""
         return (
-            re.sub(r"[\\/\s%?#:\x00-\x1f\x7f]+", "-", unicodedata.normalize("NFC", self._folder.name))[:100].strip(".-") or "project"
+            re.sub(r"[\\/\s%?#:\x00-\x1f\x7f]+", "-", unicodedata.normalize("NFC", self._folder.name))[:100].strip(".-")
+            or "project"
         )
 
     @property

@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from regraft.errors import ImageError
+from regraft.local_page.side_work import SideWork
 from regraft.photos.images import Part, read
 from regraft.reporting.pictures import whole_thumbnail
-from regraft.serving.side_work import SideWork
 
 MOST = 512
 """The most thumbnails in memory, which take at most 6 KB each."""

@@ -15,8 +15,8 @@ from regraft.classifiers.classifier import Classifier
 from regraft.classifiers.metrics import Metrics
 from regraft.errors import RegraftError
 from regraft.foundation import console
+from regraft.local_page.project import Project, ProjectError
 from regraft.serving.models import Models
-from regraft.serving.project import Project, ProjectError
 from regraft.training.training import train
 
 LEAST_PHOTOS = 2
