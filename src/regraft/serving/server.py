@@ -9,9 +9,10 @@ that was there before, which ends the process at once.
 from __future__ import annotations
 
 import asyncio
+import selectors
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -36,8 +37,14 @@ BACKLOG = 512
 STOP_SECONDS = 10
 """The longest time in which the server answers what it has accepted, after it was told to stop, in seconds."""
 
-_ROUND = 0.05
-"""The time in which the event loop reads all that has arrived, in seconds."""
+_TAKE_IN_SECONDS = 2.0
+"""The longest time in which the server reads what has arrived before it was told to stop, in seconds."""
+
+_ROUND = 0.02
+"""The time between two looks at whether something is not read yet, in seconds."""
+
+_QUIET = 3
+"""How many looks in a row must find everything read."""
 
 
 def serve(places: Mapping[str, Path], config: ServeConfig, pages: Pages) -> None:
@@ -134,6 +141,20 @@ class _Server(uvicorn.Server):
         self._state.stopping = True
         for one in sockets or ():
             one.listen(0)  # the system lets hardly anybody in any more
-        for _ in range(2):
+        loop = asyncio.get_running_loop()
+        end, quiet = loop.time() + _TAKE_IN_SECONDS, 0
+        while quiet < _QUIET and loop.time() < end:
             await asyncio.sleep(_ROUND)
+            quiet = 0 if self._has_unread(sockets or ()) else quiet + 1
         await super().shutdown(sockets)
+
+    def _has_unread(self, sockets: Iterable[socket.socket]) -> bool:
+        """Return whether a connection waits to be accepted, or an idle connection has bytes that were not read."""
+        connections = self.server_state.connections
+        idle = [one for one in connections if one.cycle is None or one.cycle.response_complete]  # type: ignore[union-attr]
+        numbers = {one.fileno() for one in sockets}
+        numbers |= {one.transport.get_extra_info("socket").fileno() for one in idle}
+        with selectors.DefaultSelector() as selector:
+            for number in numbers - {-1}:
+                selector.register(number, selectors.EVENT_READ)
+            return bool(selector.select(0))
