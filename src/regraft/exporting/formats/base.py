@@ -13,6 +13,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,13 +74,15 @@ class Artifact:
         facts: the classes, transform and calibration that are stored in the export.
         run: the function that runs the graph on pixels; `ask` checks its results.
         path: the file or folder that was loaded.
+        is_concurrent: whether several threads may call ``run`` at the same time.
     """
 
     facts: Facts
     run: Run
     path: Path = Path()
+    is_concurrent: bool = False
     _one_at_a_time: Any = field(default_factory=Lock, init=False, repr=False, compare=False)
-    """Runtimes answer one request at a time: LiteRT's interpreter and OpenVINO's default request share one input."""
+    """For runtimes that answer one request at a time: LiteRT's interpreter and OpenVINO's request share one input."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -128,7 +131,7 @@ class Artifact:
             ExportError: the runtime fails, or its results are not probabilities and novelty.
         """
         try:
-            with self._one_at_a_time:
+            with nullcontext() if self.is_concurrent else self._one_at_a_time:
                 found, novelty = self.run(photos)
         except Exception as error:  # runtimes raise errors of many types on damaged graphs
             raise ExportError(f"{self.path} cannot answer: {_reason(error)}; export it again") from error
