@@ -1,7 +1,7 @@
 """The Open Inference Protocol V2 over REST, which KServe, Triton and OpenVINO Model Server speak too.
 
-In: tensors of photos: pixels (``image``) or files (``image_bytes``), in JSON or as binary data behind the JSON. Out:
-the tensors ``probabilities``, ``label``, ``rejected`` and, where it is known, ``novelty``.
+In: tensors of photos: pixels (``image``) or files (``image_bytes``), in JSON or as binary data behind the JSON.
+Out: the tensors ``probabilities``, ``label``, ``rejected`` and, where it is known, ``novelty``.
 Why: clients in many languages exist, such as tritonclient.
 Surprise: pixels are photos of any size, which go through the transform of the classifier. In Triton they would have
 the size that the network wants.
