@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from regraft.foundation.records import schemas_of
 from regraft.serving.loading import VERSION
 from regraft.serving.models import Models
-from regraft.serving.records import schemas_of
 
 JSON = "application/json"
 BYTES = "application/octet-stream"

@@ -20,13 +20,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from regraft.errors import TooLargeError
-from regraft.foundation.records import as_record
+from regraft.foundation.records import as_record, decoded, encoded
 from regraft.photos.images import Pixels
 from regraft.serving.batching import Answer
 from regraft.serving.loading import VERSION
 from regraft.serving.models import Model
 from regraft.serving.openapi import JSON
-from regraft.serving.records import decoded, encoded
 from regraft.serving.service import Service
 
 T = TypeVar("T")

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from regraft.foundation.records import encoded
 from regraft.serving.batching import Answer
 from regraft.serving.models import Model
 from regraft.serving.openapi import BYTES, JSON, Described, Operation
@@ -38,7 +39,6 @@ from regraft.serving.protocols.bodies import (
     reshaped,
     wrong,
 )
-from regraft.serving.records import encoded
 from regraft.serving.service import Service
 
 TAG = "Open Inference Protocol V2"
