@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SHAPES, draw_photo
-from tests.serving.running import COLOURS, RUN, ask, served
+from tests.serving.asking import ask
+from tests.serving.servers import EXPORT as COLOURS
+from tests.serving.servers import RUN, served_at
 
 OURS = {"X-Regraft": "1"}
 
@@ -18,7 +20,7 @@ pytest.importorskip("starlette", reason="needs pip install 'regraft[serve]'")
 
 @pytest.fixture(scope="module")
 def url(warm_cache: Path) -> Iterator[str]:
-    with served(warm_cache, RUN, "--name", f"colours={COLOURS}", "--quiet") as found:
+    with served_at(warm_cache, RUN, "--name", f"colours={COLOURS}") as found:
         yield found
 
 
@@ -55,8 +57,10 @@ def test_an_unreadable_photo_is_an_ordinary_answer(url: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/../api.js", "/static/%2e%2e/server.py", "/static/x", "/static/", "/page/photos/" + "0" * 64]
-    + ["/page/photos/..%2f..%2fetc%2fpasswd", "/page/project", "/page/project/photos/" + "0" * 64],
+    [
+        *("/static/../api.js", "/static/%2e%2e/server.py", "/static/x", "/static/", "/page/photos/" + "0" * 64),
+        *("/page/photos/..%2f..%2fetc%2fpasswd", "/page/project", "/page/project/photos/" + "0" * 64),
+    ],
 )
 def test_nothing_else_can_be_read(url: str, path: str) -> None:
     assert ask(url + path).status == 404

@@ -13,9 +13,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from regraft.serving.project import Project, ProjectError
 
 from regraft.errors import ConfigError, ImageError
+from regraft.local_page.project import Project, ProjectError
 from tests.conftest import SHAPES, draw_photo
 from tests.serving.running import ask, wait_for
 
@@ -34,24 +34,9 @@ def project(tmp_path: Path) -> Project:
 @pytest.mark.parametrize(
     "name",
     [
-        "",
-        "  ",
-        ".",
-        "..",
-        "../x",
-        "a/b",
-        "a\\b",
-        "/etc",
-        ".hidden",
-        "a\0b",
-        "a\nb",
-        "nul",
-        "a:b",
-        "x.",
-        "é" * 81,
-        "__MACOSX",
-    ]
-    + ["thumbs.db", "\u2028", "a*"],
+        *("", "  ", ".", "..", "../x", "a/b", "a\\b", "/etc", ".hidden", "a\0b", "a\nb", "nul", "a:b", "x.", "é" * 81),
+        *("__MACOSX", "thumbs.db", "\u2028", "a*"),
+    ],
 )
 def test_a_name_that_no_class_can_have(project: Project, name: str) -> None:
     project.add_class("x")
