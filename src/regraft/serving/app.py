@@ -58,6 +58,7 @@ def application(models: Models, config: ServeConfig, pages: Pages) -> Starlette:
     metrics = Metrics()
     around = [Middleware(Measured, metrics), Middleware(Envelope), Middleware(Limits), Middleware(Security, config)]
     app = Starlette(lifespan=lifespan, middleware=around, exception_handlers={HTTPException: _as_json})
+    app.router.redirect_slashes = False  # an address of ours is never made of a Host that a stranger sent
     app.state.stopping, app.state.log = False, None
     return app
 

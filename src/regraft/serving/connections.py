@@ -47,6 +47,13 @@ class Connection(HttpToolsProtocol):
         elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._wait_for_head()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection of a client that sends nothing more until its request is answered, if it is complete."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def on_headers_complete(self) -> None:
         """Wait no longer, and begin to answer the request."""
         self._wait_no_longer()

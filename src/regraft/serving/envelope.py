@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from time import perf_counter
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +34,10 @@ HEADERS = (
 """The other security headers of every answer."""
 
 
+GONE = 499
+"""The status in the log for a client that has gone before the end of its request, as other servers log it."""
+
+
 class Envelope:
     """The outermost ASGI application: it completes and logs the answers of the application inside.
 
@@ -51,6 +56,8 @@ class Envelope:
         answer = _Answer(scope, send)
         try:
             await self._app(scope, receive, answer)
+        except ClientDisconnect:  # nobody is there for an answer
+            answer.status = answer.status or GONE
         except Exception:
             for line in traceback.format_exc().splitlines():
                 console.warn(line)
