@@ -59,6 +59,7 @@ WALK = [
     "label_tools/label_files",
     "label_tools/writing",
     "label_tools/corrections",
+    "label_tools/correction_table",
     "sharding",
     "backbones/base",
     "engines/compiled",

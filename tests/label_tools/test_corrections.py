@@ -18,8 +18,9 @@ from regraft import Dataset
 from regraft.errors import ConfigError, DataError
 from regraft.foundation import tables
 from regraft.foundation.files import digest_file
-from regraft.label_tools import corrections
-from regraft.label_tools.corrections import COLUMNS, Correction, Corrections, append, beside, read_corrections, undo
+from regraft.label_tools import correction_table
+from regraft.label_tools.correction_table import append, read_corrections, undo
+from regraft.label_tools.corrections import COLUMNS, Correction, Corrections, beside
 from regraft.photos.sources.base import label_of
 from tests.conftest import draw_folder
 
@@ -101,7 +102,8 @@ def test_rows_of_two_tables_stand_in_the_order_of_the_later_one() -> None:
 _APPENDING = """
 import sys
 from pathlib import Path
-from regraft.label_tools.corrections import Correction, append
+from regraft.label_tools.correction_table import append
+from regraft.label_tools.corrections import Correction
 table, count = Path(sys.argv[1]), int(sys.argv[2])
 for number in range(count):
     row = Correction("label", f"{number:064x}", "a", "b" * (number % 50 + 1))
@@ -232,7 +234,7 @@ def test_a_file_that_is_no_table_of_corrections_is_refused_and_kept(
         file.truncate(tables.MAX_BYTES + 1)
     with pytest.raises(DataError, match="more than the 512"):
         read_corrections(table)
-    monkeypatch.setattr(corrections, "MAX_ROWS", 3)
+    monkeypatch.setattr(correction_table, "MAX_ROWS", 3)
     table.write_bytes(HEADER + b"x\n" * 4)
     with pytest.raises(DataError, match="more than 3 rows"):
         read_corrections(table)

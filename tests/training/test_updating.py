@@ -24,7 +24,8 @@ from regraft.errors import ConfigError, DataError, RunError, TrainingError
 from regraft.features.features import extract_all, labelled_features
 from regraft.foundation.files import digest_file
 from regraft.heads.base import head_of
-from regraft.label_tools.corrections import Correction, append, read_corrections
+from regraft.label_tools.correction_table import append, read_corrections
+from regraft.label_tools.corrections import Correction
 from regraft.training.training import update
 from regraft.training.updating import next_names
 from tests.conftest import SHAPES, Command, draw_folder

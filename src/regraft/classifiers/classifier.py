@@ -38,7 +38,8 @@ from regraft.foundation import console
 from regraft.foundation.documents import mended
 from regraft.foundation.files import as_path
 from regraft.heads.base import Head
-from regraft.label_tools.corrections import Corrections, read_corrections
+from regraft.label_tools.correction_table import read_corrections
+from regraft.label_tools.corrections import Corrections
 from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import SIDES

@@ -1,6 +1,6 @@
-"""Corrections of labels: an append-only table beside the runs, and a data set with the corrected labels.
+"""Corrections of labels: what people said about photos, and a data set with the corrected labels.
 
-In: a table ``corrections.csv`` of rows, each about one photo that is known by its content. Out: `Corrections`.
+In: rows, each about one photo that is known by its content. Out: `Corrections`, which are applied to a `Dataset`.
 Why: labels are corrected while a classifier is looked at, and the user's photos must never be moved or changed for it.
 Surprise: a row holds only as long as the source still gives the photo the label that the row corrects. A user who moves
 the photo to another class folder later overrides the row.
@@ -9,25 +9,21 @@ the photo to another class folder later overrides the row.
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Literal, get_args
 
-from regraft.errors import ConfigError, DataError
-from regraft.foundation.files import locked, naming, threads
-from regraft.foundation.tables import MAX_BYTES, MAX_LINE, MAX_ROWS
+from regraft.errors import DataError
+from regraft.foundation.files import naming, threads
 from regraft.photos.dataset import Dataset, ImageRecord, record_of
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import Entry, flaw_of_label, label_of, origin_of
@@ -42,7 +38,6 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)")
 _ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")
 _MOST = 4000  # characters of a path, of a label or of a source
-_IN_THIS_PROCESS = Lock()  # for systems without file locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +110,7 @@ def _line(cells: list[str]) -> bytes:
     return text.getvalue().encode()
 
 
-_HEADER = _line(list(COLUMNS))
+HEADER = _line(list(COLUMNS))
 
 
 def _escaped(cell: str) -> str:
@@ -125,6 +120,20 @@ def _escaped(cell: str) -> str:
 
 def _unescaped(cell: str) -> str:
     return re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), cell)
+
+
+def row_of(line: bytes) -> Correction | str:
+    """Return the row of a line; what is wrong with it, as the end of a sentence, if it is none."""
+    try:
+        cells = next(csv.reader([line.decode().rstrip("\r\n")], strict=True), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        return f"is damaged ({error})"
+    if len(cells) != len(COLUMNS):
+        return f"has {len(cells)} cells; wanted {len(COLUMNS)}"
+    values = dict(zip(COLUMNS, map(_unescaped, cells), strict=True))
+    values |= {name: label_of(values[name]) for name in ("was", "label")}
+    row = Correction(**values)  # type: ignore[arg-type]  # `flaw` checks the action
+    return row.flaw or row
 
 
 @dataclass(frozen=True)
@@ -231,7 +240,7 @@ class Corrections:
     def write(self, path: Path) -> None:
         """Write a new table with these rows."""
         with naming(path):
-            path.write_bytes(_HEADER + b"".join(row.to_line() for row in self.rows))
+            path.write_bytes(HEADER + b"".join(row.to_line() for row in self.rows))
 
 
 def beside(run: Path) -> Path:
@@ -243,179 +252,3 @@ def carry_corrections(run: Path, folder: Path) -> None:
     """Copy the corrections in a run, if there are any, into the folder of a run that is made from it."""
     if (run / NAME).exists():
         shutil.copyfile(run / NAME, folder / NAME)
-
-
-def read_corrections(path: Path) -> Corrections:
-    """Read a table of corrections. An incomplete last line, which a killed process leaves, is not read.
-
-    Returns:
-        The rows; those that are damaged or stand there twice are in ``problems``. No rows if there is no table.
-
-    Raises:
-        DataError: the file cannot be read, is too large, or is no table of corrections.
-    """
-    rows: dict[str, Correction] = {}
-    problems: list[Problem] = []
-    try:
-        for number, line in enumerate(_lines(path), 1):
-            found = _row(line)
-            if isinstance(found, str) or found.id in rows:
-                reason = found if isinstance(found, str) else "has the id of an earlier row"
-                problems.append(Problem(path, f"line {number + 1} {reason}"))
-            else:
-                rows[found.id] = found
-    except FileNotFoundError:
-        return Corrections()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    return Corrections(tuple(rows.values()), tuple(problems))
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Yield the complete lines of a table, without its first. Raises DataError, OSError."""
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is no regular file; wanted a table of corrections")
-    with path.open("rb") as file:
-        if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
-            raise DataError(f"{path} has {size / 2**20:,.0f} MiB, more than the {MAX_BYTES >> 20} of a table; move it")
-        header = file.readline(MAX_LINE)
-        if not header.endswith(b"\n") and _HEADER.startswith(header):  # a process was killed as it began the table
-            return
-        _require_header(path, header)
-        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b"")):
-            if number >= MAX_ROWS:
-                raise DataError(f"{path} has more than {MAX_ROWS:,} rows; move it")
-            if line.endswith(b"\n"):
-                yield line
-            elif len(line) == MAX_LINE:
-                raise DataError(f"{path} has a line of more than {MAX_LINE:,} bytes; wanted a table of corrections")
-
-
-def _require_header(path: Path, line: bytes) -> None:
-    """Raise DataError if the first line of a table is not ours; a spreadsheet may have changed its ends."""
-    if line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") != _HEADER.rstrip():
-        wanted = _HEADER.decode().strip()
-        raise DataError(f"{path} is no table of corrections: its first line is not {wanted}; move the file")
-
-
-def _row(line: bytes) -> Correction | str:
-    """Return the row of a line; what is wrong with it, as the end of a sentence, if it is none."""
-    try:
-        cells = next(csv.reader([line.decode().rstrip("\r\n")], strict=True), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        return f"is damaged ({error})"
-    if len(cells) != len(COLUMNS):
-        return f"has {len(cells)} cells; wanted {len(COLUMNS)}"
-    values = dict(zip(COLUMNS, map(_unescaped, cells), strict=True))
-    values |= {name: label_of(values[name]) for name in ("was", "label")}
-    row = Correction(**values)  # type: ignore[arg-type]  # `flaw` checks the action
-    return row.flaw or row
-
-
-def append(path: Path, row: Correction) -> None:
-    """Add a row to a table, which is made if it is missing. When the function returns, the row is on the disk.
-
-    Several threads and processes may append at once. A line that a killed process left incomplete is cut off first.
-
-    Raises:
-        ConfigError: the row has a flaw.
-        DataError: the file is no table of corrections, or is full.
-        OSError: the file cannot be written; it then has the rows that it had.
-    """
-    if row.flaw:
-        raise ConfigError(f"the correction {row.flaw}")
-    with _open_table(path) as table:
-        _append(table, path, row)
-
-
-def undo(path: Path, wanted: str) -> Correction:
-    """Add a row that takes back an earlier row of a table, and return it; the row may itself be an undo.
-
-    Args:
-        path: the table.
-        wanted: the ``id`` of the row to take back.
-
-    Raises:
-        DataError: the table has no such row, or the file is no table of corrections.
-        OSError: the file cannot be written.
-    """
-    found = next((row for row in read_corrections(path).rows if row.id == wanted), None)
-    if found is None:
-        raise DataError(f"{path} has no row {wanted[:40]!r} to undo")
-    row = Correction("undo", found.digest, found.was, found.id, found.path, found.source)
-    append(path, row)
-    return row
-
-
-@contextmanager
-def _open_table(path: Path) -> Iterator[int]:
-    """Open a table to append to it, locked, and yield the number of the open file."""
-    with _IN_THIS_PROCESS, locked(path), naming(path):
-        flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        table = os.open(path, flags)
-        try:
-            yield table
-        finally:
-            os.close(table)
-
-
-def _append(table: int, path: Path, row: Correction) -> None:
-    """Write one row at the end of an open table in one go, and wait until the disk has it."""
-    end = _mended_end(table, path)
-    data = (b"" if end else _HEADER) + row.to_line()
-    if end + len(data) > MAX_BYTES:
-        raise DataError(f"{path} is full; move it, and train from a run that has its corrections")
-    try:
-        written = os.write(table, data)
-        if written < len(data):  # a full disk: what is missing cannot be written either
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(table)
-    except OSError:
-        os.ftruncate(table, end)
-        raise
-    if not end:
-        _sync_folder(path.parent)
-
-
-def _mended_end(table: int, path: Path) -> int:
-    """Cut off an incomplete last line of an open table, and return the size of the rest in bytes.
-
-    Raises:
-        DataError: the file is no table of corrections.
-    """
-    size, block = os.fstat(table).st_size, 2**16
-    start = _read(table, 0, len(_HEADER) + 8)
-    if _HEADER.startswith(start):
-        os.ftruncate(table, 0)
-        return 0
-    _require_header(path, start.partition(b"\n")[0])
-    end = size
-    while end:
-        begin = max(0, end - block)
-        found = _read(table, begin, end - begin).rfind(b"\n")
-        if found >= 0:
-            end = begin + found + 1
-            break
-        end = begin
-    if end < size:
-        os.ftruncate(table, end)
-    return end
-
-
-def _read(table: int, start: int, count: int) -> bytes:
-    os.lseek(table, start, os.SEEK_SET)
-    return os.read(table, count)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the name of a new file; some systems cannot open a folder, and need no such wait."""
-    try:
-        opened = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(opened)
-    except OSError:  # a file system that cannot do this
-        pass
-    finally:
-        os.close(opened)

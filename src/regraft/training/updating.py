@@ -32,7 +32,8 @@ from regraft.config.values import from_dict, options_of, read_toml
 from regraft.errors import AccuracyError, ConfigError, DataError, option
 from regraft.foundation import console
 from regraft.foundation.files import as_path
-from regraft.label_tools.corrections import Corrections, beside, read_corrections
+from regraft.label_tools.correction_table import read_corrections
+from regraft.label_tools.corrections import Corrections, beside
 from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.sources.base import SIDES
 from regraft.photos.splitting import units_of
