@@ -48,9 +48,10 @@ def test_each_command_prints_what_its_schema_says(tmp_path: Path, regraft: Comma
     assert checked("embed", said(regraft, "embed", photos, "--run", "run"))["cached"] == 90
     likes = checked("similar", said(regraft, "similar", "run", photo, tmp_path / "bad.jpg", code=1))
     assert [set(answer) for answer in likes] == [{"path", "similar"}, {"path", "error"}]
-    chosen = checked("next", said(regraft, "next", "run", photos, strangers, tmp_path / "bad.jpg"))
+    more = draw_folder(tmp_path / "more", {"circle": 3}, seed=70_000)
+    chosen = checked("next", said(regraft, "next", "run", photos, more, tmp_path / "bad.jpg"))
     assert (chosen["known"], len(chosen["problems"])) == (90, 1)
-    assert set(checked("next", said(regraft, "next", strangers))["photos"][0]) == set(chosen["photos"][0])
+    assert set(checked("next", said(regraft, "next", more))["photos"][0]) == set(chosen["photos"][0])
     made = checked("export", said(regraft, "export", "run", "--format", "openvino"))
     checked("info", said(regraft, "info"))
     checked("info-backbones", said(regraft, "info", "backbones"))
