@@ -28,7 +28,7 @@ DIGEST = "ab" * 32
 LABELS = st.text(st.characters(exclude_categories=("Cc", "Zl", "Zp", "Cs")), min_size=1, max_size=12).map(
     lambda text: label_of(text) or "x"
 )
-PATHS = st.text(max_size=20).map(lambda text: "/" + text)
+PATHS = st.text(max_size=20).map(lambda text: "/" + text.replace("\0", "\n"))
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 ROWS = st.lists(
     st.builds(Correction, st.just("label"), DIGESTS, LABELS, LABELS, PATHS)
@@ -197,6 +197,7 @@ GOOD = Correction("exclude", DIGEST, "a", id="1" * 32, time="2026-11-27T10:00:00
         (GOOD.replace(b"exclude", b"undo"), "row to undo"),
         (GOOD.replace(b"1" * 32, b"1"), "id"),
         (GOOD.replace(b"2026", b"soon"), "time"),
+        (GOOD.replace(b",,\n", b",/x\\u0000,\n"), "path that no file"),
         (b"1,2,3\n", "3 cells"),
         (b"\n", "cells"),
         (bytes(300) + b"\n", "cells"),

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -179,12 +180,13 @@ def test_a_run_with_corrections_is_the_same_to_every_command(pets: Path, tmp_pat
     aquarium.mkdir(parents=True)
     shutil.copy(extra, aquarium)
     assert evaluate(loaded, tmp_path / "aquarium")[0].n == 1
-    exported = export(folder, "openvino")
+    exported = export(folder, config={"format": "openvino"})
     assert exported.comparison.agreement == 1
     assert exported.comparison.accuracy == exported.comparison.run_accuracy
     labels = (Path(exported.folder) / LAYOUT.labels).read_text(encoding="utf-8").split()
     assert labels == list(new.classes)
-    third = update(folder)
+    with ThreadPoolExecutor(1) as pool:  # as a server does
+        third = pool.submit(update, folder).result()
     assert third.path == tmp_path / "runs" / "pets-3"
     assert third.classes == new.classes
     require_same_head(third, new)

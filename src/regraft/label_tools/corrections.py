@@ -79,6 +79,8 @@ class Correction:
             return f"has the digest {self.digest[:80]!r}, which is not one of 64 hexadecimal digits"
         if max(len(self.was), len(self.label), len(self.path), len(self.source)) > _MOST:
             return f"has a cell of more than {_MOST:,} characters"
+        if "\0" in self.path:
+            return "has a path that no file can have"
         return self._flaw_of_labels()
 
     def _flaw_of_labels(self) -> str:
