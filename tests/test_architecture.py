@@ -147,6 +147,7 @@ WALK = [
     "serving/app",
     "serving/connections",
     "serving/listening",
+    "serving/running",
     "serving/server",
     "local_page/side_work",
     "local_page/thumbnails",

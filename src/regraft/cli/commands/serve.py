@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +11,23 @@ from regraft.cli.options import ServeOptions
 from regraft.config.serving import ServeConfig
 from regraft.errors import ConfigError
 from regraft.foundation.files import environment_variable
-from regraft.foundation.names import resolve
 from regraft.local_page.project import Project
 from regraft.serving.loading import places_of
+from regraft.serving.server import require_packages
+from regraft.serving.server import serve as run_server
 
 
 def serve(arguments: Any) -> int:
-    """Run `regraft serve`. Returns the exit code.
-
-    Raises:
-        ConfigError: a package of the extra ``serve`` is not installed, or an option is wrong.
-        RunError, ExportError, BackboneError: a path holds no run or export that can be served.
-    """
-    _require_packages()
+    """Run `regraft serve`. Returns the exit code."""
+    require_packages()
     token = {"token": environment_variable("REGRAFT_TOKEN")}  # a command line can be read by every user of a machine
     config = ServeConfig(**{**token, **given(arguments, ServeConfig)})
     options = ServeOptions(**given(arguments, ServeOptions))
     paths = [Path(path).expanduser() for path in arguments.models]
     places = {} if config.new and not (paths or options.name) else places_of(paths, options.name)
     places |= _place_of_project(config, places)
-    pages = resolve("regraft.local_page.page_routes:routes")  # only now, since both import these packages
-    resolve("regraft.serving.server:serve")(places, config, pages)
+    run_server(places, config, "regraft.local_page.page_routes:routes")
     return 0
-
-
-def _require_packages() -> None:
-    """Raise ConfigError where a package of the extra ``serve`` is not installed."""
-    wanted = ("starlette", "uvicorn", "httptools", "python_multipart")
-    missing = [name for name in wanted if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"`regraft serve` needs {', '.join(missing)}; type: pip install 'regraft[serve]'")
 
 
 def _place_of_project(config: ServeConfig, places: Mapping[str, Path]) -> dict[str, Path]:
