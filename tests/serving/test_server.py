@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -101,6 +103,20 @@ def test_bodies_without_an_answer(server: Served, body: bytes, kind: str, status
     found, _, answer = server.ask("POST", "/predict", body, content_type=kind)
     assert found == status
     assert isinstance(json.loads(answer)["error"], str)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_commands_of_the_page_work(server: Served, photos: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^curl .*127\.0\.0\.1:8000.*$", page, re.MULTILINE)
+    assert len(commands) == 3
+    for name in ("photo.jpg", "one.jpg", "two.jpg"):
+        shutil.copy(photos / "circle" / "000.jpg", tmp_path / name)
+    for command in commands:
+        words = command.replace(":8000", f":{server.port}").split()
+        done = subprocess.run([*words, "-sS"], cwd=tmp_path, capture_output=True, check=True)
+        found = json.loads(done.stdout)
+        assert [one["top"][0]["label"] for one in (found if isinstance(found, list) else [found])]
 
 
 def test_methods_and_paths(server: Served) -> None:
