@@ -215,12 +215,12 @@ class Measured:
     """
 
     def __init__(self, app: Any, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer a request with the other application, and count it by its protocol, model and status."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         status, began = 499, perf_counter()  # 499: the client has gone before there was an answer
 
@@ -231,13 +231,13 @@ class Measured:
             await send(message)
 
         try:
-            await self.app(scope, receive, watched)
+            await self._app(scope, receive, watched)
         finally:
             path = scope["path"]
             protocol = next((name for start, name in _PROTOCOLS if path.startswith(start)), "other")
             model = scope.get("model", "").partition("/")[0]  # only names of models that there are
             posted = scope["method"] == "POST" and protocol != "other"
-            self.metrics.request(protocol, model, status, perf_counter() - began if posted else None)
+            self._metrics.request(protocol, model, status, perf_counter() - began if posted else None)
 
 
 def routes(metrics: Metrics) -> list[Route]:
