@@ -51,14 +51,12 @@ def test_a_name_that_no_class_can_have(project: Project, name: str) -> None:
 @pytest.mark.parametrize("name", ["..", "../photos", "y", "", "x/../x", "/"])
 def test_what_is_no_class_cannot_be_changed(project: Project, name: str) -> None:
     project.add_class("x")
-    for refused in (
-        lambda: project.remove_class(name),
-        lambda: project.rename_class(name, "z"),
-        lambda: project.add_photo(name, jpeg(1), "a.jpg"),
-    ):
-        with pytest.raises(ProjectError) as error:
-            refused()
-        assert error.value.code == "no_class"
+    with pytest.raises(ProjectError, match="no class"):
+        project.remove_class(name)
+    with pytest.raises(ProjectError, match="no class"):
+        project.rename_class(name, "z")
+    with pytest.raises(ProjectError, match="no class"):
+        project.add_photo(name, jpeg(1), "a.jpg")
 
 
 def test_names_are_compared_as_people_read_them(project: Project) -> None:

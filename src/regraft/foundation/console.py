@@ -31,14 +31,8 @@ _bar: Any = None
 """The progress bar that is shown at the moment, rich's or a `NotebookBar`; None if there is none."""
 
 
-class Watch(Protocol):
-    """A function that is told how far the work of a thread has come."""
-
-    def __call__(self, step: str, done: int, total: int | None) -> None:
-        """Show that ``done`` of ``total`` items of a step are finished; None where the total is not known."""
-
-
-_watch: ContextVar[Watch | None] = ContextVar("regraft_watch", default=None)
+shown_by: ContextVar[Any] = ContextVar("regraft_bar", default=None)
+"""What shows the progress of this thread in place of a bar on stderr, with the methods of a `NotebookBar`; or None."""
 
 
 class Advance(Protocol):
@@ -140,32 +134,6 @@ def _nothing(count: int = 1, label: str = "") -> None:
 
 
 @contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Tell ``watch`` of all progress of this thread in the ``with`` block, in place of a progress bar.
-
-    The server shows the progress of a training on its page.
-    """
-    before = _watch.set(watch)
-    try:
-        yield
-    finally:
-        _watch.reset(before)
-
-
-def _counting(watch: Watch, step: str, total: int | None) -> Advance:
-    """Return a function that counts finished items and tells ``watch``."""
-    done = 0
-
-    def advance(count: int = 1, label: str = "") -> None:
-        nonlocal done
-        done += count
-        watch(label or step, done, total)
-
-    watch(step, 0, total)
-    return advance
-
-
-@contextmanager
 def progress(label: str, total: int | None) -> Iterator[Advance]:
     """Show a progress bar with count, rate and remaining time, if stderr is a terminal, or in a notebook.
 
@@ -177,14 +145,12 @@ def progress(label: str, total: int | None) -> Iterator[Advance]:
         A function that moves the bar forward.
     """
     global _bar
-    if watch := _watch.get():
-        yield _counting(watch, label, total)
-        return
+    chosen: Any = shown_by.get()
     notebook = in_notebook() and _log.isEnabledFor(logging.WARNING)
-    if not (notebook or (_log.isEnabledFor(logging.INFO) and sys.stderr.isatty())) or total == 0:
+    if not (chosen or notebook or (_log.isEnabledFor(logging.INFO) and sys.stderr.isatty())) or total == 0:
         yield _nothing
         return
-    chosen: Any = NotebookBar() if notebook else _new_bar()
+    chosen = chosen or (NotebookBar() if notebook else _new_bar())
     with chosen as bar:
         task = bar.add_task(label, total=total, waits_for="")
         outer, _bar = _bar, bar
@@ -200,10 +166,6 @@ def waiting_for(what: str) -> Iterator[None]:
 
     Use it around work during which the counts do not change.
     """
-    if watch := _watch.get():
-        watch(what, 0, None)
-        yield
-        return
     bar = _bar
     if bar is None:
         note(what)

@@ -7,9 +7,10 @@ Surprise: the same photos give the same features, so that only new photos take t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock, Thread
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from regraft.classifiers.classifier import Classifier
 from regraft.classifiers.metrics import Metrics
@@ -72,8 +73,8 @@ class ProjectTraining:
     def _run(self) -> None:
         """Train, and serve the new run: the work of the thread."""
         try:
-            with console.watched(self._watch):
-                classifier = train(self._project.photos, self._project.next_run())
+            console.shown_by.set(_Bar(self._show))
+            classifier = train(self._project.photos, self._project.next_run())
             assert classifier.path is not None  # noqa: S101 (`train` has written it)
             model = self._models.add(self._project.name, classifier.path)
             self.progress = Progress("done", result={"version": model.version, **_measured(classifier)})
@@ -83,7 +84,7 @@ class ProjectTraining:
             console.warn(f"the training failed: {type(error).__name__}: {error}")
             self.progress = Progress("failed", error="the training failed; the reason is in the terminal of the server")
 
-    def _watch(self, step: str, done: int, total: int | None) -> None:
+    def _show(self, step: str, done: int, total: int | None) -> None:
         self.progress = replace(self.progress, step=step, done=done, total=total)
 
 
@@ -91,3 +92,33 @@ def _measured(classifier: Classifier) -> dict[str, Any]:
     """Return the measured accuracy of a classifier as JSON values; None where nothing was measured."""
     _, found = Metrics.from_dict(classifier.metrics).measured
     return {"accuracy": found.accuracy, "interval": found.interval, "photos": found.n}
+
+
+class _Bar:
+    """A progress bar of `console.progress` that tells a function how far the work is."""
+
+    task_ids = (0,)
+
+    def __init__(self, show: Callable[[str, int, int | None], None]) -> None:
+        self._show = show
+        self._step, self._done = "", 0
+        self._total: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show(self._step, self._done, self._total)
+
+    def add_task(self, label: str, total: int | None, waits_for: str) -> int:  # noqa: ARG002
+        """Begin a step of ``total`` items."""
+        self._step, self._done, self._total = label, 0, total
+        self._show(label, 0, total)
+        return 0
+
+    def update(
+        self, _task: int, advance: int = 0, description: str | None = None, waits_for: str | None = None
+    ) -> None:
+        """Add finished items, or tell what the step waits for."""
+        self._step, self._done = description or self._step, self._done + advance
+        self._show(waits_for or self._step, self._done, None if waits_for else self._total)

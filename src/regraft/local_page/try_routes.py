@@ -33,19 +33,16 @@ def routes(service: Service, work: SideWork, explanations: Explanations) -> list
 
     async def answer(request: Request) -> Response:
         model, photo = model_of(service, request), await request.body()
-        if isinstance(model.predictor, Classifier):
-            with_map = request.query_params.get("map") == "1"
-            try:
+        try:
+            if isinstance(model.predictor, Classifier):
+                with_map = request.query_params.get("map") == "1"
                 found = await work.run(explanations.explain, model, photo, with_map)
-            except ImageError as error:
-                return JSONResponse({"unreadable": str(error)})
-            except RegraftError as error:
-                raise HTTPException(500, str(error)) from error
-        else:
-            plain = _plain(*await service.answers(model, [photo]))
-            if isinstance(plain, RegraftError):
-                return JSONResponse({"unreadable": str(plain)})
-            found = plain
+            else:
+                found = _plain(*await service.answers(model, [photo]))
+        except ImageError as error:
+            return JSONResponse({"unreadable": str(error)})
+        except RegraftError as error:
+            raise HTTPException(500, str(error)) from error
         return JSONResponse(_as_json(model, found))
 
     async def photo(request: Request) -> Response:
@@ -73,8 +70,11 @@ def model_of(service: Service, request: Request) -> Model:
     return service.model(request.query_params.get("model", ""), int(version) if version else None)
 
 
-def _plain(answer: Answer) -> Explained | RegraftError:
-    return answer.error or Explained(answer.probabilities, answer.novelty)
+def _plain(answer: Answer) -> Explained:
+    """Return an answer without anything beside it. Raises its error where it has one."""
+    if answer.error is not None:
+        raise answer.error
+    return Explained(answer.probabilities, answer.novelty)
 
 
 def _as_json(model: Model, found: Explained) -> dict[str, Any]:
