@@ -103,6 +103,15 @@ def test_the_page_on_pypi_renders_and_its_links_work_there(metadata: Any) -> Non
             assert (ROOT / path).exists(), target
 
 
+def test_the_wheel_has_all_files_of_the_pages(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if "/page/" in name}
+    folder = ROOT / "src"
+    pages = {path.relative_to(folder).as_posix() for path in folder.rglob("page/*") if path.is_file()}
+    assert {"regraft/serving/page/index.html", "regraft/reporting/page/elements.js"} <= pages
+    assert packed == pages
+
+
 def test_links_become_absolute_and_code_stays() -> None:
     spec = spec_from_file_location("pypi_readme", ROOT / "scripts" / "pypi_readme.py")
     assert spec is not None
