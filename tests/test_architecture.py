@@ -45,7 +45,7 @@ ORDER = [
     "compat",
     "__main__",
 ]
-LINES = 1800
+LINES = 1850
 """The most lines of code, without blank lines, comments and docstrings, of a folder with all that is in it."""
 
 WALK = [
