@@ -121,6 +121,7 @@ WALK = [
     "reporting/report_facts",
     "reporting/verdict",
     "reporting/run_comparison",
+    "reporting/changed_photos",
     "reporting/page_data",
     "reporting/report_table",
     "reporting/html_pages",
@@ -156,7 +157,13 @@ WALK = [
     "local_page/project",
     "local_page/project_training",
     "local_page/project_routes",
+    "local_page/correcting",
+    "local_page/run_reports",
+    "local_page/retraining",
+    "local_page/suggesting",
+    "local_page/label_routes",
     "local_page/page_routes",
+    "local_page/pages",
     "cli/information",
 ]
 

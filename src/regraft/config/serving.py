@@ -42,6 +42,9 @@ class ServeConfig:
     """Folder of a project that begins with nothing: make classes, add photos and train on the page. Made if it is
     missing; type the same folder again to go on."""
 
+    unlabelled: Path | None = None
+    """Folder of photos without labels; the page offers those that are worth the most to label next."""
+
     def __post_init__(self) -> None:
         """Check the types of the values, and that a server that others can reach asks for a token."""
         require_types(self)

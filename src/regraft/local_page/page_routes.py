@@ -28,22 +28,25 @@ from regraft.local_page.project import Project
 from regraft.local_page.project_training import ProjectTraining
 from regraft.local_page.side_work import SideWork
 from regraft.photos.images import Transform
+from regraft.reporting.html_pages import report_module
 from regraft.serving.models import Model
 from regraft.serving.service import Service
 
 _OURS = files("regraft.local_page") / "page"
 _SHARED = files("regraft.reporting") / "page"
+_LOOK = ("look.css", "look.js", "label.js", "correct.js", "corrections.js", "retrain.js")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 _SCRIPTS = ("app.js", "api.js", "frame.js", "intake.js", "answers.js", "answers_csv.js", "try.js", "project.js")
 
 STATIC = {
     **{name: _OURS / name for name in ("style.css", "icon.svg", *_SCRIPTS)},
+    **{name: _OURS / name for name in _LOOK},
     **{name: _SHARED / name for name in ("page.css", "elements.js")},
 }
 """The files of the page by their names below ``/static/``."""
 
-WORDS = (_SHARED / "words.json", _OURS / "words.json")
+WORDS = (_SHARED / "words.json", _OURS / "words.json", _OURS / "words_look.json")
 """The sentences of the page: those of the report, and its own. No key is in two of them."""
 
 
@@ -78,6 +81,8 @@ async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name == "words.json":
         return _file("application/json", words())
+    if name == "report.js":
+        return _file("text/javascript", report_module().encode())
     if name not in STATIC:
         raise HTTPException(404, "there is no such file")
     return _file(_TYPES[name.rpartition(".")[2]], STATIC[name].read_bytes())

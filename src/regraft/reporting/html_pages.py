@@ -34,10 +34,10 @@ def html_page(data: Mapping[str, Any], title: str, summary: Iterable[str], scrip
         data: the data of the page, as JSON values.
         title: the title of the page, as text.
         summary: sentences that also stand in the page for browsers that run no script.
-        script: the name of the script in ``page/``, which follows ``elements.js`` and ``shared.js``.
+        script: the name of the script in ``page/``, which follows ``elements.js``, ``alone.js`` and ``shared.js``.
         generator: the kind of page, such as ``regraft report``, by which `is_page` knows it again.
     """
-    style, scripts = _read("page.css"), _read("elements.js") + _read("shared.js") + _read(script)
+    style, scripts = _read("page.css"), "".join(map(_read, ("elements.js", "alone.js", "shared.js", script)))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(scripts)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -54,6 +54,16 @@ def html_page(data: Mapping[str, Any], title: str, summary: Iterable[str], scrip
     }
     pieces = _read("page.html").split("{{")
     return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
+
+
+def report_module() -> str:
+    """Return the script of a report as a JavaScript module, for a page that a server sends.
+
+    The module exports ``openReport(data, root, served)``: it draws the report with the data of `page_data` into an
+    element, and returns ``{ redraw, openPhoto }``. ``served`` is what the server's page adds to a report.
+    """
+    body = _read("shared.js") + _read("page.js")
+    return f"export function openReport(data, root, served) {{\n{body}\nreturn {{ redraw, openPhoto }};\n}}\n"
 
 
 def picture_budget(data: Mapping[str, Any]) -> int:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -41,8 +43,8 @@ from regraft.reporting.projection import project
 from regraft.reporting.report_facts import Facts, gather
 from regraft.reporting.report_record import Report
 from regraft.reporting.report_table import is_table, write_table
-from regraft.reporting.run_comparison import compare_runs
-from regraft.reporting.verdict import judge, judge_change
+from regraft.reporting.run_comparison import RunComparison, compare_runs
+from regraft.reporting.verdict import Verdict, judge, judge_change
 
 MAPPED = 250
 """The largest number of photos with exact activation maps; one takes a forward pass."""
@@ -84,6 +86,61 @@ def report(
     began, folder = perf_counter(), run_path(run)
     name = f"against-{run_path(before).name}.html" if before is not None else "report.html"
     path = _writable(as_path(out, "out") if out is not None else folder / name)
+    made = build(run, photos, before)
+    facts, drawn, verdict = made.facts, made.drawn, made.verdict
+    summary = [verdict.verdict.text(language) for language in ("en", "ko")]
+    page = html_page(made.data, f"regraft: {made.data['name']}", summary, "page.js", _GENERATOR)
+    table, written = _write(facts, drawn, page, path)
+    return Report(
+        report=str(written),
+        table=str(table),
+        figures=tuple(map(str, _write_figures(facts, drawn, path))),
+        bytes=len(page.encode()),
+        photos=len(facts.features),
+        shown=len(drawn.chosen),
+        thumbnails=len(made.data["thumbs"]),
+        measured=facts.evaluation.n,
+        measured_on=facts.measured_on,
+        mistakes=len(facts.mistakes),
+        suspects=len(facts.suspects),
+        copies=len(facts.groups),
+        missing=facts.missing,
+        verdict=verdict.verdict.text(),
+        limits=tuple(sentence.text() for sentence in verdict.limits),
+        projection=drawn.method,
+        seconds={"report": round(perf_counter() - began - made.projected, 2), "projection": round(made.projected, 2)},
+        difference=made.compared.paired if made.compared else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltReport:
+    """A report in memory.
+
+    Attributes:
+        facts: the facts about all photos.
+        drawn: what is drawn of the photos of the page.
+        verdict: the verdict on the run, or on the change from the run before.
+        compared: the comparison with the run before; None without one.
+        data: the data of the page, with its thumbnails, as JSON values.
+        projected: the seconds that the map of the photos took.
+    """
+
+    facts: Facts
+    drawn: Drawn
+    verdict: Verdict
+    compared: RunComparison | None
+    data: dict[str, Any]
+    projected: float
+
+
+def build(
+    run: str | os.PathLike[str] | Classifier,
+    photos: str | os.PathLike[str] | None = None,
+    before: str | os.PathLike[str] | Classifier | None = None,
+) -> BuiltReport:
+    """Make the report of a run in memory, and write nothing. The arguments and the errors are those of `report`."""
+    folder = run_path(run)
     facts = gather(_loaded(run), photos)
     verdict = judge(facts, os.fspath(folder))
     compared = None
@@ -97,29 +154,7 @@ def report(
         verdict = judge_change(compared, *names)
         data["comparison"] = comparison_data(compared, verdict, drawn.place, *names)
     shown = drawn.pictures.within(picture_budget(data))
-    summary = [verdict.verdict.text(language) for language in ("en", "ko")]
-    page = html_page(with_thumbnails(data, shown), f"regraft: {data['name']}", summary, "page.js", _GENERATOR)
-    table, written = _write(facts, drawn, page, path)
-    return Report(
-        report=str(written),
-        table=str(table),
-        figures=tuple(map(str, _write_figures(facts, drawn, path))),
-        bytes=len(page.encode()),
-        photos=len(facts.features),
-        shown=len(drawn.chosen),
-        thumbnails=len(shown.thumbnails),
-        measured=facts.evaluation.n,
-        measured_on=facts.measured_on,
-        mistakes=len(facts.mistakes),
-        suspects=len(facts.suspects),
-        copies=len(facts.groups),
-        missing=facts.missing,
-        verdict=verdict.verdict.text(),
-        limits=tuple(sentence.text() for sentence in verdict.limits),
-        projection=drawn.method,
-        seconds={"report": round(perf_counter() - began - projected, 2), "projection": round(projected, 2)},
-        difference=compared.paired if compared else None,
-    )
+    return BuiltReport(facts, drawn, verdict, compared, with_thumbnails(data, shown), projected)
 
 
 def _writable(path: Path) -> Path:

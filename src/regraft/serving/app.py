@@ -7,8 +7,8 @@ Surprise: the models are loaded before the server listens, and the threads start
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,8 +30,8 @@ from regraft.serving.reloading import refreshed
 from regraft.serving.security import Security
 from regraft.serving.service import Service
 
-Pages = Callable[[Service, ServeConfig], list[BaseRoute]]
-"""A function that returns the routes of pages for people, beside those of the protocols."""
+Pages = Callable[[Service, ServeConfig], AbstractContextManager[Sequence[BaseRoute]]]
+"""Gives the routes of pages for people, beside those of the protocols, and ends the work of the pages."""
 
 
 def application(models: Models, config: ServeConfig, pages: Pages) -> Starlette:
@@ -50,9 +50,10 @@ def application(models: Models, config: ServeConfig, pages: Pages) -> Starlette:
             *metrics_routes(metrics),
         ]
         app.router.routes += [*described, *openapi.routes(models, described, bool(config.token))]
-        app.router.routes += pages(service, config)
-        async with refreshed(models):
-            yield
+        with pages(service, config) as routes:
+            app.router.routes += routes
+            async with refreshed(models):
+                yield
         batches.stop()
 
     metrics = Metrics()

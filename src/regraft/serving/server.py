@@ -26,7 +26,7 @@ def serve(places: Mapping[str, Path], config: ServeConfig, pages: str) -> None:
     Args:
         places: the path of each model, by its name.
         config: where the server listens, and who may use it.
-        pages: the ``module:function`` that returns the routes of the pages for people.
+        pages: the ``module:function`` that gives the routes of the pages for people.
 
     Raises:
         ConfigError: a package of the extra ``serve`` is not installed, the port is in use, or the host is no address of

@@ -26,7 +26,7 @@ def serve(arguments: Any) -> int:
     paths = [Path(path).expanduser() for path in arguments.models]
     places = {} if config.new and not (paths or options.name) else places_of(paths, options.name)
     places |= _place_of_project(config, places)
-    run_server(places, config, "regraft.local_page.page_routes:routes")
+    run_server(places, config, "regraft.local_page.pages:pages")
     return 0
 
 

@@ -5,10 +5,12 @@
 //   close()      called before another tab opens.
 import { Refusal, keepToken, takeTokenFromAddress } from "./api.js";
 import { about, model, onRedraw, redraw, refresh } from "./frame.js";
+import * as label from "./label.js";
+import * as look from "./look.js";
 import * as project from "./project.js";
 import * as tryPhotos from "./try.js";
 
-const modules = { project, try: tryPhotos };
+const modules = { project, try: tryPhotos, look, label };
 let opened = null;
 
 async function start() {

@@ -1,4 +1,4 @@
-// The page of a check: what was found in photos and labels. page/elements.js and page/shared.js stand before this script.
+// The page of a check: what was found in photos and labels. page/shared.js stands before this script.
 const TITLE = "check_title"; // its key among the words
 Object.assign(state, { tab: "overview", shown: PAGE });
 

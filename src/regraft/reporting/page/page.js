@@ -1,4 +1,9 @@
-// The report of a run. page/elements.js and page/shared.js stand before this script.
+// The report of a run. page/shared.js stands before this script. A server adds to it by `served`, an object with
+//   mark(i)           what stands below a photo: what was corrected, and buttons to correct it,
+//   tools(i)          the same, larger, for the photo that is open,
+//   press(event, i)   does what a key means for a photo, and returns whether it means something,
+//   done()            the set of photos that somebody has corrected or confirmed,
+//   tabs(lists)       further tabs, made of the functions in `lists`.
 const TITLE = "title"; // its key among the words
 const MATRIX = 30; // classes of the confusion matrix
 Object.assign(state, {
@@ -9,6 +14,9 @@ Object.assign(state, {
 // ---- lists of photos
 
 const isWrong = (i) => photos.measured[i] === 1 && photos.answer[i] !== photos.label[i];
+// A list keeps its photos while they are corrected: it has those that belonged to it when its tab was opened.
+let listed = { key: null };
+const isListedWrong = (i) => listed.measured[i] === 1 && photos.answer[i] !== listed.label[i];
 const isNovel = (i) => data.threshold !== null && photos.novelty[i] !== null && photos.novelty[i] > data.threshold;
 const everything = photos.path.map((_, i) => i);
 
@@ -29,12 +37,14 @@ function answerLine(index) {
 
 function card(index, list, extra) {
   const mapClass = state.maps ? photos.answer[index] : null;
-  return make("li", { class: "card", "data-photo": index },
-    make("button", { class: "seen", "aria-label": say("photo") + " " + photos.path[index], onclick: () => openPhoto(index, list) }, picture(index, "", mapClass)),
+  const press = (event) => { if (served && served.press(event, index)) event.preventDefault(); };
+  return make("li", { class: "card", "data-photo": index, onkeydown: press },
+    make("button", { class: "seen", id: "seen-" + index, "aria-label": say("photo") + " " + photos.path[index], onclick: () => openPhoto(index, list) }, picture(index, "", mapClass)),
     make("div", { class: "text" },
       extra || answerLine(index),
       photos.novelty[index] !== null ? make("div", { class: "soft" }, say("novelty"), " ", fixed(photos.novelty[index], 2)) : null,
       make("div", { class: "path" }, make("bdi", {}, photos.path[index])),
+      served ? served.mark(index) : null,
       nearList(index)));
 }
 
@@ -60,6 +70,7 @@ function openPhoto(index, list, mapClass = photos.answer[index]) {
   const dialog = document.getElementById("photo");
   const at = list.indexOf(index);
   const step = (by) => { if (list[at + by] !== undefined) openPhoto(list[at + by], list); };
+  state.opened = { index, again: () => openPhoto(index, list, mapClass) };
   const map = data.maps[index];
   const choices = map ? map.classes : [];
   const top = photos.top[index] || [];
@@ -68,7 +79,8 @@ function openPhoto(index, list, mapClass = photos.answer[index]) {
       make("button", { onclick: () => step(-1), disabled: at <= 0, "aria-label": say("previous") }, "←"),
       make("button", { onclick: () => step(1), disabled: at + 1 >= list.length, "aria-label": say("following") }, "→"),
       make("span", { class: "soft small" }, number(at + 1), " / ", number(list.length)),
-      make("button", { onclick: () => dialog.close(), autofocus: true }, say("close"))),
+      make("button", { onclick: () => dialog.close(), autofocus: !served }, say("close"))),
+    served ? served.tools(index) : null,
     make("div", { class: "detail" },
       make("div", {},
         picture(index, "big", mapClass),
@@ -86,11 +98,14 @@ function openPhoto(index, list, mapClass = photos.answer[index]) {
           make("dt", {}, say("path")), make("dd", {}, make("bdi", {}, photos.path[index]))),
         make("h3", {}, say("nearest")), nearList(index))));
   dialog.onkeydown = (event) => {
-    if (event.key === "ArrowLeft") step(-1);
-    if (event.key === "ArrowRight") step(1);
+    if (served && served.press(event, index)) event.preventDefault();
+    else if (event.target.matches("input")) return;
+    else if (event.key === "ArrowLeft") step(-1);
+    else if (event.key === "ArrowRight") step(1);
   };
-  if (dialog.open) dialog.querySelector("[autofocus]").focus(); // the buttons are new
-  else dialog.showModal();
+  dialog.onclose = () => { state.opened = null; if (served) redraw(); };
+  if (!dialog.open) dialog.showModal();
+  dialog.querySelector("[autofocus]").focus(); // the buttons are new
 }
 
 // ---- tabs
@@ -127,7 +142,7 @@ function overview() {
     e.n ? make("dl", { class: "figures" },
       figure("accuracy", share(e.accuracy)), figure("interval", range(e.interval)), figure("photos", number(e.n)),
       figure("balanced", share(e.balanced_accuracy)), figure("macro_f1", fixed(e.macro_f1, 3)),
-      figure("calibration_error", fixed(e.calibration_error, 3)),
+      e.calibration_error === null ? null : figure("calibration_error", fixed(e.calibration_error, 3)),
       e.rejected === null ? null : figure("refused", share(e.rejected))) : null,
     data.total > photos.path.length ? make("p", { class: "small soft" }, format("sampled", { shown: photos.path.length, all: data.total })) : null,
     photos.path.length === data.thumbs.length ? null : make("p", { class: "small soft" }, format("thumbs", { with: data.thumbs.length, without: photos.path.length - data.thumbs.length, limit: data.limit })),
@@ -175,9 +190,9 @@ function listTools() {
 
 function mistakes() {
   const cell = state.cell;
-  const found = everything.filter((i) => (cell ? photos.measured[i] && photos.label[i] === cell[0] && photos.answer[i] === cell[1] : isWrong(i)));
+  const found = everything.filter((i) => (cell ? listed.measured[i] && listed.label[i] === cell[0] && photos.answer[i] === cell[1] : isListedWrong(i)));
   const confusion = data.evaluation.confusion;
-  const total = cell ? confusion[cell[0]][cell[1]] : data.evaluation.n - confusion.reduce((sum, row, i) => sum + row[i], 0);
+  const total = photos.path.length === data.total ? found.length : cell ? confusion[cell[0]][cell[1]] : data.evaluation.n - confusion.reduce((sum, row, i) => sum + row[i], 0);
   return [
     confusionMatrix(),
     make("h2", { id: "list" }, cell ? [className(cell[0]), " → ", className(cell[1])] : say("all_mistakes"), " ", make("span", { class: "badge" }, number(total))),
@@ -190,9 +205,9 @@ function classes() {
   const e = data.evaluation;
   const figure = (row, name) => make("td", { class: "number" }, share(row[name]), row[name + "_interval"] ? [make("br"), make("span", { class: "soft small" }, range(row[name + "_interval"]))] : null);
   const head = ["class", "train", "val", "test", "measured", "precision", "recall", "f1"];
-  const own = everything.filter((i) => photos.measured[i] && photos.label[i] === state.one).sort(orders.sure);
-  const best = own.filter((i) => !isWrong(i)).slice(0, 6);
-  const worst = everything.filter((i) => isWrong(i) && (photos.label[i] === state.one || photos.answer[i] === state.one)).sort(orders.sure).slice(0, 6);
+  const own = everything.filter((i) => listed.measured[i] && listed.label[i] === state.one).sort(orders.sure);
+  const best = own.filter((i) => !isListedWrong(i)).slice(0, 6);
+  const worst = everything.filter((i) => isListedWrong(i) && (listed.label[i] === state.one || photos.answer[i] === state.one)).sort(orders.sure).slice(0, 6);
   return [
     make("h2", {}, say("per_class")),
     make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say("per_class") }, make("table", { class: "classes" },
@@ -208,7 +223,7 @@ function classes() {
 }
 
 function labels() {
-  const list = data.suspects;
+  const list = data.suspects.filter((i) => !listed.done.has(i));
   const line = (i) => make("div", {},
     make("div", {}, format("given", { label: data.classes[photos.label[i]] })),
     make("div", { class: "wrong" }, format("suggested", { label: data.classes[photos.suggested[i]] })),
@@ -466,9 +481,11 @@ function drawMap(canvas, view) {
 
 // ---- the page
 
-const tabs = { ...(data.comparison ? { comparison } : {}), overview, mistakes, classes, labels, copies, confidence, map: mapTab, run };
+const tabs = { ...(data.comparison ? { comparison } : {}), overview, mistakes, classes, labels, copies, confidence, map: mapTab, run, ...(served ? served.tabs({ listTools, photoList, redraw }) : {}) };
 
 function verdict() {
+  const key = `${state.tab} ${state.cell}`;
+  if (listed.key !== key) listed = { key, label: [...photos.label], measured: [...photos.measured], done: served ? served.done() : new Set() };
   const said = state.tab === "comparison" ? data.comparison : data;
   return [
     make("p", { class: "verdict" }, format(said.verdict.key, said.verdict.values)),
@@ -477,6 +494,6 @@ function verdict() {
 }
 
 // After the sections were put on paper, by a listener that was added before this one.
-window.addEventListener("beforeprint", () => drawMap(document.querySelector(".map > canvas"), state.view));
+if (!served) window.addEventListener("beforeprint", () => drawMap(document.querySelector(".map > canvas"), state.view));
 
 redraw();

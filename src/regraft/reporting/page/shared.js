@@ -1,8 +1,7 @@
-// What all pages in one file share: the page's data, pictures, tabs and printing. elements.js stands before this script, and
-// the script of a page after it, in the same element: it defines `TITLE`, `tabs` (functions by name, which return
-// elements) and `verdict`, adds to `state`, and calls `redraw`. The data and the words are JSON beside the scripts.
-const data = JSON.parse(document.getElementById("data").textContent);
-Object.assign(words, JSON.parse(document.getElementById("words").textContent));
+// What all pages of photos share: pictures, tabs and printing. Before this script stand elements.js and what gives it
+// `data` (the data of the page), `root` (the element to draw into) and `served` (what a server adds to the page; null in a
+// page that is one file). After it stands the script of a page: it defines `TITLE`, `tabs` (functions by name, which
+// return elements) and `verdict`, adds to `state`, and calls `redraw`.
 const photos = data.photos;
 const PAGE = 48; // photos that are listed at a time
 
@@ -61,12 +60,14 @@ function show(tab, toList = false) {
   if (toList) document.getElementById("list").scrollIntoView({ block: "start" });
 }
 
+const PANEL = served ? "report-panel" : "panel"; // the server's page has a panel of its own around this one
+
 function redraw(focus) {
   // Draw the whole page anew. It is small: only the tab that is open has content.
   const from = document.getElementById(focus);
   const caret = from && "selectionStart" in from ? from.selectionStart : null;
   document.documentElement.lang = state.language;
-  document.title = say(TITLE, { name: data.name });
+  if (!served) document.title = say(TITLE, { name: data.name });
   const names = Object.keys(tabs);
   const press = (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -74,22 +75,23 @@ function redraw(focus) {
     show(names[(names.indexOf(state.tab) + by + names.length) % names.length]);
     document.getElementById("tab-" + state.tab).focus();
   };
-  document.getElementById("page").replaceChildren(
-    make("header", { class: ["overview", "comparison"].includes(state.tab) ? "" : "compact" },
-      make("div", { class: "top" }, make("h1", {}, format(TITLE, { name: data.name })),
-        languageButtons(redraw)),
-      verdict()),
+  const head = make("div", { class: "top" }, make("h1", {}, format(TITLE, { name: data.name })), languageButtons(redraw));
+  root.replaceChildren(
+    make(served ? "div" : "header", { class: ["overview", "comparison"].includes(state.tab) ? "" : "compact" }, served ? null : head, verdict()),
     make("div", { class: "tabs", role: "tablist", "aria-label": say("sections"), onkeydown: press }, names.map((name) =>
-      make("button", { role: "tab", id: "tab-" + name, "aria-selected": String(name === state.tab), "aria-controls": "panel", tabindex: name === state.tab ? 0 : -1, onclick: () => { state.shown = PAGE; show(name); } }, say("tab_" + name)))),
-    make("main", { role: "tabpanel", id: "panel", "aria-labelledby": "tab-" + state.tab, tabindex: "-1" }, tabs[state.tab]()));
+      make("button", { role: "tab", id: "tab-" + name, "aria-selected": String(name === state.tab), "aria-controls": PANEL, tabindex: name === state.tab ? 0 : -1, onclick: () => { state.shown = PAGE; show(name); } }, say("tab_" + name)))),
+    make(served ? "div" : "main", { role: "tabpanel", id: PANEL, class: "panel", "aria-labelledby": "tab-" + state.tab, tabindex: "-1" }, tabs[state.tab]()));
   document.getElementById("tab-" + state.tab).scrollIntoView({ block: "nearest", inline: "center" });
   const field = focus && document.getElementById(focus);
   if (field) { field.focus(); if (caret !== null) field.setSelectionRange(caret, caret); }
 }
 
-window.addEventListener("beforeprint", () => {
+function print() {
   // On paper all sections follow one another.
-  const panel = document.getElementById("panel");
-  panel.replaceChildren(...Object.values(tabs).flatMap((tab) => tab().flat(Infinity).filter(Boolean)));
-});
-window.addEventListener("afterprint", () => redraw());
+  document.getElementById(PANEL).replaceChildren(...Object.values(tabs).flatMap((tab) => tab().flat(Infinity).filter(Boolean)));
+}
+
+if (!served) {
+  window.addEventListener("beforeprint", print);
+  window.addEventListener("afterprint", () => redraw());
+}
