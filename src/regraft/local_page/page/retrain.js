@@ -21,7 +21,7 @@ export function bar(onversion, picture) {
 function outcome(result, onversion, picture) {
   const [before, after] = result.versions.map((version) => say("version_name", { version }));
   const d = result.difference, points = (value) => fixed(100 * value, 1);
-  const figure = (name, found) => make("div", {}, make("dt", {}, name), make("dd", {}, share(found.accuracy)), make("div", { class: "small soft" }, say("interval"), " ", range(found.interval)), make("div", { class: "small soft" }, format("of_photos", { n: found.n })));
+  const figure = (name, found) => make("div", {}, make("dt", {}, name), make("dd", {}, share(found.accuracy)), make("dd", { class: "small soft" }, say("interval"), " ", range(found.interval)), make("dd", { class: "small soft" }, format("of_photos", { n: found.n })));
   const verdict = d && (d.interval[0] > 0 ? "change_better" : d.interval[1] < 0 ? "change_worse" : "change_unsure");
   return make("div", { class: "outcome", id: "outcome" },
     make("h2", { tabindex: "-1" }, format("trained", { version: after, seconds: fixed(result.seconds, 1) })),
