@@ -30,4 +30,5 @@ def ask(url: str, body: Any = None, headers: dict[str, str] | None = None, metho
         with urllib.request.urlopen(request, timeout=60) as found:
             return Reply(found.status, {k.lower(): v for k, v in found.headers.items()}, found.read())
     except urllib.error.HTTPError as error:
-        return Reply(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
+        with error:  # it holds the connection
+            return Reply(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
