@@ -50,7 +50,8 @@ class ProjectError(RegraftError):
 
     def __init__(self, code: str, message: str, **values: str | int) -> None:
         super().__init__(message)
-        self.code, self.values = code, values
+        self.code: str = code
+        self.values: dict[str, str | int] = values
 
 
 @dataclass(frozen=True, slots=True)

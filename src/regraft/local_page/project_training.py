@@ -55,7 +55,7 @@ class ProjectTraining:
     def __init__(self, project: Project, models: Models) -> None:
         self._project, self._models = project, models
         self._lock = Lock()
-        self.progress = Progress()
+        self.progress: Progress = Progress()
 
     def start(self) -> None:
         """Begin a training. Raises ProjectError where one is running, or where there are too few photos."""
