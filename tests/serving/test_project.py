@@ -8,14 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import unicodedata
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from regraft.errors import ConfigError, ImageError
+from regraft.label_tools.correction_table import append
+from regraft.label_tools.corrections import Correction, beside
 from regraft.local_page.project import Project, ProjectError
+from regraft.local_page.project_training import ProjectTraining
+from regraft.serving.models import Models
 from tests.conftest import SHAPES, draw_photo
 from tests.serving.asking import ask
 
@@ -168,6 +174,32 @@ def test_a_killed_server_has_lost_no_photo_that_it_confirmed(tmp_path: Path, cac
     process.terminate()
     process.communicate()
     assert process.returncode == 0
+
+
+def test_a_second_training_takes_over_the_corrections(project: Project, cache: Path) -> None:
+    for label, shape in (("round", "circle"), ("striped", "줄무늬")):
+        project.add_class(label)
+        for seed in range(8):
+            with io.BytesIO() as file:
+                draw_photo(SHAPES[shape], seed).save(file, "JPEG")
+                project.add_photo(label, file.getvalue(), "x.jpg")
+    training = ProjectTraining(project, Models({}))
+    assert trained(training)["version"] == 1
+    wrong = next(iter(project.classes()[0].photos))
+    append(beside(project.runs / "1"), Correction("exclude", wrong, "round"))
+    assert trained(training)["version"] == 2
+    metrics = json.loads((project.runs / "2" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["grown"]["excluded"] == 1
+    assert metrics["before"]["n"] == 15
+
+
+def trained(training: ProjectTraining) -> dict[str, Any]:
+    """Train a project, and return the result."""
+    training.start()
+    while training.progress.state == "running":
+        time.sleep(0.05)
+    assert training.progress.result, training.progress.error
+    return training.progress.result
 
 
 def started(folder: Path, cache: Path) -> tuple[str, subprocess.Popen[str]]:

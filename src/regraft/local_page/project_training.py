@@ -8,17 +8,18 @@ Surprise: the same photos give the same features, so that only new photos take t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from threading import Lock, Thread
 from typing import Any, Literal, Self
 
-from regraft.classifiers.classifier import Classifier
+from regraft.classifiers.classifier import Classifier, run_path
 from regraft.classifiers.metrics import Metrics
+from regraft.classifiers.run_folder import read_split
 from regraft.errors import RegraftError
 from regraft.foundation import console
 from regraft.local_page.project import Project, ProjectError
 from regraft.serving.models import Models
-from regraft.training.training import train
+from regraft.training.training import train, update
 
 LEAST_PHOTOS = 2
 """The fewest photos of a class with which a training begins: one to learn from and one to measure."""
@@ -74,15 +75,24 @@ class ProjectTraining:
         """Train, and serve the new run: the work of the thread."""
         try:
             console.shown_by.set(_Bar(self._show))
-            classifier = train(self._project.photos, self._project.next_run())
-            assert classifier.path is not None  # noqa: S101 (`train` has written it)
-            model = self._models.add(self._project.name, classifier.path)
+            classifier = self._trained()
+            model = self._models.add(self._project.name, run_path(classifier))
             self.progress = Progress("done", result={"version": model.version, **_measured(classifier)})
         except RegraftError as error:
             self.progress = Progress("failed", error=str(error))
         except Exception as error:  # the page must not wait for ever
             console.warn(f"the training failed: {type(error).__name__}: {error}")
             self.progress = Progress("failed", error="the training failed; the reason is in the terminal of the server")
+
+    def _trained(self) -> Classifier:
+        """Train from the newest run, with its corrections; without a run, or without its photos, from nothing."""
+        project, place = self._project, self._project.next_run()
+        there = {photo for one in project.classes() for photo in one.photos}
+        for version in sorted(project.trained(), reverse=True)[:1]:
+            newest = project.runs / str(version)
+            if there & {digest for side in asdict(read_split(newest)).values() for digest in side}:
+                return update(newest, place, project.photos)
+        return train(project.photos, place)
 
     def _show(self, step: str, done: int, total: int | None) -> None:
         self.progress = replace(self.progress, step=step, done=done, total=total)
