@@ -73,12 +73,12 @@ function show() {
   at.report.redraw();
 }
 
-function drawBar() {
+function drawBar(isNew = false) {
   const focus = document.activeElement && document.activeElement.id;
   const had = at.places[0].querySelector("#outcome");
   at.places[0].replaceChildren(bar(goTo, pictureOf));
   const outcome = at.places[0].querySelector("#outcome h2");
-  if (outcome && !had && !document.getElementById("photo").open) return outcome.focus();
+  if (isNew && outcome && !had && !document.getElementById("photo").open) return outcome.focus();
   const field = focus && at.places[0].querySelector("#" + CSS.escape(focus));
   if (field) field.focus();
 }
@@ -87,7 +87,7 @@ async function changed() {
   // Somebody corrected a label, here or in another tab, or a training goes on.
   if (!panel || !at.report) return;
   at.own.apply();
-  drawBar();
+  drawBar(true);
   const dialog = document.getElementById("photo");
   if (dialog.open && state.opened) {
     const field = document.activeElement;

@@ -2,7 +2,7 @@
 import { about, refresh } from "./frame.js";
 import { corrections, isTraining, retrain } from "./corrections.js";
 
-let told = null; // the result that was closed
+const TOLD = "regraft-told"; // the new run whose result was closed, also after the page is loaded again
 
 export function bar(onversion, picture) {
   // Return the bar. `onversion` is called to look at a version, and `picture` returns the picture of a photo by its digest.
@@ -15,7 +15,7 @@ export function bar(onversion, picture) {
       isTraining() ? make("span", { role: "status", class: "working" }, format("retraining", { model: training.model, seconds: fixed(training.seconds || 0, 0) })) : null),
     corrections.error ? make("p", { class: "wrong", role: "alert", id: "refused" }, corrections.error) : null,
     mine && training.state === "failed" ? make("p", { class: "wrong", role: "alert", id: "failed" }, format("training_failed"), " ", make("bdi", {}, training.error)) : null,
-    mine && training.state === "done" && training.result.run !== told ? outcome(training.result, onversion, picture) : null);
+    mine && training.state === "done" && training.result.run !== sessionStorage.getItem(TOLD) ? outcome(training.result, onversion, picture) : null);
 }
 
 function outcome(result, onversion, picture) {
@@ -23,6 +23,7 @@ function outcome(result, onversion, picture) {
   const d = result.difference, points = (value) => fixed(100 * value, 1);
   const figure = (name, found) => make("div", {}, make("dt", {}, name), make("dd", {}, share(found.accuracy)), make("dd", { class: "small soft" }, say("interval"), " ", range(found.interval)), make("dd", { class: "small soft" }, format("of_photos", { n: found.n })));
   const verdict = d && (d.interval[0] > 0 ? "change_better" : d.interval[1] < 0 ? "change_worse" : "change_unsure");
+  const leave = (version) => { sessionStorage.setItem(TOLD, result.run); onversion(version); };
   return make("div", { class: "outcome", id: "outcome" },
     make("h2", { tabindex: "-1" }, format("trained", { version: after, seconds: fixed(result.seconds, 1) })),
     d ? make("p", { class: "verdict-small" }, format(verdict, { before, after, points: points(verdict === "change_worse" ? -d.difference : d.difference), low: points(d.interval[0]), high: points(d.interval[1]) })) : make("p", {}, say("not_compared")),
@@ -32,8 +33,8 @@ function outcome(result, onversion, picture) {
     changedList("gained", result.gained, picture), changedList("lost", result.lost, picture),
     make("p", { class: "small soft" }, format("new_run", { run: { code: result.run } })),
     make("div", { class: "tools" },
-      make("button", { class: "main", id: "look-new", onclick: () => { told = result.run; onversion(result.versions[1]); } }, format("look_at", { version: after })),
-      make("button", { id: "close-outcome", onclick: () => { told = result.run; onversion(null); } }, say("close"))));
+      corrections.asked.version === result.versions[1] ? null : make("button", { class: "main", id: "look-new", onclick: () => leave(result.versions[1]) }, format("look_at", { version: after })),
+      make("button", { id: "close-outcome", onclick: () => leave(null) }, say("close"))));
 }
 
 function changedList(key, list, picture) {
