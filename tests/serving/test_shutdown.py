@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -94,3 +96,27 @@ def test_a_second_signal_ends_the_server_at_once(warm_cache: Path, photo: bytes)
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(5) == 130
+
+
+@posix_only
+def test_a_thread_that_works_on_does_not_hold_the_server_up(warm_cache: Path) -> None:
+    program = f"""
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+import regraft.serving.running
+from regraft.__main__ import main
+regraft.serving.running.LATEST_SECONDS = 2
+ThreadPoolExecutor(1).submit(time.sleep, 60)
+sys.argv = ["regraft", "serve", {str(RUN)!r}, "--port", "0"]
+sys.exit(main())
+"""
+    environment = {**os.environ, "REGRAFT_CACHE": str(warm_cache)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        try:
+            assert process.stderr
+            assert any("http://" in line for line in process.stderr)
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

@@ -9,9 +9,11 @@ that was there before, which ends the process at once.
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -35,6 +37,9 @@ BACKLOG = 512
 
 STOP_SECONDS = 10
 """The longest time in which the server answers what it has accepted, after it was told to stop, in seconds."""
+
+LATEST_SECONDS = 12
+"""The longest time from the signal to the end of the process, in seconds, whatever threads are still doing."""
 
 _TAKE_IN_SECONDS = 2.0
 """The longest time in which the server reads what has arrived before it was told to stop, in seconds."""
@@ -137,6 +142,10 @@ class _Server(uvicorn.Server):
         that lie unread in a connection are read, before uvicorn closes what is idle.
         """
         self._state.stopping = True
+        # Python waits for the threads of pools, which may choose photos or make a report for minutes.
+        end_at_last = threading.Timer(LATEST_SECONDS, os._exit, (0,))
+        end_at_last.daemon = True
+        end_at_last.start()
         for one in sockets or ():
             one.listen(0)  # the system lets hardly anybody in any more
         loop = asyncio.get_running_loop()
