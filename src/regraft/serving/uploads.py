@@ -7,6 +7,7 @@ Surprise: Starlette writes the files of a form to the disk above 1 MiB, which is
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 from starlette.datastructures import UploadFile
@@ -19,6 +20,10 @@ from regraft.serving.limits import BODY
 
 Upload = tuple[str, bytes]
 """The name of a photo, and the bytes of its file."""
+
+
+# It would write to stderr about damaged forms, in the event loop, which stands still where nobody reads stderr.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class _InMemory(MultiPartParser):
