@@ -50,6 +50,8 @@ class Security:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         """Return the answer to a request that is refused; None for a request that is welcome."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            return _error(400, "there are two Host headers")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not (self._token or is_own_host(host, self._host)):
             return _error(400, "this server does not answer to this Host; use its address, or start it with --token")
