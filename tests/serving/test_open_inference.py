@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import struct
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,6 +185,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "two inputs": ({"inputs": tensor()["inputs"] * 2}, "2 inputs"),
     "an unknown input": (tensor(name="x"), "no input x"),
     "an unknown output": ({**tensor(), "outputs": [{"name": "y"}]}, "no output y"),
+    "an output twice": ({**tensor(), "outputs": [{"name": "label"}, {"name": "label"}]}, "named twice"),
     "an unknown type": (tensor(datatype="FP32"), "FP32"),
     "another shape": (tensor(shape=[1, 3]), "wanted \\[N, height, width, 3\\]"),
     "a negative length": (tensor(shape=[1, -1, -1, 3]), "at least 1"),
@@ -235,6 +237,16 @@ def test_wrong_binary_data(name: str, shapes_server: str) -> None:
     head = json.dumps(tensor(datatype="BYTES", shape=[1], data=None, parameters=parameters)).encode()
     body, length = BINARY[name](head)
     assert infer(shapes_server, body, **{HEADER: length}).status == 400
+
+
+def test_a_million_empty_files_are_refused_at_once(shapes_server: str) -> None:
+    head = json.dumps(
+        tensor(datatype="BYTES", shape=[1], data=None, parameters={"binary_data_size": 4_000_000})
+    ).encode()
+    began = time.monotonic()
+    assert infer(shapes_server, head + bytes(4_000_000), **{HEADER: str(len(head))}).status == 400
+    assert infer(shapes_server, tensor(shape=[257, 1, 1, 3], data=[1] * 771)).status == 413
+    assert time.monotonic() - began < 3
 
 
 def test_a_compressed_body_is_refused(shapes_server: str) -> None:

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from regraft.errors import TooLargeError
 from regraft.foundation.records import as_record, decoded, encoded
 from regraft.photos.images import Pixels
-from regraft.serving.batching import Answer
+from regraft.serving.batching import QUEUE, Answer
 from regraft.serving.loading import VERSION
 from regraft.serving.models import Model
 from regraft.serving.openapi import JSON
@@ -67,6 +67,12 @@ def model_of(service: Service, request: Request) -> Model:
     model = service.model(request.path_params["name"], None if version is None else int(version))
     request.scope["model"] = f"{model.name}/{model.version}"  # for the log and the metrics
     return model
+
+
+def few(count: int) -> None:
+    """Raise HTTPException 413 for too many photos, before a million of them are read in the event loop."""
+    if count > QUEUE:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"there are {count} photos; wanted at most {QUEUE}")
 
 
 def bytes_of(text: Any) -> bytes:

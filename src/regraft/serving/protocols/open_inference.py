@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from regraft.foundation.records import encoded
-from regraft.serving.batching import Answer
+from regraft.serving.batching import QUEUE, Answer
 from regraft.serving.models import Model
 from regraft.serving.openapi import BYTES, JSON, Described, Operation
 from regraft.serving.protocols.bodies import (
@@ -32,6 +33,7 @@ from regraft.serving.protocols.bodies import (
     answered,
     body_of,
     bytes_of,
+    few,
     is_rejected,
     model_of,
     parsed,
@@ -241,6 +243,8 @@ def routes(service: Service) -> list[Route]:
         names = [one.name for one in asked.outputs or ()]
         if unknown := [name for name in names if name not in (known := [one.name for one in _outputs(model)])]:
             raise wrong(f"there is no output {unknown[0]}; wanted {', '.join(known)}")
+        if len(set(names)) < len(names):  # an answer could be a million times as long as the request
+            raise wrong("an output is named twice")
         return _response(model, asked, await answered(service, model, photos))
 
     repository = Operation("List the models and their versions.", TAG, gives={JSON: tuple[IndexedModel, ...]})
@@ -274,7 +278,7 @@ def _outputs(model: Model) -> tuple[Tensor, ...]:
 
 
 def _photos(body: bytes, header: str | None) -> tuple[InferenceRequest, list[Any]]:
-    """Return the request in a body, and its photos as files or as pixels (H, W, 3). Raises HTTPException 400."""
+    """Return the request in a body, and its photos as files or as pixels (H, W, 3). Raises HTTPException 400, 413."""
     if header is not None and not (header.isdecimal() and header.isascii() and len(header) < _DIGITS):
         raise wrong(f"{HEADER} is no number of bytes")
     size = len(body) if header is None else int(header)
@@ -286,6 +290,7 @@ def _photos(body: bytes, header: str | None) -> tuple[InferenceRequest, list[Any
         raise wrong(f"there is no input {tensor.name}; wanted image or image_bytes")
     if any(not 0 < length < 2**31 for length in tensor.shape):
         raise wrong(f"{tensor.name} has the shape {list(tensor.shape)[:9]}; wanted lengths of at least 1")
+    few(tensor.shape[0] if tensor.shape else 0)
     if tensor.data is None:
         wanted = (tensor.parameters or {}).get("binary_data_size", len(rest))
         if wanted != len(rest) or not rest:
@@ -309,11 +314,11 @@ def _pixels(tensor: InputTensor, data: memoryview) -> NDArray[np.uint8]:
 
 
 def _files(tensor: InputTensor, data: memoryview) -> list[bytes]:
-    """Return the files of a tensor. Raises HTTPException 400."""
+    """Return the files of a tensor, at most one more than may be. Raises HTTPException 400."""
     if tensor.data is not None:
-        found = [bytes_of(one[0] if isinstance(one, list) and one else one) for one in tensor.data]
+        found = [bytes_of(one[0] if isinstance(one, list) and one else one) for one in tensor.data[: QUEUE + 1]]
     elif "binary_data_size" in (tensor.parameters or {}):
-        found = list(_elements(data))
+        found = list(islice(_elements(data), QUEUE + 1))
     else:  # OpenVINO Model Server takes a file that is not preceded by its length
         found = [bytes(data)]
     if tensor.shape[:1] != (len(found),) or any(length != 1 for length in tensor.shape[1:]):

@@ -29,6 +29,7 @@ from regraft.serving.protocols.bodies import (
     answered,
     body_of,
     bytes_of,
+    few,
     is_rejected,
     model_of,
     parsed,
@@ -175,15 +176,15 @@ def routes(service: Service) -> list[Route]:
         if (asked.instances is None) == (asked.inputs is None):
             raise wrong("wanted either instances or inputs")
         if asked.instances is not None:
-            answers = await answered(service, model, [_photo(model, one) for one in asked.instances])
+            answers = await answered(service, model, _photos(model, asked.instances))
             return answer_of({"predictions": _rows(model, answers)})
-        answers = await answered(service, model, [_photo(model, one) for one in _column(asked.inputs)])
+        answers = await answered(service, model, _photos(model, _column(asked.inputs)))
         return answer_of({"outputs": _columns(model, answers)})
 
     async def classify(request: Request) -> Response:
         model = model_of(service, request)
         asked = parsed(ClassifyRequest, await body_of(request))
-        answers = await answered(service, model, [_photo(model, one) for one in asked.examples])
+        answers = await answered(service, model, _photos(model, asked.examples))
         return answer_of({"result": [_pairs(model, answer) for answer in answers]})
 
     async def regress(request: Request) -> Response:
@@ -203,6 +204,12 @@ def routes(service: Service) -> list[Route]:
 
 def _of(place: str, verbs: Mapping[str, tuple[Callable[..., Any], Operation]]) -> list[Route]:
     return [Described("POST", f"{place}{verb}", endpoint, about) for verb, (endpoint, about) in verbs.items()]
+
+
+def _photos(model: Model, values: Sequence[Any]) -> list[Any]:
+    """Return the photos of a request. Raises HTTPException 400, and 413 for too many."""
+    few(len(values))
+    return [_photo(model, one) for one in values]
 
 
 def _photo(model: Model, value: Any) -> Any:
