@@ -111,6 +111,9 @@ def server(warm_cache: Path) -> Iterator[Served]:
     with served(warm_cache, RUN) as found:
         yield found
         assert found.stop() == 0
+        assert not [line for line in found.lines[1:] if not line.startswith(("{", "regraft"))], (
+            "all lines are the log's"
+        )
         assert not [line for line in found.lines if "Traceback" in line or "Exception" in line]
         assert not [line for line in found.lines if not line.isprintable()]
 
@@ -127,6 +130,12 @@ def test_rubbish_is_no_failure_of_the_server(server: Served, name: str) -> None:
     assert not answer or answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4")), answer[:200]
     assert b"Traceback" not in answer
     assert server.ask("GET", "/livez")[0] == 200
+
+
+def test_a_request_with_two_hosts_is_refused(server: Served) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: evil.example\r\n" + HOST + b"Connection: close\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 400")
 
 
 def test_connections_without_a_request_are_closed_and_hold_nobody_up(server: Served) -> None:
