@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -124,6 +125,18 @@ def test_a_new_class_is_typed(browser: Any, server: Server) -> None:  # noqa: F8
         assert "삼각형 <b>x</b>" in page.inner_text("main table.classes")
     [row] = read_corrections(server.folder / "runs" / "corrections.csv").in_force.values()
     assert row.label == "삼각형 <b>x</b>"
+
+
+def test_keys_that_are_faster_than_the_server_hold_in_their_order(browser: Any, server: Server) -> None:  # noqa: F811
+    with opened(browser, server, "look") as page:
+        page.click(".report #tab-all")
+        page.locator("main .card .seen").first.focus()
+        page.route("**/page/corrections?*", lambda route: (sleep(0.2), route.continue_()))
+        press(page, "1", "u", "x")  # what is taken back is the first
+        settled(page, 1)
+        page.unroute("**/page/corrections?*")
+    [row] = read_corrections(server.folder / "runs" / "corrections.csv").in_force.values()
+    assert row.action == "exclude"
 
 
 def test_photos_to_label_are_confirmed_by_one_key(browser: Any, server: Server) -> None:  # noqa: F811

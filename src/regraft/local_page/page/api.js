@@ -22,7 +22,11 @@ export function takeTokenFromAddress() {
   // The token stands behind the # of the address, so that no request and no log has it. It is taken out of the address.
   const found = /^#token=(.+)$/.exec(location.hash);
   if (!found) return;
-  keepToken(decodeURIComponent(found[1]));
+  try {
+    keepToken(decodeURIComponent(found[1]));
+  } catch { // a % that stands for itself
+    keepToken(found[1]);
+  }
   history.replaceState(null, "", location.pathname);
 }
 
@@ -32,10 +36,13 @@ export function query(values) {
   return given.length ? "?" + new URLSearchParams(given) : "";
 }
 
+// Return a text as a header can have it: its bytes in UTF-8, without control characters.
+const asHeader = (text) => String.fromCharCode(...new TextEncoder().encode(text.replace(/[\x00-\x1f\x7f]/g, "")));
+
 async function send(path, options) {
   const headers = new Headers(options.headers);
   const token = sessionStorage.getItem(TOKEN);
-  if (token) headers.set("Authorization", "Bearer " + token);
+  if (token) headers.set("Authorization", "Bearer " + asHeader(token));
   if (options.method) headers.set("X-Regraft", "1");
   let response;
   try {

@@ -14,6 +14,7 @@ export const corrections = {
   error: "",
 };
 let count = 0, timer = null, listeners = new Set(), sending = Promise.resolve(), holding = new Map();
+let lost = false; // whether the last question for what others corrected failed
 
 const keyOf = (digest, was) => digest + " " + was;
 
@@ -49,16 +50,19 @@ export function stop() {
 function schedule(after = EVERY) {
   clearTimeout(timer);
   timer = setTimeout(async () => {
-    const before = JSON.stringify([count, corrections.pending, corrections.training]);
+    const now = () => JSON.stringify([count, corrections.pending, corrections.training, corrections.error]);
+    const before = now();
     try {
       if (document.visibilityState === "visible") await load();
-      corrections.error = "";
+      if (lost) corrections.error = "";
+      lost = false;
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       corrections.error = error.message;
+      lost = true;
     }
     if (timer === null) return;
-    if (before !== JSON.stringify([count, corrections.pending, corrections.training])) changed();
+    if (before !== now()) changed();
     schedule(isTraining() ? 400 : EVERY);
   }, after);
 }
@@ -84,7 +88,7 @@ function settle() {
   holding = new Map();
   for (const row of [...corrections.rows, ...corrections.waiting].reverse()) {
     if (undone.has(row.id)) continue;
-    if (row.action === "undo") undone.add(row.label);
+    if (row.action === "undo") undone.add(row.undone ? row.undone.id : row.label);
     else if (!holding.has(keyOf(row.digest, row.was))) holding.set(keyOf(row.digest, row.was), row);
   }
 }
@@ -97,11 +101,7 @@ export function correct(action, photo, label = "") {
   // Send a correction of a photo, { digest, was }; it is shown at once, and taken back where the server refuses it.
   const undone = action === "undo" ? rowOf(photo.digest, photo.was) : null;
   if (action === "undo" && !undone) return;
-  if (undone && undone.id.startsWith("new")) { // the server does not know yet what is to be taken back
-    sending = sending.then(() => correct(action, photo));
-    return;
-  }
-  const row = { id: "new" + Math.random(), action, digest: photo.digest, was: photo.was, label: undone ? undone.id : label };
+  const row = { id: "new" + Math.random(), action, digest: photo.digest, was: photo.was, label, undone, asked: corrections.asked };
   corrections.waiting.push(row);
   settle();
   changed();
@@ -109,11 +109,14 @@ export function correct(action, photo, label = "") {
 }
 
 async function deliver(row) {
-  const body = row.action === "undo" ? { action: "undo", id: row.label } : { action: row.action, digest: row.digest, was: row.was, label: row.label };
+  // What is taken back was sent before, so that the server's id of it is known now, unless the server refused it.
+  const body = row.undone ? { action: "undo", id: row.undone.id } : { action: row.action, digest: row.digest, was: row.was, label: row.label };
   try {
-    row.id = (await post("/page/corrections", corrections.asked, body)).id;
-    await load();
-    corrections.error = "";
+    if (!row.undone || !row.undone.id.startsWith("new")) {
+      row.id = (await post("/page/corrections", row.asked, body)).id;
+      await load();
+      corrections.error = "";
+    } else corrections.waiting = corrections.waiting.filter((one) => one !== row);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     corrections.waiting = corrections.waiting.filter((one) => one !== row);
