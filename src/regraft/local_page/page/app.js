@@ -22,12 +22,12 @@ async function start() {
   await enter();
 }
 
-async function enter() {
+async function enter(typed = false) {
   try {
     await refresh();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    return error.status === 401 ? askForToken() : drawProblem(error.message);
+    return error.status === 401 ? askForToken(typed === true) : drawProblem(error.message);
   }
   redraw();
 }
@@ -79,13 +79,14 @@ const choice = (id, options, value, onchange) => make("label", {}, say("choose_"
 
 // ---- without a token, or without a server
 
-function askForToken() {
+function askForToken(is_wrong) {
   document.documentElement.lang = state.language;
   const field = make("input", { id: "token", type: "password", autocomplete: "off", required: true });
-  const submit = async (event) => { event.preventDefault(); keepToken(field.value.trim()); await enter(); };
+  const submit = async (event) => { event.preventDefault(); keepToken(field.value.trim()); await enter(true); };
   document.getElementById("page").replaceChildren(
-    make("header", { class: "frame" }, make("h1", {}, "regraft"), languageButtons(askForToken)),
+    make("header", { class: "frame" }, make("h1", {}, "regraft"), languageButtons(() => askForToken(is_wrong))),
     make("main", { id: "panel" }, make("h2", {}, say("token_title")), make("p", {}, say("token_why")),
+      is_wrong ? make("p", { class: "wrong", role: "alert" }, say("token_wrong")) : null,
       make("form", { class: "tools", onsubmit: submit }, make("label", { for: "token" }, say("token")), field, make("button", { class: "main" }, say("token_send")))));
   keepToken("");
   field.focus();
