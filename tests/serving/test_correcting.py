@@ -128,10 +128,14 @@ def test_a_new_class_is_typed(browser: Any, server: Server) -> None:  # noqa: F8
 
 
 def test_keys_that_are_faster_than_the_server_hold_in_their_order(browser: Any, server: Server) -> None:  # noqa: F811
+    def pass_late(route: Any) -> None:
+        sleep(0.2)
+        route.continue_()
+
     with opened(browser, server, "look") as page:
         page.click(".report #tab-all")
         page.locator("main .card .seen").first.focus()
-        page.route("**/page/corrections?*", lambda route: (sleep(0.2), route.continue_()))
+        page.route("**/page/corrections?*", pass_late)
         press(page, "1", "u", "x")  # what is taken back is the first
         settled(page, 1)
         page.unroute("**/page/corrections?*")

@@ -95,7 +95,7 @@ def test_a_second_signal_ends_the_server_at_once(warm_cache: Path, photo: bytes)
         time.sleep(1)
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(5) == 130
+        assert server.process.wait(9) == 130
 
 
 @posix_only
