@@ -20,8 +20,12 @@ from regraft.serving.server import serve as run_server
 def serve(arguments: Any) -> int:
     """Run `regraft serve`. Returns the exit code."""
     require_packages()
-    token = {"token": environment_variable("REGRAFT_TOKEN")}  # a command line can be read by every user of a machine
-    config = ServeConfig(**{**token, **given(arguments, ServeConfig)})
+    typed = given(arguments, ServeConfig)
+    if "no_token" not in typed:  # a command line can be read by every user of a machine, the environment cannot
+        typed = {"token": environment_variable("REGRAFT_TOKEN"), **typed}
+    config = ServeConfig(**typed)
+    if config.unlabelled and not config.unlabelled.exists():
+        raise ConfigError(f"there is no folder {config.unlabelled}; wanted the folder of photos without labels")
     options = ServeOptions(**given(arguments, ServeOptions))
     paths = [Path(path).expanduser() for path in arguments.models]
     places = {} if config.new and not (paths or options.name) else places_of(paths, options.name)
