@@ -50,6 +50,8 @@ class ServeConfig:
         require_types(self)
         if not 0 <= self.port <= MOST_PORTS:
             raise ConfigError(f"port {self.port}: wanted 0 to {MOST_PORTS}")
+        if self.token != self.token.strip() or not self.token.isprintable():
+            raise ConfigError("the token begins or ends with a space, or has a line break; no client can send it")
         if self.token and self.no_token:
             raise ConfigError(f"{option('token')} and {option('no_token')} contradict each other; type one of them")
         if not (self.token or self.no_token or is_loopback(self.host)):
