@@ -166,6 +166,9 @@ def test_a_training_takes_corrections_and_new_labels(folder: Path, server: Serve
     assert report["photos"]["was"].count("") == len(offered)
     moved = [i for i, path in enumerate(report["photos"]["path"]) if "round" in path]
     assert {report["classes"][report["photos"]["label"][i]] for i in moved} == {"circle"}
+    server.kill()
+    server.start()
+    assert "runs/shapes-2 was trained from runs/shapes" in (server.folder / "server.log").read_text(encoding="utf-8")
 
 
 def test_a_training_that_fails_says_why(folder: Path, server: Server) -> None:

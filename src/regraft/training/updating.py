@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,15 @@ from regraft.classifiers.held_out import HeldOut
 from regraft.classifiers.metrics import Grown, Metrics
 from regraft.classifiers.paired_evaluation import Paired, pair, points
 from regraft.classifiers.predictor import Answers
-from regraft.classifiers.run_folder import LAYOUT, Sides, read_manifest, read_split, write_measured
+from regraft.classifiers.run_folder import (
+    LAYOUT,
+    Sides,
+    is_run,
+    read_manifest,
+    read_metrics,
+    read_split,
+    write_measured,
+)
 from regraft.config.levels import Levels
 from regraft.config.training import OF_ONE_HEAD, TrainConfig
 from regraft.config.values import from_dict, options_of, read_toml
@@ -299,3 +308,14 @@ def next_names(run: Path) -> Iterator[Path]:
     found = _NUMBERED.fullmatch(run.name)
     stem, first = (found["stem"] or "", int(found["number"]) + 1) if found else (f"{run.name}-", 2)
     return (run.with_name(f"{stem}{number}") for number in range(first, 10**6))
+
+
+def newest_after(run: Path) -> Path | None:
+    """Return the newest of the runs that were trained from a run or from its successors, beside it; None without one.
+
+    Raises:
+        RunError: the metrics of a run are damaged.
+    """
+    later = takewhile(is_run, next_names(run))
+    grown = [one for one in later if Metrics.from_dict(read_metrics(one, read_manifest(one))).grown]
+    return grown[-1] if grown else None
