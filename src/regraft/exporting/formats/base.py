@@ -51,7 +51,7 @@ Run = Callable[[Pixels], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
 
 
 def text_in_archive(file: Path | io.BytesIO, name: str) -> str | None:
-    """Return the text file ``name`` of a zip archive, or None where there is no such archive or no such file.
+    """Return the text file ``name`` of a zip archive; None where there is no such archive or no such file.
 
     Raises:
         ExportError: the text is longer than `LONGEST`.
@@ -74,7 +74,7 @@ class Artifact:
         facts: the classes, transform and calibration that are stored in the export.
         run: the function that runs the graph on pixels; `ask` checks its results.
         path: the file or folder that was loaded.
-        is_concurrent: whether several threads may call ``run`` at the same time.
+        is_concurrent: whether several threads may call ``run`` at once; LiteRT and OpenVINO here have one input for all.
     """
 
     facts: Facts
@@ -82,7 +82,6 @@ class Artifact:
     path: Path = Path()
     is_concurrent: bool = False
     _one_at_a_time: Any = field(default_factory=Lock, init=False, repr=False, compare=False)
-    """For runtimes that answer one request at a time: LiteRT's interpreter and OpenVINO's request share one input."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -99,9 +98,7 @@ class Artifact:
         """The novelty above which the answer is "none of these"; None for never."""
         return self.facts.threshold
 
-    def predict_proba(
-        self, images: Photo | Iterable[Photo], on_problem: Callable[[Problem], None] | None = None
-    ) -> NDArray[np.float32]:
+    def predict_proba(self, images: Any, on_problem: Callable[[Problem], None] | None = None) -> NDArray[np.float32]:
         """Return class probabilities ``(N, C)``, as `Classifier.predict_proba` does, but without a feature cache."""
         return self.answers(images, on_problem).probabilities
 
@@ -114,9 +111,9 @@ class Artifact:
         for index, pixels in self._decoded(photos):
             if isinstance(pixels, str):
                 yield index, pixels
-                continue
-            row, novelty = self.ask(pixels[np.newaxis])
-            yield [index], Answers(row, np.full(1, np.nan, np.float32) if novelty is None else novelty)
+            else:
+                row, novelty = self.ask(pixels[np.newaxis])
+                yield [index], Answers(row, np.full(1, np.nan, np.float32) if novelty is None else novelty)
 
     def ask(self, photos: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Run the graph on photos and check the results, since the file may be damaged or from an unknown source.
@@ -135,7 +132,7 @@ class Artifact:
                 found, novelty = self.run(photos)
         except Exception as error:  # runtimes raise errors of many types on damaged graphs
             raise ExportError(f"{self.path} cannot answer: {_reason(error)}; export it again") from error
-        wanted = (len(photos), len(self.classes))
+        wanted = len(photos), len(self.classes)
         if found.shape != wanted or not _are_probabilities(found):
             raise ExportError(
                 f"{self.path} gives no probabilities: numbers of the shape {found.shape}, of which the first are "
