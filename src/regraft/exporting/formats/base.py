@@ -74,7 +74,7 @@ class Artifact:
         facts: the classes, transform and calibration that are stored in the export.
         run: the function that runs the graph on pixels; `ask` checks its results.
         path: the file or folder that was loaded.
-        is_concurrent: whether several threads may call ``run`` at once; LiteRT and OpenVINO here have one input for all.
+        is_concurrent: whether several threads may call ``run`` at once; LiteRT and OpenVINO have one input for all.
     """
 
     facts: Facts
