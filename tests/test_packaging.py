@@ -108,7 +108,7 @@ def test_the_wheel_has_all_files_of_the_pages(wheel: Path) -> None:
         packed = {name for name in archive.namelist() if "/page/" in name}
     folder = ROOT / "src"
     pages = {path.relative_to(folder).as_posix() for path in folder.rglob("page/*") if path.is_file()}
-    assert {"regraft/serving/page/index.html", "regraft/reporting/page/elements.js"} <= pages
+    assert {"regraft/local_page/page/index.html", "regraft/reporting/page/elements.js"} <= pages
     assert packed == pages
 
 

@@ -109,7 +109,7 @@ def test_a_run_of_a_newer_regraft_is_refused(trained: Classifier) -> None:
     assert trained.path is not None
     path = trained.path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "schema": 99}), encoding="utf-8")
-    with pytest.raises(RunError, match="schema 99; this regraft reads schemas up to 3; type: pip install -U regraft"):
+    with pytest.raises(RunError, match="schema 99; this regraft reads schemas up to 4; type: pip install -U regraft"):
         Classifier.load(trained.path)
 
 

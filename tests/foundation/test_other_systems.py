@@ -14,11 +14,12 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 
-# The standard library and the packages of the base install, which is not tested here, are imported first.
+# The standard library, and the packages of the base install and of the server, which are not tested here, come first.
 # Then the modules of POSIX are taken away. `sys.platform` decides what our modules import.
 BEFORE = """
 import asyncio, ctypes, http.client, importlib.metadata, multiprocessing, shutil, subprocess, tempfile, urllib.request
 import faiss, google_crc32c, numpy, openvino, PIL.Image, platformdirs, pyarrow.parquet, rich.progress, safetensors.numpy
+import starlette.applications, uvicorn
 import tensorboard.compat.proto.event_pb2, tensorboard.plugins.hparams.api_pb2, tomli_w, urllib3
 import importlib, sys
 

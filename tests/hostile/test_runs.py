@@ -112,7 +112,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "schema text": (in_json(MANIFEST, "schema", "2"), r"schema is '2'; wanted a whole number"),
     "schema true": (in_json(MANIFEST, "schema", True), r"schema is True; wanted a whole number"),
     "schema 0": (in_json(MANIFEST, "schema", 0), r"schema is 0; wanted a whole number of at least 1"),
-    "schema newer": (in_json(MANIFEST, "schema", 4), r"has schema 4; this regraft reads schemas up to 3"),
+    "schema newer": (in_json(MANIFEST, "schema", 5), r"has schema 5; this regraft reads schemas up to 4"),
     "no classes": (without(MANIFEST, "classes"), r"classes is missing"),
     "classes a text": (in_json(MANIFEST, "classes", "abc"), r"classes is 'abc'; wanted a list of class names"),
     "classes numbers": (
