@@ -12,10 +12,10 @@ import pytest
 
 from regraft import load_predictor
 from regraft.errors import ImageError
-from regraft.exploring.drift import FEWEST, drift_of, stability_index
+from regraft.exploring.drift import FEWEST, RECENT, drift_of, stability_index
 from regraft.serving.answering import answerer_of
 from regraft.serving.batching import Answer
-from regraft.serving.metrics import LABELS, RECENT, Metrics
+from regraft.serving.metrics import LABELS, Metrics
 from regraft.serving.models import Model
 from tests.serving.asking import ask
 from tests.serving.servers import EXPORT as COLOURS

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from regraft.classifiers.classifier import Classifier
 from regraft.classifiers.predictor import Predictor
 
+RECENT = 1000
+"""The number of the latest answered photos of a predictor that are compared with its training."""
+
 FEWEST = 100
 """The smallest number of photos whose classes are compared with those of the training."""
 
 _SMALLEST = 1e-4  # a share in the stability index, so that a class without a photo does not make it infinite
 
 DRIFT = {
-    "recent_photos": "Photos that the other recent figures are of: the latest, at most 1,000.",
+    "recent_photos": f"Photos that the other recent figures are of: the latest, at most {RECENT}.",
     "recent_novelty": "Mean novelty of recent photos; about 0 for photos like those of the training.",
     "none_of_these_novelty": 'Novelty above which the answer is "none of these".',
     "recent_none_of_these_ratio": 'Share of recent photos answered "none of these".',

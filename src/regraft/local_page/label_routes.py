@@ -27,6 +27,7 @@ from regraft.local_page.correcting import Corrector, UnknownPhotoError, Wanted
 from regraft.local_page.retraining import BusyError, Retraining
 from regraft.local_page.run_reports import RunReports
 from regraft.local_page.suggesting import Suggester, offer
+from regraft.local_page.try_routes import model_of
 from regraft.photos.dataset import ImageRecord
 from regraft.photos.images import decode
 from regraft.serving.models import Model
@@ -97,7 +98,7 @@ async def _news(work: Labelling, request: Request) -> Response:
     """Answer with the corrections of a run after the first ``since``."""
     run = _run_of(work, request)[1]
     newest, from_run = _run_of(work, request, newest=True)
-    found = await _done(work.corrector.news, run, from_run, _whole(request, "since", 0))
+    found = await _done(work.corrector.news, run, from_run, _since(request))
     return JSONResponse({**found, "newest": newest.version})
 
 
@@ -159,20 +160,18 @@ def view(record: ImageRecord) -> bytes:
 
 def _run_of(work: Labelling, request: Request, newest: bool = False) -> tuple[Model, Classifier]:
     """Return the model that a request names, and its run. Raises HTTPException 404 where it has none."""
-    version = None if newest or "version" not in request.query_params else _whole(request, "version", 1)
-    model = work.service.model(request.query_params.get("model", ""), version)
+    model = model_of(work.service, request)
+    model = work.service.model(model.name) if newest else model
     if not isinstance(model.predictor, Classifier):
         raise HTTPException(404, f"{model.name} is an export, which has no photos; serve the run to look at them")
     return model, model.predictor
 
 
-def _whole(request: Request, name: str, default: int) -> int:
-    """Return a whole number of a query. Raises HTTPException 400."""
-    text = request.query_params.get(name, "")
-    if not text:
-        return default
+def _since(request: Request) -> int:
+    """Return the number of corrections that a page has, which it names as ``since``. Raises HTTPException 400."""
+    text = request.query_params.get("since", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise HTTPException(400, f"{name} is no whole number")
+        raise HTTPException(400, "since is no whole number")
     return int(text)
 
 

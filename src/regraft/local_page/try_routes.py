@@ -25,7 +25,7 @@ from regraft.reporting.page_data import map_data
 from regraft.serving.batching import Answer
 from regraft.serving.models import Model
 from regraft.serving.protocols.plain import document_of
-from regraft.serving.service import Service
+from regraft.serving.service import Service, version_of
 
 
 def routes(service: Service, work: SideWork, explanations: Explanations) -> list[Route]:
@@ -62,12 +62,9 @@ def model_of(service: Service, request: Request) -> Model:
     """Return the model that ``model`` and ``version`` in the address name; the newest version where none is named.
 
     Raises:
-        HTTPException: 404 where there is no such model, 400 where the version is no number.
+        HTTPException: 404 where there is no such model or version.
     """
-    version = request.query_params.get("version", "")
-    if version and not (version.isascii() and version.isdecimal() and len(version) < 19):
-        raise HTTPException(400, "the version is no number")
-    return service.model(request.query_params.get("model", ""), int(version) if version else None)
+    return service.model(request.query_params.get("model", ""), version_of(request.query_params.get("version")))
 
 
 def _plain(answer: Answer) -> Explained:

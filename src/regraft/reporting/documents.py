@@ -14,7 +14,7 @@ from typing import Any
 from regraft.classifiers.answer_files import Kept
 from regraft.classifiers.evaluation import Evaluation
 from regraft.classifiers.metrics import Counts, LeftOut, TrainingReport
-from regraft.classifiers.prediction import Rejection
+from regraft.classifiers.prediction import PredictionReport, Rejection
 from regraft.exploring.next_photos import NextPhotos
 from regraft.exploring.similarity import SimilarPhotos
 from regraft.exporting.companions import Export
@@ -183,32 +183,6 @@ class EmbedReport:
     computed: int
     cached: int
     problems: tuple[LeftOut, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ClassProbability:
-    """A class and its probability."""
-
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionReport:
-    """One element of the array that `predict` prints: the answer to a photo, or the error of a photo.
-
-    Attributes:
-        path: the path of the photo.
-        none_of_these: whether the answer is "none of these", since the photo is unlike all training photos; missing
-            where there is an ``error``.
-        top: the classes with the highest probabilities, the most probable first; missing where there is an ``error``.
-        error: the reason why the photo could not be read; missing where it could be read.
-    """
-
-    path: str
-    none_of_these: bool = False
-    top: tuple[ClassProbability, ...] = ()
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

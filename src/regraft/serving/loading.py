@@ -71,6 +71,10 @@ class Model:
             return self.predictor.calibration.novelty is not None
         return self.predictor.threshold is not None
 
+    def is_novel(self, novelty: float) -> bool:
+        """Return whether a photo of this novelty is answered with "none of these"; never where it is NaN."""
+        return self.predictor.threshold is not None and novelty > self.predictor.threshold
+
     @property
     def size(self) -> int:
         """The side of the square that the network sees, in pixels; 0 where several networks see different squares."""

@@ -21,13 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from regraft.exploring.drift import DRIFT, drift_of
+from regraft.exploring.drift import DRIFT, RECENT, drift_of
 from regraft.serving.batching import Answer
 from regraft.serving.models import Model
 from regraft.serving.openapi import TEXT, Described, Operation
-
-RECENT = 1000
-"""The number of the latest answered photos of a model that are compared with the training."""
 
 LABELS = 100
 """The most classes of a model that are counted by name; the others are counted together as ``other``."""
@@ -88,8 +85,8 @@ class Answered:
         if answer.error is not None:
             self.unreadable += 1
             return
-        best, threshold = int(answer.probabilities.argmax()), self.model.predictor.threshold
-        if threshold is not None and answer.novelty > threshold:
+        best = int(answer.probabilities.argmax())
+        if self.model.is_novel(answer.novelty):
             self.rejected += 1
         else:
             self.classes[best] += 1

@@ -20,6 +20,7 @@ from regraft.photos.unlabelled import Found
 from regraft.serving.answering import Scaled
 from regraft.serving.batching import QUEUE, Answer, Batches, FullError
 from regraft.serving.limits import RETRY
+from regraft.serving.loading import VERSION
 from regraft.serving.metrics import Metrics
 from regraft.serving.models import Model, Models, UnknownModelError
 
@@ -55,10 +56,7 @@ class Service:
             HTTPException: 413 for more photos than the queue has room for; 429 with Retry-After where the queue is
                 full now; 500 where the network fails; 503 with Retry-After where the answers take too long.
         """
-        if len(photos) > QUEUE:
-            raise HTTPException(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"there are {len(photos)} photos; wanted at most {QUEUE}"
-            )
+        require_room(len(photos))
         self.metrics.in_flight += len(photos)
         try:
             async with asyncio.timeout(SECONDS):
@@ -76,3 +74,18 @@ class Service:
                 console.warn(str(answer.error))  # it may name files of this machine, which no client needs to know
                 raise HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, "the network cannot be run")
         return answers
+
+
+def version_of(text: str | None) -> int | None:
+    """Return the number of a version in an address; None where the address names none. Raises HTTPException 404."""
+    if not text:
+        return None
+    if not VERSION.fullmatch(text):
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"{text[:20]!r} is no version; wanted a whole number from 1")
+    return int(text)
+
+
+def require_room(photos: int) -> None:
+    """Raise HTTPException 413 for more photos than the queue has room for. Call this before many of them are read."""
+    if photos > QUEUE:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"there are {photos} photos; wanted at most {QUEUE}")

@@ -22,11 +22,10 @@ from starlette.responses import Response
 from regraft.errors import TooLargeError
 from regraft.foundation.records import as_record, decoded, encoded
 from regraft.photos.images import Pixels
-from regraft.serving.batching import QUEUE, Answer
-from regraft.serving.loading import VERSION
+from regraft.serving.batching import Answer
 from regraft.serving.models import Model
 from regraft.serving.openapi import JSON
-from regraft.serving.service import Service
+from regraft.serving.service import Service, version_of
 
 T = TypeVar("T")
 
@@ -61,18 +60,9 @@ def answer_of(document: Any, headers: dict[str, str] | None = None) -> Response:
 
 def model_of(service: Service, request: Request) -> Model:
     """Return the model that the path of a request names. Raises HTTPException 404."""
-    version = request.path_params.get("version")
-    if version is not None and not VERSION.fullmatch(version):
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"{version[:20]!r} is no version; wanted a number from 1")
-    model = service.model(request.path_params["name"], None if version is None else int(version))
+    model = service.model(request.path_params["name"], version_of(request.path_params.get("version")))
     request.scope["model"] = f"{model.name}/{model.version}"  # for the log and the metrics
     return model
-
-
-def few(count: int) -> None:
-    """Raise HTTPException 413 for too many photos, before a million of them are read in the event loop."""
-    if count > QUEUE:
-        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"there are {count} photos; wanted at most {QUEUE}")
 
 
 def bytes_of(text: Any) -> bytes:
@@ -130,9 +120,3 @@ async def answered(service: Service, model: Model, photos: Sequence[Any]) -> lis
         if answer.error is not None:
             raise wrong(f"photo {i}: {answer.error}")
     return answers
-
-
-def is_rejected(model: Model, answer: Answer) -> bool:
-    """Return whether the answer is "none of these"."""
-    threshold = model.predictor.threshold
-    return threshold is not None and answer.novelty > threshold

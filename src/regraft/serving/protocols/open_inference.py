@@ -33,15 +33,13 @@ from regraft.serving.protocols.bodies import (
     answered,
     body_of,
     bytes_of,
-    few,
-    is_rejected,
     model_of,
     parsed,
     pixels_of,
     reshaped,
     wrong,
 )
-from regraft.serving.service import Service
+from regraft.serving.service import Service, require_room
 
 TAG = "Open Inference Protocol V2"
 HEADER = "Inference-Header-Content-Length"
@@ -289,8 +287,8 @@ def _photos(body: bytes, header: str | None) -> tuple[InferenceRequest, list[Any
     if tensor.name not in INPUTS:
         raise wrong(f"there is no input {tensor.name}; wanted image or image_bytes")
     if any(not 0 < length < 2**31 for length in tensor.shape):
-        raise wrong(f"{tensor.name} has the shape {list(tensor.shape)[:9]}; wanted lengths of at least 1")
-    few(tensor.shape[0] if tensor.shape else 0)
+        raise wrong(f"{tensor.name} has the shape {list(tensor.shape)[:9]}; wanted lengths from 1 to 2,147,483,647")
+    require_room(tensor.shape[0] if tensor.shape else 0)
     if tensor.data is None:
         wanted = (tensor.parameters or {}).get("binary_data_size", len(rest))
         if wanted != len(rest) or not rest:
@@ -362,14 +360,14 @@ def _values(model: Model, name: str, answers: Sequence[Answer], count: Any) -> _
     """Return an output; with ``count`` the most probable classes as texts. Raises HTTPException 400."""
     n = (len(answers),)
     if name == "rejected":
-        return _Values(Tensor(name, "BOOL", n), np.array([is_rejected(model, answer) for answer in answers]))
+        return _Values(Tensor(name, "BOOL", n), np.array([model.is_novel(answer.novelty) for answer in answers]))
     if name == "novelty":
         return _Values(Tensor(name, "FP32", n), np.array([answer.novelty for answer in answers], np.float32))
     found = np.stack([answer.probabilities for answer in answers])
     classes = model.predictor.classes
     if name == "label":
         indices = zip(found.argmax(axis=1).tolist(), answers, strict=True)
-        labels = [NONE_OF_THESE if is_rejected(model, answer) else classes[index] for index, answer in indices]
+        labels = [NONE_OF_THESE if model.is_novel(answer.novelty) else classes[index] for index, answer in indices]
         return _Values(Tensor(name, "BYTES", n), [label.encode() for label in labels])
     if count is None:
         return _Values(Tensor(name, "FP32", found.shape), found)

@@ -29,14 +29,12 @@ from regraft.serving.protocols.bodies import (
     answered,
     body_of,
     bytes_of,
-    few,
-    is_rejected,
     model_of,
     parsed,
     pixels_of,
     wrong,
 )
-from regraft.serving.service import Service
+from regraft.serving.service import Service, require_room
 
 TAG = "TensorFlow Serving"
 SIGNATURE = "serving_default"
@@ -208,7 +206,7 @@ def _of(place: str, verbs: Mapping[str, tuple[Callable[..., Any], Operation]]) -
 
 def _photos(model: Model, values: Sequence[Any]) -> list[Any]:
     """Return the photos of a request. Raises HTTPException 400, and 413 for too many."""
-    few(len(values))
+    require_room(len(values))
     return [_photo(model, one) for one in values]
 
 
@@ -262,7 +260,7 @@ def _pairs(model: Model, answer: Answer) -> list[tuple[str, float]]:
     """Return pairs of label and probability. Whoever takes the first or the largest learns that a photo is rejected."""
     best = np.argsort(-answer.probabilities, kind="stable").tolist()
     pairs = [(model.predictor.classes[index], float(answer.probabilities[index])) for index in best]
-    return [(NONE_OF_THESE, 1.0), *pairs] if is_rejected(model, answer) else pairs
+    return [(NONE_OF_THESE, 1.0), *pairs] if model.is_novel(answer.novelty) else pairs
 
 
 def _metadata(model: Model) -> Metadata:
