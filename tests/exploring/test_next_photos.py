@@ -15,6 +15,8 @@ from regraft import Classifier, Dataset, NextPhotos, next_photos, train
 from regraft.errors import ConfigError, DataError
 from regraft.exploring.active_learning import margins
 from regraft.foundation.files import digest_file
+from regraft.label_tools.correction_table import append
+from regraft.label_tools.corrections import Correction, beside
 from tests.conftest import SHAPES, Command, draw_folder, draw_photo
 
 
@@ -85,13 +87,16 @@ def test_photos_with_labels_and_copies_are_not_named(run: Path, tmp_path: Path) 
     shutil.copy(new / "00.jpg", new / "again.jpg")
     with Image.open(new / "02.jpg") as image:
         image.resize((120, 90)).save(new / "smaller.png")
-    labelled = digest_file(new / "05.jpg")
-    for classifier, known in ((run, 2), (None, 1)):
-        found = next_photos(new, classifier, 100, {labelled})
+    own = tmp_path / "runs" / "run"
+    shutil.copytree(run, own)
+    labelled = Correction("label", digest_file(new / "05.jpg"), "", "circle", str(new / "05.jpg"))
+    append(beside(own), labelled)
+    for classifier, known in ((own, 2), (None, 0)):
+        found = next_photos(new, classifier, 100)
         assert found.known == known
         assert found.copies == 2
         assert len(found.photos) == found.candidates == len({one.digest for one in found.photos})
-        assert "05.jpg" not in names(found)
+        assert ("05.jpg" in names(found)) == (classifier is None)
         assert len({"00.jpg", "again.jpg"} & set(names(found))) == 1
         assert len({"02.jpg", "smaller.png"} & set(names(found))) == 1
 

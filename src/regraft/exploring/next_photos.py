@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from regraft.features.backbone_choice import choose_backbone, require_backbone
 from regraft.features.features import extract_all
 from regraft.features.neighbours import last_stage
 from regraft.foundation.places import Product, claimed, require_writable
+from regraft.label_tools.correction_table import corrections_of
 from regraft.photos.dataset import ImageRecord
 from regraft.photos.duplicates import duplicate_groups
 from regraft.photos.images import Problem
@@ -125,7 +126,6 @@ def next_photos(
     photos: Any,
     run: Classifier | str | os.PathLike[str] | None = None,
     count: int = 50,
-    leave_out: Collection[str] = (),
 ) -> NextPhotos:
     """Return the unlabelled photos that are worth the most to label next.
 
@@ -135,9 +135,9 @@ def next_photos(
 
     Args:
         photos: one or several files, folders or other sources of photos, or a `Dataset`, as `predict` takes them.
-        run: a classifier or the path of a run; None if there is none yet. Photos of its split are left out.
+        run: a classifier or the path of a run; None if there is none yet. Photos of its split are left out, and
+            so are those that got a label or were left out by corrections since.
         count: the number of photos that are wanted, at least 1. There are fewer if there are fewer candidates.
-        leave_out: the digests of other photos that have labels already.
 
     Returns:
         The photos, and what was left out: copies (also resized or mirrored ones) are suggested once.
@@ -152,7 +152,7 @@ def next_photos(
     classifier = Classifier.load(run) if isinstance(run, str | os.PathLike) else run
     require_backbone(FeatureConfig())
     records, problems = _files([recorded(photo) for photo in photos_in(photos)])
-    known = _known(classifier) | set(leave_out)
+    known = _known(classifier)
     fresh = [record for record in records if not known & {record.identity, record.digest}]
     candidates = _candidates(fresh, classifier)
     if not candidates.records and not len(records) - len(fresh):
@@ -178,11 +178,16 @@ def _files(found: Sequence[Found]) -> tuple[list[ImageRecord], list[Problem]]:
 
 
 def _known(classifier: Classifier | None) -> set[str]:
-    """Return the digests of the photos of a run's split; none without a run folder. Raises RunError."""
+    """Return the digests of the photos of a run's split, and of those that corrections since are about.
+
+    Raises:
+        RunError: the split of the run is damaged.
+        DataError: the corrections cannot be read.
+    """
     if classifier is None or classifier.path is None:
         return set()
-    split = read_split(classifier.path)
-    return {*split.train, *split.val, *split.test}
+    split, later = read_split(classifier.path), corrections_of(classifier.path, classifier.source)
+    return {*split.train, *split.val, *split.test, *(digest for digest, _ in later.in_force)}
 
 
 @dataclass(frozen=True, slots=True)

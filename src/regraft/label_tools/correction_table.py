@@ -17,7 +17,7 @@ from threading import Lock
 from regraft.errors import ConfigError, DataError
 from regraft.foundation.files import locked, naming
 from regraft.foundation.tables import MAX_BYTES, MAX_LINE, MAX_ROWS
-from regraft.label_tools.corrections import HEADER, Correction, Corrections, row_of
+from regraft.label_tools.corrections import HEADER, NAME, Correction, Corrections, beside, row_of
 from regraft.photos.images import Problem
 
 _IN_THIS_PROCESS = Lock()  # for systems without file locks
@@ -47,6 +47,19 @@ def read_corrections(path: Path) -> Corrections:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     return Corrections(tuple(rows.values()), tuple(problems))
+
+
+def corrections_of(run: Path, source: str) -> Corrections:
+    """Return the rows with which a run was trained, and then those beside the run that are about its photos.
+
+    Args:
+        run: the run folder.
+        source: the source of the run's photos, as its manifest records it.
+
+    Raises:
+        DataError: a table cannot be read, is too large, or is no table of corrections.
+    """
+    return read_corrections(run / NAME).followed_by(read_corrections(beside(run)).of_source(source))
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -68,7 +68,7 @@ def labelling(service: Service, unlabelled: Sequence[str]) -> Labelling:
     """
     corrector = Corrector()
     retraining = Retraining(service.models, corrector)
-    return Labelling(service, corrector, RunReports(corrector), retraining, Suggester(unlabelled, corrector))
+    return Labelling(service, corrector, RunReports(corrector), retraining, Suggester(unlabelled))
 
 
 def routes(work: Labelling) -> list[Route]:

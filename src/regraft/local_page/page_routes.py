@@ -50,9 +50,13 @@ WORDS = (_SHARED / "words.json", _OURS / "words.json", _OURS / "words_look.json"
 """The sentences of the page: those of the report, and its own. No key is in two of them."""
 
 
-def routes(service: Service, config: ServeConfig) -> list[Route]:
-    """Return the routes of the page. Raises ConfigError where the project of ``config`` cannot be used."""
-    work, explanations = SideWork(), Explanations()
+def routes(service: Service, config: ServeConfig, work: SideWork) -> list[Route]:
+    """Return the routes of the page, whose slow work is done by ``work``.
+
+    Raises:
+        ConfigError: the project of ``config`` cannot be used.
+    """
+    explanations = Explanations()
     project = Project(config.new) if config.new else None
     training = project and ProjectTraining(project, service.models)
 

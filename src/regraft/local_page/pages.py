@@ -14,14 +14,17 @@ from starlette.routing import BaseRoute
 
 from regraft.config.serving import ServeConfig
 from regraft.local_page import label_routes, page_routes
+from regraft.local_page.side_work import SideWork
 from regraft.serving.service import Service
 
 
 @contextmanager
 def pages(service: Service, config: ServeConfig) -> Iterator[Sequence[BaseRoute]]:
     """Give the routes of the page in the ``with`` block, and stop its work at the end of the block."""
+    work = SideWork()
     labelling = label_routes.labelling(service, [str(config.unlabelled)] if config.unlabelled else [])
     try:
-        yield [*page_routes.routes(service, config), *label_routes.routes(labelling)]
+        yield [*page_routes.routes(service, config, work), *label_routes.routes(labelling)]
     finally:
         labelling.stop()
+        work.stop()

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import Any
 
 from regraft.classifiers.classifier import Classifier, run_path
 from regraft.classifiers.run_folder import read_split
-from regraft.errors import RegraftError
 from regraft.local_page.correcting import Corrector
 from regraft.reporting.report_building import BuiltReport, build
 
@@ -97,17 +95,3 @@ def report_json(made: BuiltReport, source: dict[str, str]) -> bytes:
         "was": [source.get(str(record.path), "") for record in records],
     }
     return json.dumps({**made.data, "photos": photos}, ensure_ascii=False, allow_nan=False).encode()
-
-
-def failure(future: Future[Any]) -> str:
-    """Return why a job that is done failed, as one sentence; empty if it did not fail.
-
-    Raises:
-        BaseException: it failed by an error that no user can have caused.
-    """
-    error = future.exception()
-    if error is None:
-        return ""
-    if isinstance(error, RegraftError):
-        return str(error)
-    raise error

@@ -17,7 +17,6 @@ from typing import Any
 
 from regraft.classifiers.classifier import Classifier, run_path
 from regraft.exploring.next_photos import NextPhoto, NextPhotos, next_photos
-from regraft.local_page.correcting import Corrector
 from regraft.photos.dataset import ImageRecord
 
 COUNT = 50
@@ -47,11 +46,10 @@ class Suggester:
 
     Args:
         folders: the folders of unlabelled photos.
-        corrector: knows which photos have got a label.
     """
 
-    def __init__(self, folders: Sequence[str], corrector: Corrector) -> None:
-        self._folders, self._corrector = list(folders), corrector
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = list(folders)
         self._lock = Lock()
         self._batches: dict[Path, Batch] = {}
         self._pool = ThreadPoolExecutor(1, "next")
@@ -78,8 +76,7 @@ class Suggester:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _chosen(self, run: Classifier) -> NextPhotos:
-        labelled = {row.digest for row in self._corrector.rows(run).in_force.values() if not row.was}
-        found = next_photos(self._folders, run, COUNT, labelled)
+        found = next_photos(self._folders, run, COUNT)
         self.offered |= {one.digest: ImageRecord(one.path, "", one.digest) for one in found.photos}
         return found
 

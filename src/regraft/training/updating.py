@@ -41,8 +41,8 @@ from regraft.config.values import from_dict, options_of, read_toml
 from regraft.errors import AccuracyError, ConfigError, DataError, option
 from regraft.foundation import console
 from regraft.foundation.files import as_path
-from regraft.label_tools.correction_table import read_corrections
-from regraft.label_tools.corrections import Corrections, beside
+from regraft.label_tools.correction_table import corrections_of
+from regraft.label_tools.corrections import Corrections
 from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.sources.base import SIDES
 from regraft.photos.splitting import units_of
@@ -175,11 +175,10 @@ def start_from(before: Classifier, photos: str, config: TrainConfig) -> Start:
 
 def _corrections(before: Classifier, run: Path) -> Corrections:
     """Return the rows in a run, and then those beside it. Warn of damaged rows."""
-    table = beside(run)
-    later = read_corrections(table).of_source(before.source)
-    for problem in later.problems[:10]:
-        console.warn(f"left out of {table.name}: {problem.reason}")
-    return read_corrections(run / LAYOUT.corrections).followed_by(later)
+    rows = corrections_of(run, before.source)
+    for problem in rows.problems[:10]:
+        console.warn(f"left out of {problem.path.name}: {problem.reason}")
+    return rows
 
 
 def _warn_of_missing(before: Classifier, split: Sides, dataset: Dataset, used: Corrections, photos: str) -> None:
