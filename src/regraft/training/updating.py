@@ -310,11 +310,14 @@ def next_names(run: Path) -> Iterator[Path]:
 
 
 def newest_after(run: Path) -> Path | None:
-    """Return the newest of the runs that were trained from a run or from its successors, beside it; None without one.
+    """Return the newest of the runs that were trained from a run, or from a successor of it, beside it; None without.
 
     Raises:
         RunError: the metrics of a run are damaged.
     """
-    later = takewhile(is_run, next_names(run))
-    grown = [one for one in later if Metrics.from_dict(read_metrics(one, read_manifest(one))).grown]
-    return grown[-1] if grown else None
+    family = [run]
+    for later in takewhile(is_run, next_names(run)):
+        grown = Metrics.from_dict(read_metrics(later, read_manifest(later))).grown
+        if grown and Path(grown.run).name in {one.name for one in family}:
+            family.append(later)
+    return family[-1] if len(family) > 1 else None
