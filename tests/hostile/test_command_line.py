@@ -278,8 +278,9 @@ def interrupt(
     seconds: list[float] = []
     group: list[int] = []
     begun = folder / "begun"
-    begin = f"import os, sys\n{code}\nfrom regraft.cli.verbs import main\nopen({str(begun)!r}, 'w').close()\n"
-    begin += "sys.exit(main())"
+    begin = f"import os, sys, threading\n{code}\nfrom regraft.cli.verbs import main\n"
+    # A moment later, so that the signal never comes between the file and `main`, where nothing could answer it.
+    begin += f"threading.Timer(0.01, open, ({str(begun)!r}, 'w')).start()\nsys.exit(main())"
 
     def press(process: subprocess.Popen[bytes]) -> None:
         while not (begun.exists() and when()) and not has_ended(process):

@@ -52,18 +52,17 @@ class Limits:
         length = _length(scope)
         body = _Body(self, receive, ended=length == 0)
         try:
-            refusal = self._refusal(length or 0)
-            body.reserve(0 if refusal else length or 0)
-            await (refusal or self._app)(scope, body, _Answer(body, send))
+            await (self._refusal(body, length or 0) or self._app)(scope, body, _Answer(body, send))
         finally:
             self._bytes -= body.reserved
 
-    def _refusal(self, length: int) -> JSONResponse | None:
-        """Return the answer to a request whose body is too long; None for a request with room for its body."""
+    def _refusal(self, body: _Body, length: int) -> JSONResponse | None:
+        """Reserve room for a body of a known length; return the answer where it is too long, or there is no room."""
         if length > BODY:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE)
-        if self._bytes and self._bytes + length > ALL_BODIES:
+        if not self.reserve(length):
             return _error(HTTPStatus.TOO_MANY_REQUESTS, _BUSY, RETRY)
+        body.reserved = length
         return None
 
     def reserve(self, count: int) -> bool:

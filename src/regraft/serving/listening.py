@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import quote
@@ -71,11 +72,12 @@ def _reason(error: OSError, host: str, port: int) -> str:
 
 
 def address_of(sockets: Sequence[socket.socket], config: ServeConfig) -> str:
-    """Return the address of the page for a browser on this machine, with the token that the page needs.
+    """Return the address of the page for a browser on this machine.
 
-    The token stands behind ``#``, which browsers send to no server.
+    On a terminal, the token that the page needs stands behind ``#``, which browsers send to no server. Otherwise it is
+    left out, because the line may be kept in a log.
     """
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(config.host, config.host)  # noqa: S104
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    token = f"#token={quote(config.token, safe='')}" if config.token else ""
+    token = f"#token={quote(config.token, safe='')}" if config.token and sys.stderr.isatty() else ""
     return f"http://{host}:{sockets[0].getsockname()[1]}/{token}"
