@@ -9,7 +9,7 @@ import time
 import numpy as np
 from _common import report
 
-from regraft.photos.duplicates import duplicate_groups
+from regraft.features.duplicates import duplicate_groups
 
 
 def main() -> None:

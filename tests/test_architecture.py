@@ -55,7 +55,7 @@ WALK = [
     "photos/quotas",
     "photos/unlabelled",
     "photos/splitting",
-    "photos/duplicates",
+    "features/duplicates",
     "label_tools/label_files",
     "label_tools/writing",
     "label_tools/corrections",

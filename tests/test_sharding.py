@@ -21,7 +21,7 @@ from regraft.photos.sources.base import SIDES, Side
 from regraft.photos.splitting import Split, split
 from regraft.sharding import shard
 from tests.conftest import Command, draw_folder
-from tests.photos.test_duplicates import scene
+from tests.features.test_duplicates import scene
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from regraft.features.features import Features
 from regraft.heads.doubtful_labels import out_of_fold
 from regraft.photos.dataset import Dataset
 from tests.conftest import SHAPES, Command, draw_folder, draw_photo
-from tests.photos.test_duplicates import scene
+from tests.features.test_duplicates import scene
 
 QUICK = FeatureConfig(effort="quick")
 

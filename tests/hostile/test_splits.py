@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from regraft.photos.sources.base import SIDES
+from tests.features.test_duplicates import scene
 from tests.hostile.conftest import Hostile
-from tests.photos.test_duplicates import scene
 
 QUICK = ("--effort", "quick", "--folds", "0", "--json")
 LEARNING = 60.0

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from regraft.errors import ImageError
+from regraft.foundation.files import digest_bytes
 from regraft.photos.boxes import Box
 from regraft.photos.dataset import Dataset
-from regraft.photos.images import Part, decode, digest_of, read
+from regraft.photos.images import Part, cropped_digest, decode, read
 from regraft.photos.splitting import split
 from tests.conftest import SHAPES, draw_photo
 
@@ -70,8 +71,13 @@ def test_the_digest_is_of_the_content_and_the_box(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     one, copy = part_of(tmp_path / "a.jpg", 0, 0, 0.5, 0.5), part_of(tmp_path / "b.jpg", 0, 0, 0.5, 0.5)
     other = part_of(tmp_path / "a.jpg", 0, 0, 0.5, 0.6)
-    assert digest_of(data, one) == digest_of(data, copy)
-    assert len({digest_of(data, one), digest_of(data, other), digest_of(data, None), digest_of(data + b"x", one)}) == 4
+    whole = digest_bytes(data)
+    assert cropped_digest(whole, one) == cropped_digest(whole, copy)
+    digests = {
+        cropped_digest(digest_bytes(data + b"x"), one),
+        *(cropped_digest(whole, part) for part in (one, other, None)),
+    }
+    assert len(digests) == 4
 
 
 def test_a_table_may_name_boxes_whose_photos_stay_on_one_side(tmp_path: Path) -> None:

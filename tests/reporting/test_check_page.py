@@ -25,7 +25,7 @@ from regraft.reporting import check_page
 from regraft.reporting.pictures import MOST_BYTES, whole_thumbnails
 from regraft.reporting.verdict import WORDS
 from tests.conftest import Command, draw_folder
-from tests.photos.test_duplicates import scene
+from tests.features.test_duplicates import scene
 from tests.reporting.conftest import HOSTILE, barriers, data_of, visited
 
 QUICK = FeatureConfig(effort="quick")

@@ -14,7 +14,7 @@ from regraft import Classifier, RunError, SweepConfig, TrainConfig, sweep, train
 from regraft.errors import ConfigError, DataError
 from regraft.sweeping.sweeping import _powers_of_ten
 from tests.conftest import Command, draw_folder
-from tests.photos.test_duplicates import scene
+from tests.features.test_duplicates import scene
 
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 QUICK = TrainConfig(effort="quick", val=0.3)

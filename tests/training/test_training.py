@@ -11,7 +11,7 @@ from regraft import Classifier, TrainConfig, train
 from regraft.errors import DataError, RunError
 from regraft.training.training import claimed_run, default_run
 from tests.conftest import draw_folder
-from tests.photos.test_duplicates import scene
+from tests.features.test_duplicates import scene
 
 QUICK = TrainConfig(effort="quick", folds=0)
 

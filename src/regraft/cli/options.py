@@ -28,6 +28,15 @@ class ComputeOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class PhotoOptions(ComputeOptions):
+    """How a verb reads labelled photos."""
+
+    verify: bool = False
+    """Read every photo again. By default, a file is not read if its size, its times and its place on the disk are as
+    they were when it was read before."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions(ComputeOptions):
     """Where a run is written."""
 
@@ -60,6 +69,10 @@ class TrainOptions(RunOptions):
     """Also write thumbnails and features of the photos for TensorBoard's Projector tab, and the confusion matrix and
     the surest mistakes for its Images tab."""
 
+    verify: bool = False
+    """Read every photo again. By default, a file is not read if its size, its times and its place on the disk are as
+    they were when it was read before."""
+
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions(RunOptions):
@@ -76,7 +89,7 @@ class FinetuneOptions(RunOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class SweepOptions(ComputeOptions):
+class SweepOptions(PhotoOptions):
     """Where a sweep is written."""
 
     out: Path = Path("runs/sweep")
@@ -87,7 +100,7 @@ class SweepOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluateOptions(ComputeOptions):
+class EvaluateOptions(PhotoOptions):
     """What else `evaluate` measures."""
 
     unknown: Path | None = None
@@ -117,7 +130,7 @@ class PredictOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckOptions(ComputeOptions):
+class CheckOptions(PhotoOptions):
     """What `check` does with what it finds."""
 
     write: Path | None = None
@@ -158,7 +171,7 @@ class ShardOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedOptions(ComputeOptions):
+class EmbedOptions(PhotoOptions):
     """Where features are written, and whose they are."""
 
     out: Path = Path("features.parquet")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from regraft.cli.arguments import Verb, parse
 from regraft.cli.entry import run_command
@@ -247,8 +248,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(tokens: Sequence[str]) -> int:
     verb, found = parse("regraft", ABOUT, _version, VERBS, tokens)
     console.turn_on(getattr(found, "quiet", False))
-    with limited_threads(getattr(found, "threads", None)):
+    with limited_threads(getattr(found, "threads", None)), _reading(getattr(found, "verify", False)):
         return int(resolve(verb.run)(found))
+
+
+def _reading(verify: bool) -> AbstractContextManager[None]:
+    """Return a context in which each photo is read, also where it has not changed, if ``verify`` is true."""
+    return resolve("regraft.photos.stat_index:every_file_is_read")() if verify else nullcontext()
 
 
 def _stopped(tokens: Sequence[str]) -> str:

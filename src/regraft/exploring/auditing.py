@@ -25,13 +25,13 @@ from regraft.drawing.html import displayed_by
 from regraft.engines.base import key_of, load_engines
 from regraft.errors import ConfigError, option
 from regraft.features.backbone_choice import choose_backbone, require_backbone
+from regraft.features.duplicates import duplicate_groups
 from regraft.features.features import extract_all, labelled_features
 from regraft.foundation.files import as_path
 from regraft.foundation.names import resolve
 from regraft.heads.doubtful_labels import DOUBT, label_margins, out_of_fold
 from regraft.label_tools.writing import Format, Reviewed, require_format, write_photos
 from regraft.photos.dataset import Dataset, ImageRecord
-from regraft.photos.duplicates import duplicate_groups
 
 Kind = Literal[
     "unreadable",

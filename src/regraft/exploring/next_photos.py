@@ -29,12 +29,12 @@ from regraft.errors import ConfigError, DataError, option
 from regraft.exploring.active_learning import most_typical, most_uncertain
 from regraft.exploring.records import recorded
 from regraft.features.backbone_choice import choose_backbone, require_backbone
+from regraft.features.duplicates import duplicate_groups
 from regraft.features.features import extract_all
 from regraft.features.neighbours import last_stage
 from regraft.foundation.places import Product, claimed, require_writable
 from regraft.label_tools.correction_table import corrections_of
 from regraft.photos.dataset import ImageRecord
-from regraft.photos.duplicates import duplicate_groups
 from regraft.photos.images import Problem
 from regraft.photos.unlabelled import Found, photos_in
 

@@ -20,12 +20,12 @@ from regraft.config.finetuning import FinetuneConfig
 from regraft.config.training import TrainConfig
 from regraft.engines.base import load_engine
 from regraft.errors import DataError, TrainingError, option
+from regraft.features.duplicates import duplicate_groups
 from regraft.features.features import Features, extract, labelled_features
 from regraft.foundation import console
 from regraft.heads.base import head_of
 from regraft.heads.logistic import STRENGTHS, LogisticRegression
 from regraft.photos.dataset import Dataset
-from regraft.photos.duplicates import duplicate_groups
 from regraft.photos.splitting import Split, split
 from regraft.training.training import calibrate, evaluate_side
 

@@ -133,7 +133,13 @@ def write_sealed(path: Path, data: ReadableBuffer) -> None:
 
     The trailer holds the length and the checksum of the data. `map_sealed` reads such a file.
     """
-    with saving(), atomic_file(path) as temporary, temporary.open("wb") as file:
+    with saving():
+        seal(path, data)
+
+
+def seal(path: Path, data: ReadableBuffer) -> None:
+    """Do as `write_sealed` does, without a warning. Raises OSError if the file cannot be written."""
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         file.write(data)
         file.write(_TRAILER.pack(_MAGIC, memoryview(data).nbytes, zlib.crc32(data)))
 

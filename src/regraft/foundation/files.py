@@ -21,7 +21,9 @@ from regraft.foundation import console
 if sys.platform != "win32":
     import fcntl
 
-CacheKind = Literal["features", "graphs", "probes", "activations", "openvino", "duplicates", "downloads", "unpacked"]
+CacheKind = Literal[
+    "features", "graphs", "probes", "activations", "openvino", "duplicates", "indexes", "downloads", "unpacked"
+]
 """The kinds of content in the cache folder. Each kind is kept in a subfolder of the same name."""
 
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)

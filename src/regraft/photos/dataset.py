@@ -2,7 +2,8 @@
 
 In: a folder, or any other spec that a source accepts. Out: a `Dataset`, which cannot be changed.
 Why: the later steps use the digest of a photo's content, so that file names, folders and order change nothing.
-Surprise: every file is read once here to compute its digest, but no photo is decoded.
+Surprise: a file is read here to compute its digest, unless `StatIndex` knows that it has not changed. No photo is
+decoded.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 from regraft.config.levels import Levels
 from regraft.drawing.html import displayed_by
 from regraft.errors import ConfigError, DataError, ImageError
 from regraft.foundation import console
 from regraft.foundation.files import digest_bytes, digest_json, threads
-from regraft.photos.images import Look, Part, Problem, Transform, cropped, digest_of, read, read_whole
+from regraft.photos.images import Look, Part, Problem, Transform, cropped, cropped_digest, read, read_whole
 from regraft.photos.sources.base import Entry, Layered, Listing, Side, find_source, require_fit_labels, spec_of
+from regraft.photos.stat_index import StatIndex
 
+_INDEX_SECONDS = 30.0  # after which the index is written: a kill loses at most this much reading
 _BATCH = 64  # files that a thread reads at a time: to hand them over one by one took twice as long
 
 
@@ -67,7 +71,7 @@ class ImageRecord:
             ImageError: the photo cannot be read, or has changed since it was listed.
         """
         data = read_whole(self.path, self.part)
-        if digest_of(data, self.part) != self.digest:
+        if cropped_digest(digest_bytes(data), self.part) != self.digest:
             raise ImageError("changed while regraft was reading it; run again")
         return cropped(data, self.part)
 
@@ -120,12 +124,7 @@ class Dataset:
     @classmethod
     def of(cls, listing: Listing, spec: str) -> Dataset:
         """Read the photos of a listing. Raises DataError, which names ``spec``, if there are none."""
-        results: list[ImageRecord | Problem] = []
-        batches = [listing.entries[i : i + _BATCH] for i in range(0, len(listing.entries), _BATCH)]
-        with ThreadPoolExecutor(threads()) as pool, console.progress("reading", len(listing.entries)) as advance:
-            for batch in pool.map(_read_all, batches):
-                results += batch
-                advance(len(batch))
+        results = _read_changed(listing.entries, spec)
         problems = [*listing.problems, *(r for r in results if isinstance(r, Problem))]
         records = [r for r in results if isinstance(r, ImageRecord)]
         if listing.empty_classes:
@@ -195,23 +194,54 @@ def _classes(records: Iterable[ImageRecord]) -> tuple[str, ...]:
     return tuple(sorted({record.label for record in records}))
 
 
-def _read_all(entries: Sequence[Entry]) -> list[ImageRecord | Problem]:
-    return [record_of(entry) for entry in entries]
+def _read_changed(entries: Sequence[Entry], spec: str) -> list[ImageRecord | Problem]:
+    """Return a record or a problem for each entry. Files that have not changed since they were read are not read."""
+    index = StatIndex(spec)
+    digests = index.look_up(entries)
+    results: dict[int, ImageRecord | Problem] = {
+        i: _record(entries[i], digest) for i, digest in enumerate(digests) if digest
+    }
+    todo = [i for i, digest in enumerate(digests) if digest is None]
+    batches = [todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)]
+    written = monotonic()
+    with ThreadPoolExecutor(threads()) as pool, console.progress("reading", len(todo)) as advance:
+        read = pool.map(lambda batch: [_read(entries[i]) for i in batch], batches)
+        for batch, found in zip(batches, read, strict=True):
+            for i, result in zip(batch, found, strict=True):
+                digests[i], results[i] = result
+            advance(len(batch))
+            if monotonic() - written > _INDEX_SECONDS:
+                index.write(digests)
+                written = monotonic()
+    index.write(digests)
+    return [results[i] for i in range(len(entries))]
 
 
-def record_of(entry: Entry) -> ImageRecord | Problem:
-    """Read the file of an entry and return its record; a `Problem` where it cannot be read or is not an image."""
+def _read(entry: Entry) -> tuple[str | None, ImageRecord | Problem]:
+    """Read the file of an entry; return the digest of its bytes and its record, or None and a `Problem`."""
     try:
         data = read_whole(entry.path, entry.part)
         if not looks_like_an_image(data):
             raise ImageError("not an image" if data else "empty file (0 bytes)")
     except ImageError as error:
-        return Problem(entry.path, str(error))
+        return None, Problem(entry.path, str(error))
+    digest = digest_bytes(data)
+    return digest, _record(entry, digest)
+
+
+def _record(entry: Entry, digest: str) -> ImageRecord:
+    """Return the record of an entry whose bytes have this digest."""
     group = entry.group
     if group is None and entry.part and entry.part.box:
-        group = digest_bytes(data)  # all that is cropped from one photo stays on one side of the split
-    digest = digest_of(data, entry.part)
-    return ImageRecord(entry.path, entry.label, digest, entry.split, group, entry.part, entry.origin)
+        group = digest  # all that is cropped from one photo stays on one side of the split
+    return ImageRecord(
+        entry.path, entry.label, cropped_digest(digest, entry.part), entry.split, group, entry.part, entry.origin
+    )
+
+
+def record_of(entry: Entry) -> ImageRecord | Problem:
+    """Read the file of an entry and return its record; a `Problem` where it cannot be read or is not an image."""
+    return _read(entry)[1]
 
 
 def looks_like_an_image(data: bytes) -> bool:

@@ -232,9 +232,8 @@ def cropped(data: bytes, part: Part | None) -> bytes:
     return data if part is None or part.box is None else crop(decode(data), part.box)
 
 
-def digest_of(data: bytes, part: Part | None) -> str:
-    """Return the digest of what `cropped` returns, by the bytes of the whole photo and the box: nothing is decoded."""
-    digest = digest_bytes(data)
+def cropped_digest(digest: str, part: Part | None) -> str:
+    """Return the digest of what `cropped` returns, by that of the whole photo's bytes and the box, without decoding."""
     return digest if part is None or part.box is None else digest_bytes(f"{digest} {part.box}".encode())
 
 

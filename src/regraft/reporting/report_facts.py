@@ -22,12 +22,12 @@ from regraft.classifiers.predictor import Answers
 from regraft.classifiers.run_folder import Sides, read_split
 from regraft.engines.base import key_of, load_engines
 from regraft.errors import DataError, option
+from regraft.features.duplicates import duplicate_groups
 from regraft.features.features import Features, extract_all, labelled_features
 from regraft.features.neighbours import last_stage, nearest
 from regraft.foundation import console
 from regraft.heads.doubtful_labels import DOUBT, label_margins, out_of_fold
 from regraft.photos.dataset import Dataset, takes_levels
-from regraft.photos.duplicates import duplicate_groups
 from regraft.training.cross_validation import DESIGN_EFFECT
 from regraft.training.own_answers import own_answers
 

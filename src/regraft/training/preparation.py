@@ -27,12 +27,12 @@ from regraft.engines.base import key_of, load_engines
 from regraft.engines.int8 import quantised_graph
 from regraft.errors import DataError
 from regraft.features.backbone_choice import AUTO, choose_backbone
+from regraft.features.duplicates import duplicate_groups
 from regraft.features.features import Features, extract_all, labelled_features
 from regraft.foundation import console
 from regraft.foundation.files import as_path
 from regraft.label_tools.label_files import absolute_spec
 from regraft.photos.dataset import Dataset
-from regraft.photos.duplicates import duplicate_groups
 from regraft.photos.images import Problem
 from regraft.photos.splitting import Split, group_counts, split
 from regraft.training.folding import NEVER

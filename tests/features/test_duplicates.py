@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageOps
 
 from regraft.backbones.base import load_backbone
 from regraft.engines.openvino import OpenVinoEngine
+from regraft.features.duplicates import duplicate_groups, near_duplicates
 from regraft.features.features import extract
 from regraft.foundation.files import cache_folder
 from regraft.photos.dataset import Dataset
-from regraft.photos.duplicates import duplicate_groups, near_duplicates
 
 COUNT = 40
 
@@ -113,7 +113,7 @@ def test_blank_photos_are_not_copies_of_each_other() -> None:
 
 
 def test_a_large_set_goes_through_the_index_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    from regraft.photos import duplicates
+    from regraft.features import duplicates
 
     monkeypatch.setattr(duplicates, "_EXACT_ROWS", 1000)
     dice = np.random.default_rng(0)
