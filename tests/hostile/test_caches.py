@@ -18,7 +18,7 @@ import pytest
 from pyarrow import parquet
 
 from regraft.foundation.cache_files import write_sealed, write_value
-from tests.conftest import draw_folder
+from tests.conftest import draw_folder, sampled
 from tests.hostile.conftest import Hostile, Outcome, run_hostile
 
 Damage = Callable[[Path], None]
@@ -240,7 +240,7 @@ PARTS: dict[str, tuple[Damage, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", sampled(PARTS, 4))
 def test_a_damaged_part_gives_the_same_head(
     name: str, world: World, cache: Path, hostile: Hostile, tmp_path: Path
 ) -> None:
@@ -290,7 +290,7 @@ GRAPHS = {
 }
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", sampled(GRAPHS, 4))
 def test_a_damaged_graph_is_built_again(name: str, world: World, cache: Path, hostile: Hostile) -> None:
     file, damage = GRAPHS[name]
     graph = only(cache / "graphs", "*")
@@ -309,7 +309,7 @@ def unreadable(path: Path) -> None:
     write_sealed(path, b"no compiled graph" * 1000)
 
 
-@pytest.mark.parametrize("damage", [*ANY, lengthened, unreadable], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", sampled([*ANY, lengthened, unreadable], 5), ids=lambda damage: damage.__name__)
 def test_a_damaged_compiled_graph_is_compiled_again(
     damage: Damage, world: World, cache: Path, hostile: Hostile
 ) -> None:
@@ -362,7 +362,7 @@ def test_damaged_pairs_of_copies_are_found_again(
 NOWHERE = ["file", "file/below", "~nosuchuser/cache", "/dev/null", "/proc/regraft", "x" * 300, "loop", "dangling/cache"]
 
 
-@pytest.mark.parametrize("place", NOWHERE)
+@pytest.mark.parametrize("place", sampled(NOWHERE, 3))
 def test_a_place_that_cannot_be_a_cache_is_done_without(
     place: str, world: World, hostile: Hostile, tmp_path: Path
 ) -> None:
@@ -466,7 +466,7 @@ def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("disk", [4, 400, 13_500, 20_000, 27_000], indirect=True)
+@pytest.mark.parametrize("disk", sampled([400, 4, 13_500, 20_000, 27_000], 3), indirect=True)
 def test_a_full_disk_under_the_cache(disk: Path, world: World, hostile: Hostile, tmp_path: Path) -> None:
     outcome = hostile(
         "train", world.photos, "--out", "run", code=0, limit=REBUILT, environment={"REGRAFT_CACHE": str(disk)}

@@ -18,7 +18,7 @@ import pytest
 
 from regraft import ExportConfig, TrainConfig, export, train
 from regraft.exporting.formats.base import registry
-from tests.conftest import SHAPES, draw_folder
+from tests.conftest import SHAPES, draw_folder, sampled
 from tests.hostile.conftest import Hostile
 
 SLOW = 120.0
@@ -216,7 +216,7 @@ def tell(name: str, artifact: Path, spoil: Callable[[dict[str, Any]], str]) -> N
         artifact.write_bytes(file.getvalue())
 
 
-@pytest.mark.parametrize("case", METADATA)
+@pytest.mark.parametrize("case", sampled(METADATA, 5))
 def test_hostile_metadata(case: str, copied: Copied, photo: Path, hostile: Hostile) -> None:
     spoil, says = METADATA[case]
     artifact = copied("openvino")
@@ -356,7 +356,7 @@ def answer_with(artifact: Path, spoil: Callable[[Any], Any]) -> None:
         (artifact.parent / f"new{suffix}").replace(artifact.with_suffix(suffix))
 
 
-@pytest.mark.parametrize("case", ANSWERS)
+@pytest.mark.parametrize("case", sampled(ANSWERS, 4))
 def test_answers_that_cannot_be(case: str, copied: Copied, photo: Path, hostile: Hostile) -> None:
     spoil, says = ANSWERS[case]
     artifact = copied("openvino")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import SHAPES, draw_folder, draw_photo
+from tests.conftest import SHAPES, draw_folder, draw_photo, sampled
 from tests.hostile.conftest import Hostile, Outcome, run_hostile
 from tests.hostile.test_command_line import after, has_ended, in_so_long, interrupt
 
@@ -109,7 +109,9 @@ ONE = [
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs special files")
-@pytest.mark.parametrize(("name", "make", "says"), ONE, ids=lambda value: getattr(value, "__name__", repr(value))[:24])
+@pytest.mark.parametrize(
+    ("name", "make", "says"), sampled(ONE, 3), ids=lambda value: getattr(value, "__name__", repr(value))[:24]
+)
 def test_what_is_no_photo_is_answered_with_its_error(
     name: str, make: Callable[[Path], None] | None, says: str, ask: Ask, photo: Path
 ) -> None:
@@ -364,7 +366,7 @@ KILLS = [
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
-@pytest.mark.parametrize(("suffix", "chunks", "sign"), KILLS)
+@pytest.mark.parametrize(("suffix", "chunks", "sign"), sampled(KILLS, 3))
 def test_a_command_that_was_stopped_goes_on(
     suffix: str, chunks: int, sign: signal.Signals, ask: Ask, place: Path, whole: Path, tmp_path: Path
 ) -> None:
