@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from _common import regraft, report
+from _synthetic import synthetic_photos
 from PIL import Image
 
 AREA = 0.1  # the share of the photo that is covered
@@ -98,31 +99,7 @@ def square(size: int, dice: Any) -> Any:
 def synthetic(count: int, work: Path) -> dict[str, Any]:
     """The report of a run on many small photos with features that are drawn."""
     cache, photos = work / "cache", work / "photos"
-    os.environ["REGRAFT_CACHE"] = str(cache)
-    from regraft import Dataset, load_backbone
-    from regraft.config.features import FeatureConfig
-    from regraft.engines.base import load_engine
-    from regraft.features.features import PART_ROWS, FeatureCache
-    from regraft.features.parts import LOOK
-
-    dice = np.random.default_rng(0)
-    for i in range(count):
-        folder = photos / f"class {i % 20:02}" / f"{i // 2000:03}"
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = dice.integers(0, 255, (4, 4, 3), np.uint8)
-        Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC).save(folder / f"{i:06}.jpg", quality=80)
-    engine = load_engine(load_backbone("efficientnet_lite0", 288), FeatureConfig())
-    store = FeatureCache(engine.fingerprint, engine.backbone.num_features)
-    records = Dataset.open(photos).records
-    centres = np.abs(dice.normal(size=(20, engine.backbone.num_features))).astype(np.float32)
-    for start in range(0, count, 16 * PART_ROWS):
-        part = records[start : start + 16 * PART_ROWS]
-        right = [int(r.label[-2:]) if dice.random() > 0.05 else int(dice.integers(20)) for r in part]
-        x = np.abs(centres[right] * 0.3 + dice.normal(size=(len(part), centres.shape[1])).astype(np.float32))
-        looks = np.zeros(len(part), LOOK)
-        looks["thumbnail"] = dice.integers(0, 255, (len(part), 16, 16))
-        looks["width"] = looks["height"] = 48
-        store.write_part([r.digest for r in part], list(zip(x, looks, strict=True)))
+    synthetic_photos(photos, cache, range(count))
     trained = regraft("train", photos, "--out", "run", cache=cache, cwd=work)
     done = regraft("report", "run", "--json", cache=cache, cwd=work)
     document = json.loads(done.stdout)

@@ -122,7 +122,9 @@ def configuration() -> str:
             parts += rows
         parts += [""]
     parts += ["## Environment", "", "| variable | meaning |", "|---|---|"]
-    parts += ["| `REGRAFT_CACHE` | the cache folder, in place of the one that the platform has for each user |", ""]
+    parts += ["| `REGRAFT_CACHE` | the cache folder, in place of the one that the platform has for each user |"]
+    parts += ["| `REGRAFT_CACHE_LIMIT` | the largest size of the cache, such as `20GB`; by default there is no limit |"]
+    parts += ["| `REGRAFT_TOKEN` | the token of `regraft serve`, in place of `--token` |", ""]
     return "\n".join(parts)
 
 

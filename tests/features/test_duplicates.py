@@ -106,6 +106,17 @@ def test_the_answer_is_cached_for_the_same_photos_in_any_order() -> None:
     assert duplicate_groups(names, x, looks, "engine") == [[7, 49]]
 
 
+def test_known_pairs_are_not_searched_again() -> None:
+    x, looks = random_photos(60, np.random.default_rng(0))
+    names = [f"{i:02}" for i in range(60)]
+    assert duplicate_groups(names[:50], x[:50], looks[:50], "engine") == []
+    x[10], looks[10] = x[11], looks[11]  # features of a digest never change: this shows that they are not compared
+    x[55], looks[55] = x[20], looks[20]
+    x[57], looks[57] = x[58], looks[58]
+    assert duplicate_groups(names, x, looks, "engine", names[:50]) == [[20, 55], [57, 58]]
+    assert duplicate_groups(names, x, looks, "other engine", names[:50]) == [[10, 11], [20, 55], [57, 58]]
+
+
 def test_blank_photos_are_not_copies_of_each_other() -> None:
     x, looks = random_photos(30, np.random.default_rng(0))
     looks[:5] = np.random.default_rng(1).integers(100, 102, (5, 16, 16))
@@ -115,7 +126,7 @@ def test_blank_photos_are_not_copies_of_each_other() -> None:
 def test_a_large_set_goes_through_the_index_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     from regraft.features import duplicates
 
-    monkeypatch.setattr(duplicates, "_EXACT_ROWS", 1000)
+    monkeypatch.setattr(duplicates, "_EXACT_DISTANCES", 1000**2)
     dice = np.random.default_rng(0)
     x, looks = random_photos(3000, dice)
     x[2900:], looks[2900:] = x[:100] + dice.normal(0, 0.01, (100, 64)), looks[:100, :, ::-1]

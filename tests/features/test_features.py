@@ -13,7 +13,8 @@ import pytest
 
 from regraft.backbones.base import load_backbone
 from regraft.engines.openvino import OpenVinoEngine
-from regraft.features.features import FeatureCache, extract
+from regraft.features.feature_cache import FeatureCache
+from regraft.features.features import extract
 from regraft.features.parts import LOOK
 from regraft.photos.dataset import Dataset
 
@@ -161,7 +162,7 @@ def test_an_error_in_a_worker_reaches_the_caller(photos: Path, cache: Path, monk
 def test_a_kill_loses_no_finished_part(photos: Path, cache: Path, tmp_path: Path) -> None:
     """A real process, really killed, until one gets through: all photos but one part's are computed once."""
     script = (
-        "import sys; from regraft.features import features; features.PART_ROWS = 8;"
+        "import sys; from regraft.features import feature_cache, features; feature_cache.PART_ROWS = 8;"
         "from regraft.photos.dataset import Dataset; from regraft.engines.openvino import OpenVinoEngine;"
         "from regraft.backbones.base import load_backbone;"
         "e = features.extract(Dataset.open(sys.argv[1]).records, OpenVinoEngine(load_backbone('efficientnet_lite0')));"

@@ -8,6 +8,8 @@ import pytest
 from regraft.config.training import TrainConfig
 from regraft.errors import ConfigError, TrainingError
 from regraft.features.features import Features
+from regraft.foundation.files import limited_threads
+from regraft.heads import logistic
 from regraft.heads.base import ClassWeight, Head, Scaling, Step, cross_entropy, head_of, registry, restore, softmax
 from regraft.heads.logistic import LogisticRegression
 from regraft.heads.neighbours import Neighbours
@@ -224,3 +226,49 @@ def test_roots_of_no_stage_are_refused(lengths: tuple[float, float]) -> None:
     state = {"root_widths": np.array([4, 8]), "root_lengths": np.array(lengths, np.float32)}
     with pytest.raises(ValueError, match="name no features"):
         Roots.from_state(state)
+
+
+def test_the_fit_does_not_depend_on_the_number_of_threads() -> None:
+    train, val = blobs(9000, stages=((4, 8),)), blobs(300, seed=1, stages=((4, 8),))
+    heads = []
+    for count in (1, 3):
+        with limited_threads(count):
+            heads.append(LogisticRegression().fit(train, val))
+    assert np.array_equal(heads[0].weight_, heads[1].weight_)
+    assert np.array_equal(heads[0].bias_, heads[1].bias_)
+
+
+def test_some_of_many_photos_choose_the_penalty_and_all_of_them_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "_ROOT_STRENGTHS", (0.3, 1.0, 3.0))  # weaker penalties are flat beyond float32
+    train, val = blobs(3000, stages=((4, 8),)), blobs(500, seed=1, stages=((4, 8),))
+    whole = LogisticRegression(tolerance=1e-5).fit(train, val)
+    monkeypatch.setattr(logistic, "_CHOOSE_ON", 1000)
+    found = LogisticRegression(tolerance=1e-5).fit(train, val)
+    monkeypatch.setattr(logistic, "_ROOT_STRENGTHS", (found.strength_,))
+    direct = LogisticRegression(tolerance=1e-5).fit(train, val)
+    assert cross_entropy(found.logits(val.x), val.y) == pytest.approx(
+        cross_entropy(whole.logits(val.x), val.y), rel=0.02
+    )
+    difference = np.abs(softmax(found.logits(val.x)) - softmax(direct.logits(val.x))).max()
+    assert difference < 1e-4
+
+
+def test_a_warm_start_ends_at_the_same_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "_CHOOSE_ON", 1000)
+    monkeypatch.setattr(logistic, "_ROOT_STRENGTHS", (0.1, 0.3))
+    old = LogisticRegression().fit(
+        blobs(2000, classes=3, seed=3, stages=((4, 8),)), blobs(100, classes=3, seed=4, stages=((4, 8),))
+    )
+    train, val = blobs(3000, stages=((4, 8),)), blobs(500, seed=1, stages=((4, 8),))
+    cold = LogisticRegression(tolerance=1e-5).fit(train, val)
+    steps: list[list[int]] = [[], []]
+    warm = LogisticRegression(tolerance=1e-5)
+    warm.start_from(old, [2, 0, 1, -1])
+    warm.fit(train, val, lambda step: steps[0].append(step.number))
+    again = LogisticRegression(tolerance=1e-5)
+    again.start_from(cold, [0, 1, 2, 3])
+    again.fit(train, val, lambda step: steps[1].append(step.number))
+    assert warm.strength_ == cold.strength_
+    for head in (warm, again):
+        assert np.abs(softmax(head.logits(val.x)) - softmax(cold.logits(val.x))).max() < 1e-4
+    assert len(steps[1]) < len(steps[0])

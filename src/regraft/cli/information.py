@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from regraft.classifiers.run_folder import read_run
 from regraft.engines import probe
 from regraft.errors import BackboneError, ConfigError, RegraftError, option
 from regraft.exporting.formats.base import is_export, read_report
+from regraft.features.cache_limit import cache_limit
 from regraft.foundation import console
 from regraft.foundation.cache_files import require_regular
 from regraft.foundation.files import CACHE_KINDS, as_path, cache_folder, folder_size
@@ -93,10 +95,13 @@ def _cache(clear: bool) -> dict[str, Any]:
     after = _sizes(root) if clear else before
     for path, reason in left:
         console.warn(f"{path} was not deleted: {reason}")
+    features = _cached_features(root / "features")
     return {
         "folder": str(root),
-        "photos": _cached_rows(root / "features"),
+        "photos": sum(one["photos"] for one in features),
+        "features": features,
         "bytes": after,
+        "limit_bytes": cache_limit(),
         "freed_bytes": sum(before.values()) - sum(after.values()),
         "not_deleted": [str(path) for path, _ in left],
     }
@@ -131,18 +136,25 @@ def _delete(folder: Path) -> list[tuple[Path, str]]:
     return left
 
 
-def _cached_rows(folder: Path) -> int:
-    """Return the number of feature rows in the cache, over all engines."""
+def _cached_features(folder: Path) -> list[dict[str, Any]]:
+    """Return for each engine the name of its backbone, and the number of photos and of bytes in the cache."""
     from pyarrow import ArrowException, parquet
 
-    rows = 0
-    for part in folder.rglob("part-*.parquet"):
-        try:
-            require_regular(part)
-            rows += parquet.read_metadata(part).num_rows
-        except (OSError, ArrowException):  # a damaged file is set aside by the next process that reads it
-            continue
-    return rows
+    found: list[dict[str, Any]] = []
+    for place in sorted(folder.glob("*/")):
+        names, rows = Counter[str](), 0
+        for part in place.glob("part-*.parquet"):
+            try:
+                require_regular(part)
+                metadata = parquet.read_metadata(part)
+            except (OSError, ArrowException):  # a damaged file is set aside by the next process that reads it
+                continue
+            rows += metadata.num_rows
+            names[(metadata.metadata or {}).get(b"regraft.backbone", b"").decode("utf-8", "replace")] += 1
+        name = max(names, key=lambda name: (name != "", names[name]), default="")
+        facts = {"backbone": name or "unknown", "fingerprint": place.name, "photos": rows, "bytes": folder_size(place)}
+        found.append(facts)
+    return found
 
 
 def _run(folder: Path) -> dict[str, Any]:

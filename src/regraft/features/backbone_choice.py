@@ -21,7 +21,8 @@ from regraft.backbones.side_by_side import PLUS, beside, names_in, parts_of, sta
 from regraft.config.features import FeatureConfig, seconds_of
 from regraft.engines.base import load_engines, require_engine
 from regraft.errors import BackboneError, ConfigError, option
-from regraft.features.features import FeatureCache, Features, extract_all
+from regraft.features.feature_cache import FeatureCache
+from regraft.features.features import Features, extract_all
 from regraft.features.probing import Probe, probe
 from regraft.foundation import console
 from regraft.photos.dataset import ImageRecord

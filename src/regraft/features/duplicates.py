@@ -8,7 +8,7 @@ Surprise: no fixed distance fits all data sets. Two different solar cells are ne
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from regraft.foundation.cache_files import read_value, write_value
 from regraft.foundation.files import cache_folder, digest_json
+from regraft.foundation.large_arrays import blocks_of, give_back
 from regraft.photos.images import THUMBNAIL, Pixels
 
 Matrix = NDArray[np.float32]
@@ -38,12 +39,16 @@ flowers that are cropped by 5 %."""
 _NEIGHBOURS = 10
 _FEW = 2 * _NEIGHBOURS  # up to so many photos, the distance to the tenth neighbour means nothing
 _PROJECTED = 128  # dimensions of the projected features
-_EXACT_ROWS = 20_000  # with more photos, FAISS searches only the nearest cells of its index
+_EXACT_DISTANCES = 20_000**2  # with more distances, FAISS searches only the nearest cells of its index
 _BLOCK = 4096  # rows that are computed at a time, to save memory
 
 
 def duplicate_groups(
-    digests: Sequence[str], x: Matrix, thumbnails: Pixels, fingerprint: str | None = None
+    digests: Sequence[str],
+    x: Matrix,
+    thumbnails: Pixels,
+    fingerprint: str | None = None,
+    known: Collection[str] = (),
 ) -> list[list[int]]:
     """Return groups of photos that show the same picture.
 
@@ -58,6 +63,8 @@ def duplicate_groups(
         thumbnails: ``(N, 16, 16)`` uint8.
         fingerprint: the fingerprint of the backbone and the engine that computed the features. If it is given, the
             result is cached.
+        known: the digests of photos that were compared with each other before, such as those of an older run. Where
+            that result is still in the cache, only the other photos are compared with all.
 
     Returns:
         Groups of at least two row numbers, each in ascending order. The groups are in the order of their first rows.
@@ -70,7 +77,12 @@ def duplicate_groups(
     near = _cached_pairs(key) if fingerprint else None
     if near is None:
         firsts = np.array([rows[digest][0] for digest in distinct], np.int64)
-        near = [(distinct[i], distinct[j]) for i, j in near_duplicates(x, thumbnails, firsts).tolist()]
+        before = _cached_pairs(digest_json([VERSION, fingerprint, sorted(known)])) if fingerprint and known else None
+        old = frozenset() if before is None else frozenset(known)
+        new = np.flatnonzero([digest not in old for digest in distinct])
+        found = near_duplicates(x, thumbnails, firsts, new)
+        near = [(a, b) for a, b in before or () if a in rows and b in rows]
+        near += [(distinct[i], distinct[j]) for i, j in found.tolist()]
         if fingerprint:
             write_value(_cache_file(key), near)
     parent = list(range(len(digests)))
@@ -99,30 +111,37 @@ def _cached_pairs(key: str) -> list[tuple[str, str]] | None:
     return None if pairs is None else [(a, b) for a, b in pairs]
 
 
-def near_duplicates(x: Matrix, thumbnails: Pixels, rows: Pairs | None = None) -> Pairs:
+def near_duplicates(x: Matrix, thumbnails: Pixels, rows: Pairs | None = None, new: Pairs | None = None) -> Pairs:
     """Return pairs of photos that show the same picture.
 
     Args:
         x: the features, ``(N, D)`` float32.
         thumbnails: ``(N, 16, 16)`` uint8.
         rows: the row numbers of the photos to compare; None for all N photos.
+        new: positions in ``rows``, ascending: only pairs with one of these photos are looked for; None for all pairs.
 
     Returns:
         ``(P, 2)`` int64: positions in ``rows``, the lower position first.
     """
     rows = np.arange(len(x)) if rows is None else rows
-    if len(rows) < 2:
+    new = np.arange(len(rows)) if new is None else new
+    if len(rows) < 2 or not len(new):
         return np.empty((0, 2), np.int64)
     looks = _Looks(thumbnails[rows])
-    pairs = _neighbours(looks.symmetric())[0]
+    pairs = _Neighbours(looks.symmetric(), len(new)).of(new)[0]
     same = pairs[looks.correlation(pairs, fine=True) >= SAME_LOOK]
     if len(rows) <= _FEW:
-        return _unique(same)
+        return _unique(same, len(rows))
     space = _FeatureSpace(x, rows)
-    candidates, tenth = _neighbours(space.projected())
+    neighbours = _Neighbours(space.projected(), len(new))
+    candidates, distances = neighbours.of(new)
     candidates = candidates[looks.correlation(candidates, fine=False) >= ALIKE_LOOK]
+    tenth = np.full(len(rows), np.nan, np.float32)
+    tenth[new] = distances
+    others = np.unique(candidates[np.isnan(tenth[candidates])])
+    tenth[others] = neighbours.of(others)[1]
     reach = np.minimum(tenth[candidates[:, 0]], tenth[candidates[:, 1]])
-    return _unique(np.concatenate([same, candidates[space.distance(candidates) <= NEARER * reach]]))
+    return _unique(np.concatenate([same, candidates[space.distance(candidates) <= NEARER * reach]]), len(rows))
 
 
 class _Looks:
@@ -188,12 +207,14 @@ class _FeatureSpace:
 
     def __init__(self, x: Matrix, rows: Pairs) -> None:
         self._x, self._rows = x, rows
-        self._mean = x.mean(axis=0, dtype=np.float64).astype(np.float32) * _trust(len(rows))
+        total = sum(part.sum(axis=0, dtype=np.float64) for _, part in blocks_of(x))
+        self._mean = (total / len(x)).astype(np.float32) * _trust(len(rows))
         self._lengths = np.concatenate([np.linalg.norm(self._block(b), axis=1) for b in _blocks(len(rows))])
         self._lengths = np.maximum(self._lengths, 1e-6)
 
     def _block(self, numbers: Any) -> Matrix:
         result: Matrix = self._x[self._rows[numbers]] - self._mean
+        give_back(self._x)
         return result
 
     def projected(self) -> Matrix:
@@ -215,35 +236,49 @@ class _FeatureSpace:
         return np.sqrt(np.maximum(2 - 2 * _in_blocks(pairs, cosine), 0))
 
 
-def _neighbours(vectors: Matrix) -> tuple[Pairs, Matrix]:
-    """Find the ten nearest neighbours of each row.
+class _Neighbours:
+    """The ten nearest neighbours of rows.
 
     Args:
         vectors: ``(N, D)`` float32.
-
-    Returns:
-        The pairs of neighbours ``(P, 2)``, lower number first, and the distance of each row to its tenth neighbour,
-        ``(N,)``.
+        queries: about the number of rows whose neighbours will be asked for.
     """
-    import faiss
 
-    count, width = vectors.shape
-    vectors = np.ascontiguousarray(vectors)
-    index: Any = faiss.IndexFlatL2(width)
-    if count > _EXACT_ROWS:
-        index = faiss.IndexIVFFlat(index, width, 2 * int(np.sqrt(count)))
-        index.nprobe = 8
-        index.train(vectors)
-    index.add(vectors)
-    squared, found = index.search(vectors, min(_NEIGHBOURS + 1, count))
-    own = np.broadcast_to(np.arange(count)[:, np.newaxis], found.shape)
-    real = (found >= 0) & (found != own)
-    pairs = np.stack([np.minimum(own, found)[real], np.maximum(own, found)[real]], axis=1)
-    return _unique(pairs), np.sqrt(np.maximum(np.where(found >= 0, squared, 0).max(axis=1), 0))
+    def __init__(self, vectors: Matrix, queries: int) -> None:
+        import faiss
+
+        self._vectors = np.ascontiguousarray(vectors)
+        count, width = vectors.shape
+        self._index: Any = faiss.IndexFlatL2(width)
+        if count * queries > _EXACT_DISTANCES:
+            self._index = faiss.IndexIVFFlat(self._index, width, 2 * int(np.sqrt(count)))
+            self._index.nprobe = 8
+            self._index.train(self._vectors)
+        self._index.add(self._vectors)
+
+    def of(self, rows: Pairs) -> tuple[Pairs, Matrix]:
+        """Return the neighbours of some rows.
+
+        Args:
+            rows: Q row numbers.
+
+        Returns:
+            The pairs of a row and its neighbour ``(P, 2)``, lower number first, each once; and the distance of each of
+            the rows to its tenth neighbour, ``(Q,)``.
+        """
+        count = len(self._vectors)
+        if not len(rows):
+            return np.empty((0, 2), np.int64), np.empty(0, np.float32)
+        squared, found = self._index.search(self._vectors[rows], min(_NEIGHBOURS + 1, count))
+        own = np.broadcast_to(rows[:, np.newaxis], found.shape)
+        real = (found >= 0) & (found != own)
+        pairs = np.stack([np.minimum(own, found)[real], np.maximum(own, found)[real]], axis=1)
+        return _unique(pairs, count), np.sqrt(np.maximum(np.where(found >= 0, squared, 0).max(axis=1), 0))
 
 
-def _unique(pairs: Pairs) -> Pairs:
-    return np.unique(pairs, axis=0) if len(pairs) else pairs
+def _unique(pairs: Pairs, count: int) -> Pairs:
+    """Return pairs of row numbers below ``count``, ``(P, 2)``, each once and in ascending order."""
+    return np.stack(np.divmod(np.unique(pairs[:, 0] * count + pairs[:, 1]), count), axis=1)
 
 
 def _to_unit(vectors: Matrix) -> Matrix:

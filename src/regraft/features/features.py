@@ -10,15 +10,11 @@ has no row of features.
 from __future__ import annotations
 
 import threading
-import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from time import monotonic
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +23,14 @@ from regraft.backbones.base import Backbone
 from regraft.backbones.side_by_side import stage_widths
 from regraft.engines.base import AHEAD_BYTES, Engine, Loader
 from regraft.errors import ImageError
-from regraft.features.parts import LOOK, DamagedPartError, Part, Row, read_part, write_part
+from regraft.features.feature_cache import FeatureCache
+from regraft.features.parts import LOOK
 from regraft.foundation import console
-from regraft.foundation.cache_files import set_aside
-from regraft.foundation.files import cache_folder, threads
+from regraft.foundation.files import threads
+from regraft.foundation.large_arrays import BLOCK_ROWS, blocks_of, empty, give_back, take
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import Look, Pixels, Problem, Transform
 from regraft.photos.unlabelled import Found, loader
-
-PART_ROWS = 256
-"""The number of feature rows after which a part file of the cache is written."""
-
-PART_SECONDS = 5.0
-"""The seconds after which a part file is written though it is not full: a kill loses at most this much work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +57,7 @@ class Features:
     def select(self, indices: Sequence[int]) -> Features:
         """Return the features of the photos at ``indices``, in that order."""
         rows = np.asarray(indices, dtype=np.int64)
-        return replace(self, x=self.x[rows], y=self.y[rows], digests=tuple(self.digests[i] for i in rows))
+        return replace(self, x=take(self.x, rows), y=self.y[rows], digests=tuple(self.digests[i] for i in rows))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -109,14 +100,17 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
     for index, record in enumerate(records):
         rows[record.digest].append(index)
     decoded = _decoded_while_waiting([records[indices[0]] for indices in rows.values()], engine)
-    cache = FeatureCache(engine.fingerprint, engine.backbone.num_features)
-    x = np.full((len(records), engine.backbone.num_features), np.nan, np.float32)
+    cache = FeatureCache(engine.fingerprint, engine.backbone.num_features, engine.backbone.name)
+    x = empty((len(records), engine.backbone.num_features))
     looks = np.zeros(len(records), LOOK)
     known: set[str] = set()
     for digest, (values, look) in cache.read(rows):
         known.add(digest)
         for row in rows[digest]:
             x[row], looks[row] = values, look
+        if len(known) % BLOCK_ROWS == 0:
+            give_back(x)
+    x[[row for digest, same in rows.items() if digest not in known for row in same]] = np.nan
     todo = [indices[0] for digest, indices in rows.items() if digest not in known]
     problems: list[Problem] = []
     with cache.writer() as write, console.progress("extracting features", len(todo)) as advance:
@@ -158,8 +152,10 @@ def extract_all(records: Sequence[ImageRecord], engines: Sequence[Engine]) -> Ex
     found = [extract(records, engine) for engine in engines]
     if len(found) == 1:
         return found[0]
-    x = np.concatenate([part.x for part in found], axis=1)
-    x[np.isnan(x).any(axis=1)] = np.nan
+    x = empty((len(records), sum(part.x.shape[1] for part in found)))
+    for block, rows in blocks_of(x):
+        rows[...] = np.concatenate([part.x[block] for part in found], axis=1)
+        rows[np.isnan(rows).any(axis=1)] = np.nan
     problems = tuple({problem.path: problem for part in found for problem in part.problems}.values())
     computed = max(part.computed for part in found)
     return Extraction(x, found[0].looks, problems, computed, len(records) - computed - len(problems))
@@ -237,8 +233,9 @@ def labelled_features(
     """
     x, looks = extraction.x, extraction.looks
     kept = ~np.isnan(x[:, 0])
+    give_back(x)
     if not kept.all():
-        dataset, x, looks = dataset.without(extraction.problems), x[kept], looks[kept]
+        dataset, x, looks = dataset.without(extraction.problems), take(x, np.flatnonzero(kept)), looks[kept]
     index = {label: i for i, label in enumerate(dataset.classes)}
     y = np.array([index[r.label] for r in dataset.records], np.int64)
     digests = tuple(r.digest for r in dataset.records)
@@ -296,92 +293,3 @@ def _decoded_while_waiting(records: Sequence[ImageRecord], engine: Engine) -> di
         for thread in workers:
             thread.join()
     return done
-
-
-class FeatureCache:
-    """The features of one engine in the cache: Parquet part files with the content digests of photos as keys.
-
-    Each part file is written under a temporary name and then renamed, so that no process reads an unfinished file. A
-    damaged file is set aside with a warning, and its photos are computed again. Several processes may share the
-    folder: they add files and never change one.
-
-    Args:
-        fingerprint: the fingerprint of the engine. Features of other engines are in other folders.
-        num_features: D, the number of features of a photo.
-
-    Attributes:
-        folder: the folder of the part files.
-    """
-
-    def __init__(self, fingerprint: str, num_features: int) -> None:
-        self.folder: Path = cache_folder("features") / fingerprint[:32]
-        self._fingerprint = fingerprint
-        self._num_features = num_features
-
-    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, Row]]:
-        """Yield a pair (digest, row) for each digest of ``wanted`` that is in the cache, once for each digest."""
-        missing = set(wanted)
-        for path in sorted(self.folder.glob("part-*.parquet")):
-            if not missing:
-                return
-            part = self._read_part(path, missing)
-            if part is not None:
-                for i, digest in enumerate(part.digests):
-                    if digest in missing:
-                        missing.discard(digest)
-                        yield digest, (part.x[i], part.looks[i])
-
-    def known(self, wanted: Iterable[str]) -> set[str]:
-        """Return the digests of ``wanted`` that are in the cache."""
-        return {digest for digest, _ in self.read(wanted)}
-
-    def _read_part(self, path: Path, missing: set[str]) -> Part | None:
-        """Return a part file; None if it has none of the digests ``missing``, is damaged or was deleted."""
-        try:
-            return read_part(path, self._fingerprint, self._num_features, missing)
-        except FileNotFoundError:  # another process cleared the cache
-            return None
-        except DamagedPartError as error:
-            set_aside(path, str(error))
-            return None
-
-    def writer(self) -> _Writer:
-        """Return a context manager. Its value is a function ``write(digest, row)`` that adds a row to the cache."""
-        return _Writer(self)
-
-    def write_part(self, digests: list[str], rows: list[Row]) -> None:
-        """Write one part file with the rows of the photos ``digests``."""
-        write_part(self.folder / f"part-{uuid.uuid4().hex}.parquet", self._fingerprint, digests, rows)
-
-
-class _Writer:
-    """Collects rows and writes them as part files.
-
-    A part file is written after `PART_ROWS` rows or `PART_SECONDS`, and when the context ends, also by an error.
-    """
-
-    def __init__(self, cache: FeatureCache) -> None:
-        self._cache = cache
-        self._digests: list[str] = []
-        self._rows: list[Row] = []
-        self._since = 0.0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __call__(self, digest: str, row: Row) -> None:
-        if not self._rows:
-            self._since = monotonic()  # starts with the first row: the engine may need long to start
-        self._digests.append(digest)
-        self._rows.append(row)
-        if len(self._rows) >= PART_ROWS or monotonic() - self._since > PART_SECONDS:
-            self._flush()
-
-    def __exit__(self, *_: Any) -> None:
-        self._flush()
-
-    def _flush(self) -> None:
-        """Write the collected rows as one part file."""
-        if self._rows:
-            self._cache.write_part(self._digests, self._rows)
-            self._digests, self._rows = [], []

@@ -33,7 +33,7 @@ SCHEMA = 2
 
 _DIGESTS = re.compile(r"(?:[0-9a-f]{64})+")
 _MAX_BYTES = 2**30
-"""The largest size of the rows in one file, in bytes. A larger size is damage: regraft writes a few megabytes."""
+"""The largest size of the rows in one file, in bytes. A larger size is damage: regraft writes a hundred megabytes."""
 
 
 class DamagedPartError(ValueError):
@@ -55,42 +55,52 @@ class Part:
     looks: NDArray[np.void]
 
 
-def write_part(path: Path, fingerprint: str, digests: Sequence[str], rows: Sequence[Row]) -> None:
-    """Write a part file. If the cache is not writable, the function warns and writes nothing.
+def part_of(digests: Sequence[str], rows: Sequence[Row]) -> Part:
+    """Return rows as a part.
 
     A row with values that are not finite is left out, since the reader would take it for damage.
 
     Args:
-        path: the file to write.
-        fingerprint: the fingerprint of the engine that computed the features.
         digests: the content digests of the N photos.
         rows: the N rows.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
     good = [i for i, (values, _) in enumerate(rows) if np.isfinite(values).all()]
-    if not good:
-        return
-    part = Part(
+    return Part(
         [digests[i] for i in good],
         np.ascontiguousarray([rows[i][0] for i in good], dtype="<f4"),
         np.array([rows[i][1] for i in good], LOOK),
     )
+
+
+def write_part(path: Path, fingerprint: str, part: Part, backbone: str = "") -> None:
+    """Write a part file, unless it has no rows. If the cache is not writable, the function warns and writes nothing.
+
+    Args:
+        path: the file to write.
+        fingerprint: the fingerprint of the engine that computed the features.
+        part: the rows.
+        backbone: the name of the backbone.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if not part.digests:
+        return
     # A row is stored as bytes of fixed length: these are read without decoding, three times as fast as lists of floats.
     arrays = {"digest": pa.array(part.digests)}
     for name, column in (("features", part.x), ("look", part.looks)):
-        kind = pa.binary(column.nbytes // len(good))
-        arrays[name] = pa.FixedSizeBinaryArray.from_buffers(kind, len(good), [None, pa.py_buffer(column)])
+        kind = pa.binary(column.nbytes // len(part.digests))
+        arrays[name] = pa.FixedSizeBinaryArray.from_buffers(kind, len(part.digests), [None, pa.py_buffer(column)])
     facts = {"regraft.schema": str(SCHEMA), "regraft.fingerprint": fingerprint, "regraft.dtype": "<f4"}
-    table = pa.table(arrays).replace_schema_metadata({**facts, "regraft.crc32": _checksum(part)})
+    more = {"regraft.backbone": backbone, "regraft.crc32": _checksum(part)}
+    table = pa.table(arrays).replace_schema_metadata({**facts, **more})
     with saving(), atomic_file(path) as file:
         parquet.write_table(
             table, file, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False
         )
 
 
-def read_part(path: Path, fingerprint: str, num_features: int, wanted: Collection[str]) -> Part | None:
+def read_part(path: Path, fingerprint: str, num_features: int, wanted: Collection[str] | None) -> Part | None:
     """Return all rows of a part file after a check of the whole file; None if it has none of the ``wanted`` digests.
 
     Files of earlier versions have no checksum by regraft. For these the checksums of Parquet's pages are verified.
@@ -99,7 +109,7 @@ def read_part(path: Path, fingerprint: str, num_features: int, wanted: Collectio
         path: the part file.
         fingerprint: the fingerprint of the engine that must have computed the features.
         num_features: D, the number of features of each row.
-        wanted: the digests that are looked for.
+        wanted: the digests that are looked for; None for all rows.
 
     Raises:
         DamagedPartError: the file is not as regraft wrote it.
@@ -119,7 +129,7 @@ def read_part(path: Path, fingerprint: str, num_features: int, wanted: Collectio
             file = parquet.ParquetFile(path, page_checksum_verification=True)
         (names,) = _columns(file, "digest")
         digests = names.to_pylist()
-        if not any(digest in wanted for digest in digests):
+        if wanted is not None and not any(digest in wanted for digest in digests):
             return None
         features, looks = _columns(file, "features", "look")
         x = np.frombuffer(_bytes_of(features), np.float32).reshape(-1, num_features)
@@ -127,6 +137,8 @@ def read_part(path: Path, fingerprint: str, num_features: int, wanted: Collectio
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, IndexError, TypeError, MemoryError, pa.ArrowException) as error:
+        if not path.exists():  # on a network drive, a file that was deleted meanwhile gives another error
+            raise FileNotFoundError(path) from error
         raise DamagedPartError(str(error) or type(error).__name__) from error
     _check_rows(part, facts.get(b"regraft.crc32"))
     return part

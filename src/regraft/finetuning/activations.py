@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from regraft.engines.base import Engine, Loader
 from regraft.errors import ConfigError, ImageError, TrainingError, option
+from regraft.features.cache_limit import mark_as_used
 from regraft.foundation import console
 from regraft.foundation.cache_files import crc32, read_value, require_regular, set_aside, tell_unwritable, write_value
 from regraft.foundation.files import atomic_file, cache_folder, digest_json, folder_size, scratch_folder, thread_limit
@@ -182,6 +183,7 @@ def _store(
 ) -> Activations:
     """Return the activations under ``key`` from the cache; compute those that are missing by ``produce``."""
     folder = cache_folder("activations") / digest_json([key, _LAYOUT])[:32]
+    mark_as_used(folder)
     known = Activations(folder, {record.digest for record in records})
     todo = list({r.digest: r for r in records if r.digest not in known}.values())
     digests: list[str] = []

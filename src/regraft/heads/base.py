@@ -8,7 +8,7 @@ or no val photos a head takes its default. No head ever sees the test split.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from regraft.config.training import HeadConfig
 from regraft.errors import ConfigError, DataError, option
 from regraft.features.features import Features
+from regraft.foundation.large_arrays import BLOCK_ROWS, blocks_of
 from regraft.foundation.registry import Registry
 
 Matrix = NDArray[np.float32]
@@ -104,6 +105,20 @@ class Explained(Protocol):
 
     def weight_at(self, x: Matrix) -> Matrix:
         """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: logits = x @ weight + bias."""
+        ...
+
+
+@runtime_checkable
+class WarmStarted(Protocol):
+    """The protocol of a head that learns faster when it starts from an older one. It ends at the same weights."""
+
+    def start_from(self, old: Head, places: Sequence[int]) -> None:
+        """Start the next fit from an older head; a head of another kind changes nothing.
+
+        Args:
+            old: the fitted head.
+            places: for each class index of this head, the class index in the older one; -1 for a new class.
+        """
         ...
 
 
@@ -237,18 +252,50 @@ class Scaling:
     @classmethod
     def of(cls, x: Matrix) -> Scaling:
         """Return the scaling of features (N, D). A feature that does not vary gets spread 1, to avoid division by 0."""
-        spread = x.std(axis=0)
-        return cls(x.mean(axis=0), np.where(spread > 1e-6, spread, 1.0).astype(np.float32))
+        mean = mean_of(x)
+        if len(x) <= BLOCK_ROWS:
+            spread = x.std(axis=0)
+        else:
+            squares = sum(((rows - mean) ** 2).sum(axis=0, dtype=np.float64) for _, rows in blocks_of(x))
+            spread = np.sqrt(squares / len(x))
+        return cls(mean, np.where(spread > 1e-6, spread, 1.0).astype(np.float32))
 
     @classmethod
     def centre(cls, x: Matrix) -> Scaling:
         """Return the scaling that only subtracts the mean of each feature."""
-        return cls(x.mean(axis=0), np.ones(x.shape[1], np.float32))
+        return cls(mean_of(x), np.ones(x.shape[1], np.float32))
 
     def fold(self, weight: Matrix, bias: Matrix) -> tuple[Matrix, Matrix]:
         """Return the weight (D, C) and the bias (C,) for raw features, from those for standardised features."""
         raw = weight / self.spread[:, np.newaxis]
         return raw, bias - self.mean @ raw
+
+
+def mean_of(x: Matrix) -> Matrix:
+    """Return the mean (D,) of rows (N, D), N at least 1; of many rows block by block, in double precision."""
+    if len(x) <= BLOCK_ROWS:
+        result: Matrix = x.mean(axis=0)
+        return result
+    total = sum(rows.sum(axis=0, dtype=np.float64) for _, rows in blocks_of(x))
+    return np.asarray(total / len(x), np.float32)
+
+
+def logits_of(x: Matrix, weight: Matrix, bias: Matrix, through: Callable[[Matrix], Matrix] | None = None) -> Matrix:
+    """Return the logits (N, C) of features (N, D), block by block, so that little of a large array is in memory.
+
+    Args:
+        x: the features.
+        weight: the weight, (E, C).
+        bias: the bias, (C,).
+        through: returns the representation (n, E) of n rows of features; None where the weight is for raw features.
+    """
+    if len(x) <= BLOCK_ROWS:
+        result: Matrix = (through(x) if through else x) @ weight + bias
+        return result
+    result = np.empty((len(x), len(bias)), np.float32)
+    for block, rows in blocks_of(x):
+        result[block] = (through(rows) if through else rows) @ weight + bias
+    return result
 
 
 class Linear:
@@ -265,8 +312,7 @@ class Linear:
 
     def logits(self, x: Matrix) -> Matrix:
         """Return the logits (N, C) of features (N, D)."""
-        result: Matrix = x @ self.weight_ + self.bias_
-        return result
+        return logits_of(x, self.weight_, self.bias_)
 
     def weight_at(self, x: Matrix) -> Matrix:  # noqa: ARG002 (it is the same at every photo)
         """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: `weight_`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -12,24 +12,23 @@ from numpy.typing import NDArray
 from regraft.features.features import Features
 from regraft.heads.base import (
     ClassWeight,
+    Head,
     Linear,
     Matrix,
     OnStep,
     Scaling,
-    Step,
-    accuracy,
     adjustment,
-    cross_entropy,
-    photo_weights,
+    logits_of,
     require_two_classes,
 )
 from regraft.heads.label_noise import are_better, contradicted, estimate, is_noisy
 from regraft.heads.lbfgs import minimise
+from regraft.heads.logistic_objective import Path, Problem
 from regraft.heads.roots import Roots
 
-_BLOCK_ROWS = 64
-"""The number of feature rows that fit into the cache of one core: 0.4 MB of the features of EfficientNet-Lite0."""
-
+_CHOOSE_ON = 20_000
+"""So many training photos are enough to choose the penalty: the inverse penalty is the variance of a prior on the
+weights, which does not depend on the number of photos."""
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """The inverse penalties that are tried on standardised features."""
@@ -109,6 +108,7 @@ class LogisticRegression(Linear):
         self.strengths: tuple[float, ...] | None = None if strengths is None else tuple(strengths)
         self.class_weight = class_weight
         self.tolerance = tolerance
+        self._old: tuple[LogisticRegression, tuple[int, ...]] | None = None
 
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
         """Fit the head with each strength and keep the best fit. See `Head.fit`."""
@@ -120,34 +120,39 @@ class LogisticRegression(Linear):
         if self.roots_:
             train, val = self.roots_.of_features(train), self.roots_.of_features(val)
             train, strengths = self._without_doubts(train, strengths, tolerance)
-        scaling = Scaling.centre(train.x) if self.roots_ else Scaling.of(train.x)
-        problem = _Problem(train, self.class_weight, scaling)
-        parameters = problem.zeros()
-        steps, best, rises = 0, float("inf"), 0
-
-        def report(parameters: Matrix) -> None:
-            nonlocal steps
-            steps += 1
-            if on_step:
-                weight, bias = problem.unpack(parameters)
-                logits = val.x @ weight + bias
-                train_loss, train_accuracy = problem.last
-                on_step(Step(steps, train_loss, train_accuracy, cross_entropy(logits, val.y), accuracy(logits, val.y)))
-
-        for strength in strengths:
-            objective = problem.penalised(1.0 / (strength * len(train)))
-            parameters = minimise(objective, parameters, tolerance, on_iteration=report)
-            weight, bias = problem.unpack(parameters)
-            loss = cross_entropy(val.x @ weight + bias, val.y) if len(val) else 0.0
-            if loss < best:
-                best, rises = loss, 0
-                self.weight_, self.bias_, self.strength_ = weight, bias, strength
-            else:
-                rises += 1
-                if rises == 2:  # two fits in a row were no better than the best: weaker penalties overfit
-                    break
+        path = Path(tolerance, val, on_step)
+        start: Matrix | None = None
+        if len(strengths) > 1 and len(train) > _CHOOSE_ON:
+            some = np.sort(np.random.default_rng(0).permutation(len(train))[:_CHOOSE_ON])
+            found = path.best(self._problem(train.select(some.tolist())), strengths)
+            strengths, start = (found.strength,), found.parameters
+        problem = self._problem(train)
+        if start is not None and (old := self._started(problem)) is not None:
+            start = old
+        found = path.best(problem, strengths, start)
+        self.weight_, self.bias_ = problem.unpack(found.parameters)
+        self.strength_ = found.strength
         self.bias_ = self.bias_ - adjustment(train, self.class_weight)
         return self
+
+    def start_from(self, old: Head, places: Sequence[int]) -> None:
+        """Start the next fit from an older head of this kind, where there are many photos. See `WarmStarted`."""
+        self._old = (old, tuple(places)) if isinstance(old, LogisticRegression) else None
+
+    def _started(self, problem: Problem) -> Matrix | None:
+        """Return the parameters of the older head; None without one, or where it learned on other features."""
+        if not self._old:
+            return None
+        old, places = self._old
+        if old.roots_ != self.roots_ or len(old.weight_) != problem.width:
+            return None
+        weight = np.concatenate([old.weight_, np.zeros_like(old.weight_[:, :1])], axis=1)  # -1 is the last column
+        return problem.pack(weight[:, places], np.append(old.bias_, old.bias_.mean())[list(places)])
+
+    def _problem(self, train: Features) -> Problem:
+        """Return the objective of these photos, whose features are the representation that the head learns on."""
+        scaling = Scaling.centre(train.x) if self.roots_ else Scaling.of(train.x)
+        return Problem(train, self.class_weight, scaling)
 
     def _without_doubts(
         self, train: Features, strengths: tuple[float, ...], tolerance: float
@@ -198,7 +203,7 @@ class LogisticRegression(Linear):
     ) -> Matrix:
         """Return the logits (S, N, C) of the photos ``held``, by heads of S strengths fitted on the photos ``rest``."""
         some = train.select(rest.tolist())
-        problem = _Problem(some, "none", Scaling.centre(some.x))
+        problem = Problem(some, "none", Scaling.centre(some.x))
         parameters, found = problem.zeros(), []
         for strength in strengths:
             parameters = minimise(problem.penalised(1.0 / (strength * len(some))), parameters, tolerance)
@@ -215,7 +220,7 @@ class LogisticRegression(Linear):
 
     def logits(self, x: Matrix) -> Matrix:
         """Return the logits (N, C) of features (N, D)."""
-        return super().logits(self.roots_.of(x) if self.roots_ else x)
+        return logits_of(x, self.weight_, self.bias_, self.roots_.of if self.roots_ else None)
 
     def weight_at(self, x: Matrix) -> Matrix:
         """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: logits = x @ weight + bias."""
@@ -274,82 +279,3 @@ def _roots(train: Features) -> Roots:
     early = 0.0 if len(train) <= _FEW * len(np.unique(train.y)) else _EARLY
     lengths = [(early,) * (len(stages) - 1) + (1.0,) for stages in train.stages]
     return Roots(tuple(chain.from_iterable(train.stages)), tuple(chain.from_iterable(lengths)))
-
-
-class _Problem:
-    """The objective of logistic regression on the train split.
-
-    The features stay as they are and are never copied: the scaling is folded into the weights.
-
-    Attributes:
-        last: the mean cross-entropy in nats and the accuracy on train at the point where the objective was last
-            computed. Both are free by-products of the objective.
-    """
-
-    def __init__(self, train: Features, class_weight: ClassWeight, scaling: Scaling) -> None:
-        self._x, self._y = train.x, train.y
-        self._scaling = scaling
-        self._shape = (train.x.shape[1], len(train.classes))
-        self._weights = photo_weights(train, class_weight) / np.float32(len(train.y))
-        self.last: tuple[float, float] = (float("nan"), float("nan"))
-
-    def zeros(self) -> Matrix:
-        """Return the parameters at which a fit begins: zeros, in a flat vector."""
-        features, classes = self._shape
-        return np.zeros((features + 1) * classes, np.float32)
-
-    def unpack(self, parameters: Matrix) -> tuple[Matrix, Matrix]:
-        """Return the weight (D, C) and the bias (C,) for raw features, from a flat vector of parameters."""
-        features, classes = self._shape
-        table = parameters.reshape(features + 1, classes)
-        return self._scaling.fold(table[:features], table[features])
-
-    def penalised(self, penalty: float) -> Callable[[Matrix], tuple[float, Matrix]]:
-        """Return the objective: weighted mean cross-entropy plus ``penalty / 2`` times the sum of squared weights.
-
-        The penalised weights are those for standardised features. The objective takes a flat vector of parameters, and
-        returns its value and its gradient.
-        """
-        features, classes = self._shape
-
-        def objective(parameters: Matrix) -> tuple[float, Matrix]:
-            flat = parameters[: features * classes]
-            loss, towards_weight, towards_bias = self._cross_entropy(*self.unpack(parameters))
-            gradient = np.empty((features + 1, classes), np.float32)
-            gradient[:features] = towards_weight - np.outer(self._scaling.mean, towards_bias)
-            gradient[:features] /= self._scaling.spread[:, np.newaxis]
-            gradient[:features] += np.float32(penalty) * flat.reshape(features, classes)
-            gradient[features] = towards_bias
-            return loss + 0.5 * penalty * float(flat @ flat), gradient.ravel()
-
-        return objective
-
-    def _cross_entropy(self, weight: Matrix, bias: Matrix) -> tuple[float, Matrix, Matrix]:
-        """Return the weighted mean cross-entropy and its gradients by the raw weight (D, C) and the bias (C,).
-
-        The rows are processed in blocks: a block is read from memory once, and serves both matrix products while it
-        is in the cache of the processor.
-        """
-        loss = total = right = 0.0
-        towards_weight = np.zeros((len(bias), len(weight)), np.float32)  # (C, D) multiplies faster than (D, C)
-        towards_bias = np.zeros(len(bias), np.float32)
-        for start in range(0, len(self._y), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            x, y, weights = self._x[block], self._y[block], self._weights[block]
-            rows = np.arange(len(y))
-            logits = x @ weight + bias
-            logits -= logits.max(axis=1, keepdims=True)
-            truth = logits[rows, y].copy()
-            residual = np.exp(logits, out=logits)
-            sums = residual.sum(axis=1)
-            losses = np.log(sums) - truth
-            loss += float(weights @ losses)
-            total += float(losses.sum())
-            right += float(np.count_nonzero(truth == 0.0))  # 0 means that the true class has the largest logit
-            residual /= sums[:, np.newaxis]
-            residual[rows, y] -= 1.0
-            residual *= weights[:, np.newaxis]
-            towards_bias += residual.sum(axis=0)
-            towards_weight += np.ascontiguousarray(residual.T) @ x
-        self.last = (total / len(self._y), right / len(self._y))
-        return loss, towards_weight.T, towards_bias

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from regraft.features.features import Features
 from regraft.features.unit_roots import unit_roots, unit_roots_as_keras
+from regraft.foundation.large_arrays import blocks_of, empty, give_back
 from regraft.heads.base import Matrix, array_of
 
 
@@ -38,8 +39,13 @@ class Roots:
         """
         if x.shape[1] != sum(self.widths):
             raise ValueError(f"there are {x.shape[1]} features; wanted {sum(self.widths)}")
-        parts = [unit_roots(x[:, columns]) * np.float32(length) for columns, length in self._used()]
-        return np.concatenate(parts, axis=1)
+        used = self._used()
+        result = empty((len(x), sum(columns.stop - columns.start for columns, _ in used)))
+        for block, rows in blocks_of(result):
+            parts = [unit_roots(x[block, columns]) * np.float32(length) for columns, length in used]
+            np.concatenate(parts, axis=1, out=rows)
+            give_back(x[block])
+        return result
 
     def of_features(self, features: Features) -> Features:
         """Return features with this representation in place of ``x``."""

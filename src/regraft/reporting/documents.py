@@ -265,20 +265,41 @@ class BackbonesInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class CachedFeatures:
+    """The features of one engine in the cache.
+
+    Attributes:
+        backbone: the name of the backbone; ``unknown`` where an earlier version wrote the files.
+        fingerprint: the name of the folder of the files: the first half of the fingerprint of the engine.
+        photos: the number of rows of features.
+        bytes: the size of the files.
+    """
+
+    backbone: str
+    fingerprint: str
+    photos: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CacheInfo:
     """The document of `info cache`.
 
     Attributes:
         folder: the cache folder.
         photos: the number of rows of features in the cache, over all backbones.
+        features: the features of each engine.
         bytes: the size of each folder of the cache, in bytes.
+        limit_bytes: the size from which on the cache is made smaller, in bytes; None for no limit.
         freed_bytes: with ``--clear``, the number of bytes that were deleted.
         not_deleted: with ``--clear``, the paths that could not be deleted.
     """
 
     folder: str
     photos: int
+    features: tuple[CachedFeatures, ...]
     bytes: Mapping[str, int]
+    limit_bytes: int | None
     freed_bytes: int
     not_deleted: tuple[str, ...]
 

@@ -31,6 +31,7 @@ from regraft.features.duplicates import duplicate_groups
 from regraft.features.features import Features, extract_all, labelled_features
 from regraft.foundation import console
 from regraft.foundation.files import as_path
+from regraft.heads.base import Head
 from regraft.label_tools.label_files import absolute_spec
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Problem
@@ -77,6 +78,8 @@ class Prepared:
         together: the groups of indices of photos that show the same picture.
         precision: the precision in which an older run's features were computed, as `Classifier.precision` has it; empty
             for the fastest precision of this processor.
+        start: the head of an older run, from which the new one starts; None to start from nothing.
+        start_classes: the classes of that head.
     """
 
     config: TrainConfig
@@ -90,6 +93,8 @@ class Prepared:
     source: str
     together: Sequence[Sequence[int]] = ()
     precision: str = ""
+    start: Head | None = None
+    start_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +106,16 @@ class Base:
         int8: the quantised graph of the backbone; None where the run computes in floats.
         precision: the precision of the run's features, as `Classifier.precision` has it.
         places: the side or the fold of each photo of the run.
+        head: the head of the run, from which the new one starts; None to start from nothing.
+        classes: the classes of the head.
     """
 
     backbone: Backbone
     int8: Path | None
     precision: str
     places: Places
+    head: Head | None = None
+    classes: tuple[str, ...] = ()
 
 
 def open_labelled(photos: str | os.PathLike[str], config: FeatureConfig) -> Dataset:
@@ -147,7 +156,8 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, photos: str, ba
         extraction = extract_all(dataset.records, engines)
         dataset, features, looks = labelled_features(dataset, extraction, backbone)
     with clock("duplicates"):  # copies of one photo must not be both trained on and measured
-        together = duplicate_groups(features.digests, features.x, looks["thumbnail"], key_of(engines))
+        known = {*base.places.sides, *base.places.folds}
+        together = duplicate_groups(features.digests, features.x, looks["thumbnail"], key_of(engines), known)
     config, fold = _folds(dataset, config, together, base.places)
     if fold is None:
         sides = extend_split(dataset, (config.val, config.test), config.salt, together, base.places.sides)
@@ -162,7 +172,21 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, photos: str, ba
         "features": {"computed": extraction.computed, "cached": extraction.cached},
     }
     spec = whole_spec(photos)
-    return Prepared(config, dataset, backbone, int8, features, sides, fold, metrics, spec, together, base.precision)
+    return Prepared(
+        config,
+        dataset,
+        backbone,
+        int8,
+        features,
+        sides,
+        fold,
+        metrics,
+        spec,
+        together,
+        base.precision,
+        base.head,
+        base.classes,
+    )
 
 
 def _chosen(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Base]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from regraft.backbones.base import Backbone
-from regraft.classifiers.calibration import FEWEST, Calibration
+from regraft.classifiers.calibration import FEWEST, PHOTOS, Calibration
 from regraft.classifiers.classifier import Classifier, run_path
 from regraft.classifiers.evaluation import Evaluation, measure
 from regraft.classifiers.metrics import Metrics, require_accuracy
@@ -171,7 +171,8 @@ def learn(prepared: Prepared, config: TrainConfig, fresh: Path, clock: Clock, as
     """
     with clock("fit"):
         hyperparameters = {} if as_trial else asdict(config)
-        head = fit(prepared.features, prepared.sides, config, fresh / LAYOUT.logs, hyperparameters)
+        start = (prepared.start, prepared.start_classes) if prepared.start else None
+        head = fit(prepared.features, prepared.sides, config, fresh / LAYOUT.logs, hyperparameters, start)
     return conclude(prepared, config, head, fresh, clock, as_trial)
 
 
@@ -234,9 +235,28 @@ def _measured_in_folds(prepared: Prepared, config: TrainConfig, fresh: Path) -> 
     return found.calibration, {"val": Evaluation(0).to_dict(), "test": None, "folds": found.to_dict()}
 
 
-def fit(features: Features, sides: Split, config: TrainConfig, logs: Path, hyperparameters: Mapping[str, Any]) -> Head:
-    """Fit the configured head on the train features, and log each step to TensorBoard in the folder ``logs``."""
+def fit(
+    features: Features,
+    sides: Split,
+    config: TrainConfig,
+    logs: Path,
+    hyperparameters: Mapping[str, Any],
+    start: tuple[Head, Sequence[str]] | None = None,
+) -> Head:
+    """Fit the configured head on the train features, and log each step to TensorBoard in the folder ``logs``.
+
+    Args:
+        features: the features of all photos.
+        sides: the split.
+        config: the options.
+        logs: the folder for TensorBoard.
+        hyperparameters: what TensorBoard shows as hyperparameters.
+        start: a fitted head with its classes, from which the new head starts if it can; None to start from nothing.
+    """
     head = head_base.head_of(config)
+    if start and isinstance(head, head_base.WarmStarted):
+        old = {label: i for i, label in enumerate(start[1])}
+        head.start_from(start[0], [old.get(label, -1) for label in features.classes])
     with tensorboard_steps(logs, hyperparameters) as on_step:
         head.fit(features.select(sides.train), features.select(sides.val), on_step)
     if isinstance(head, LogisticRegression):
@@ -251,7 +271,8 @@ def fit(features: Features, sides: Split, config: TrainConfig, logs: Path, hyper
 
 def calibrate(head: Head, features: Features, sides: Split, backbone: Backbone, config: TrainConfig) -> Calibration:
     """Fit temperature and novelty on the val features; note where val is too small for "none of these"."""
-    train, val = features.select(sides.train), features.select(sides.val)
+    some = sides.train[:: -(-len(sides.train) // PHOTOS) or 1]  # as many of the training photos as a calibration takes
+    train, val = features.select(some), features.select(sides.val)
     if config.reject and len(val) < FEWEST:
         console.note(
             f'the answer "none of these" is never given, as there are {len(val)} val photos; it needs {FEWEST}'

@@ -1,0 +1,220 @@
+"""The objective of multinomial logistic regression, and a path of fits with penalties from strong to weak.
+
+In: the features and the class indices of the train split. Out: the weights that minimise cross-entropy plus penalty.
+Why: the objective takes nearly all the time of a fit. All cores compute it, in blocks that fit into their caches.
+Surprise: the sums of parts of the photos are added in a fixed order, so that the number of threads changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from regraft.features.features import Features
+from regraft.foundation.files import threads
+from regraft.foundation.large_arrays import give_back
+from regraft.heads.base import (
+    ClassWeight,
+    Matrix,
+    OnStep,
+    Scaling,
+    Step,
+    accuracy,
+    cross_entropy,
+    logits_of,
+    photo_weights,
+)
+from regraft.heads.lbfgs import minimise
+
+_BLOCK_ROWS = 64
+"""The number of feature rows that fit into the cache of one core: 0.4 MB of the features of EfficientNet-Lite0."""
+
+_PART_ROWS = 4096
+"""The number of feature rows that a thread works on at a time. The sums of the parts are added in their order, so that
+the result does not depend on the number of threads."""
+
+
+class Fit(NamedTuple):
+    """A fit: the inverse penalty, the flat vector of parameters, and the cross-entropy on val (0 without photos)."""
+
+    strength: float
+    parameters: Matrix
+    loss: float
+
+
+class Path:
+    """Fits with a series of penalties, from strong to weak, and the learning curves of all of them.
+
+    Args:
+        tolerance: the largest component of the gradient at which a fit ends.
+        val: the photos on which the penalty is chosen, with the representation that the head learns on.
+        on_step: called after each step of each fit; or None.
+    """
+
+    def __init__(self, tolerance: float, val: Features, on_step: OnStep | None) -> None:
+        self._tolerance, self._val, self._on_step = tolerance, val, on_step
+        self._steps = 0
+
+    def best(self, problem: Problem, strengths: Sequence[float], start: Matrix | None = None) -> Fit:
+        """Return the fit with the lowest cross-entropy on val.
+
+        Args:
+            problem: the objective.
+            strengths: the inverse penalties, ascending. Each fit starts at the parameters of the one before it.
+            start: the parameters at which the first fit starts; None for zeros.
+        """
+        parameters, rises = problem.zeros() if start is None else start, 0
+        best = Fit(strengths[0], parameters, float("inf"))
+        for strength in strengths:
+            objective = problem.penalised(1.0 / (strength * problem.count))
+            parameters = minimise(objective, parameters, self._tolerance, on_iteration=partial(self._report, problem))
+            loss = cross_entropy(self._logits(problem, parameters), self._val.y) if len(self._val) else 0.0
+            if loss < best.loss:
+                best, rises = Fit(strength, parameters, loss), 0
+            else:
+                rises += 1
+                if rises == 2:  # two fits in a row were no better than the best: weaker penalties overfit
+                    break
+        return best
+
+    def _logits(self, problem: Problem, parameters: Matrix) -> Matrix:
+        return logits_of(self._val.x, *problem.unpack(parameters))
+
+    def _report(self, problem: Problem, parameters: Matrix) -> None:
+        self._steps += 1
+        if self._on_step:
+            logits, y = self._logits(problem, parameters), self._val.y
+            self._on_step(Step(self._steps, *problem.last, cross_entropy(logits, y), accuracy(logits, y)))
+
+
+class Problem:
+    """The objective of logistic regression on the train split.
+
+    The features stay as they are and are never copied: the scaling is folded into the weights.
+
+    Attributes:
+        count: N, the number of photos.
+        width: D, the number of features.
+        last: the mean cross-entropy in nats and the accuracy on train at the point where the objective was last
+            computed. Both are free by-products of the objective.
+    """
+
+    def __init__(self, train: Features, class_weight: ClassWeight, scaling: Scaling) -> None:
+        self._x, self._y = train.x, train.y
+        self.count, self.width = train.x.shape
+        self._scaling = scaling
+        self._shape = (train.x.shape[1], len(train.classes))
+        self._weights = photo_weights(train, class_weight) / np.float32(len(train.y))
+        self.last: tuple[float, float] = (float("nan"), float("nan"))
+        self._parts = [slice(i, min(i + _PART_ROWS, self.count)) for i in range(0, self.count, _PART_ROWS)]
+        self._pool = ThreadPoolExecutor(threads()) if min(len(self._parts), threads()) > 1 else None
+
+    def zeros(self) -> Matrix:
+        """Return the parameters at which a fit begins: zeros, in a flat vector."""
+        features, classes = self._shape
+        return np.zeros((features + 1) * classes, np.float32)
+
+    def pack(self, weight: Matrix, bias: Matrix) -> Matrix:
+        """Return the flat vector of parameters whose `unpack` is this weight (D, C) and this bias (C,)."""
+        scaled = weight * self._scaling.spread[:, np.newaxis]
+        return np.append(scaled, bias + self._scaling.mean @ weight).astype(np.float32)
+
+    def unpack(self, parameters: Matrix) -> tuple[Matrix, Matrix]:
+        """Return the weight (D, C) and the bias (C,) for raw features, from a flat vector of parameters."""
+        features, classes = self._shape
+        table = parameters.reshape(features + 1, classes)
+        return self._scaling.fold(table[:features], table[features])
+
+    def penalised(self, penalty: float) -> Callable[[Matrix], tuple[float, Matrix]]:
+        """Return the objective: weighted mean cross-entropy plus ``penalty / 2`` times the sum of squared weights.
+
+        The penalised weights are those for standardised features. The objective takes a flat vector of parameters, and
+        returns its value and its gradient.
+        """
+        features, classes = self._shape
+
+        def objective(parameters: Matrix) -> tuple[float, Matrix]:
+            flat = parameters[: features * classes]
+            loss, towards_weight, towards_bias = self._cross_entropy(*self.unpack(parameters))
+            gradient = np.empty((features + 1, classes), np.float32)
+            gradient[:features] = towards_weight - np.outer(self._scaling.mean, towards_bias)
+            gradient[:features] /= self._scaling.spread[:, np.newaxis]
+            gradient[:features] += np.float32(penalty) * flat.reshape(features, classes)
+            gradient[features] = towards_bias
+            return loss + 0.5 * penalty * float(flat @ flat), gradient.ravel()
+
+        return objective
+
+    def _cross_entropy(self, weight: Matrix, bias: Matrix) -> tuple[float, Matrix, Matrix]:
+        """Return the weighted mean cross-entropy and its gradients by the raw weight (D, C) and the bias (C,)."""
+        work = partial(self._part, weight, bias)
+        sums = _Sums.zeros(*weight.shape)
+        for found in self._pool.map(work, self._parts) if self._pool else map(work, self._parts):
+            sums.add(found)
+        self.last = (sums.total / self.count, sums.right / self.count)
+        return sums.loss, sums.towards_weight.T, sums.towards_bias
+
+    def _part(self, weight: Matrix, bias: Matrix, part: slice) -> _Sums:
+        """Return the sums over some photos.
+
+        The rows are processed in blocks: a block is read from memory once, and serves both matrix products while it
+        is in the cache of the processor.
+        """
+        sums = _Sums.zeros(*weight.shape)
+        for start in range(part.start, part.stop, _BLOCK_ROWS):
+            block = slice(start, min(start + _BLOCK_ROWS, part.stop))
+            x, y, weights = self._x[block], self._y[block], self._weights[block]
+            rows = np.arange(len(y))
+            logits = x @ weight + bias
+            logits -= logits.max(axis=1, keepdims=True)
+            truth = logits[rows, y].copy()
+            residual = np.exp(logits, out=logits)
+            totals = residual.sum(axis=1)
+            losses = np.log(totals) - truth
+            sums.loss += float(weights @ losses)
+            sums.total += float(losses.sum())
+            sums.right += float(np.count_nonzero(truth == 0.0))  # 0 means that the true class has the largest logit
+            residual /= totals[:, np.newaxis]
+            residual[rows, y] -= 1.0
+            residual *= weights[:, np.newaxis]
+            sums.towards_bias += residual.sum(axis=0)
+            sums.towards_weight += np.ascontiguousarray(residual.T) @ x
+        give_back(self._x[part])
+        return sums
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The sums that make up the objective and its gradient.
+
+    Attributes:
+        loss: the weighted cross-entropy.
+        total: the cross-entropy without weights.
+        right: the number of photos whose class has the largest logit.
+        towards_weight: the gradient by the weight, (C, D): it multiplies faster than (D, C).
+        towards_bias: the gradient by the bias, (C,).
+    """
+
+    loss: float
+    total: float
+    right: float
+    towards_weight: Matrix
+    towards_bias: Matrix
+
+    @classmethod
+    def zeros(cls, features: int, classes: int) -> Self:
+        """Return the sums over no photos."""
+        return cls(0.0, 0.0, 0.0, np.zeros((classes, features), np.float32), np.zeros(classes, np.float32))
+
+    def add(self, other: _Sums) -> None:
+        """Add the sums over other photos to these."""
+        self.loss += other.loss
+        self.total += other.total
+        self.right += other.right
+        self.towards_weight += other.towards_weight
+        self.towards_bias += other.towards_bias
