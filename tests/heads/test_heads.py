@@ -250,7 +250,7 @@ def test_some_of_many_photos_choose_the_penalty_and_all_of_them_are_learned(monk
         cross_entropy(whole.logits(val.x), val.y), rel=0.02
     )
     difference = np.abs(softmax(found.logits(val.x)) - softmax(direct.logits(val.x))).max()
-    assert difference < 1e-4
+    assert difference < 2e-4
 
 
 def test_a_warm_start_ends_at_the_same_classifier(monkeypatch: pytest.MonkeyPatch) -> None:

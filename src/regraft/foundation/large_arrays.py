@@ -45,6 +45,11 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
         return np.empty(shape, dtype)
 
 
+def row_blocks(count: int, rows: int = BLOCK_ROWS) -> list[slice]:
+    """Return the blocks of ``count`` rows; the last block may be smaller than the others."""
+    return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+
 def blocks_of(x: NDArray[Any], rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield the blocks of an array (N, …) with their rows, and give the memory of each back when the next one is due.
 
@@ -52,8 +57,7 @@ def blocks_of(x: NDArray[Any], rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, 
         x: an array, which may lie in a file. Values that were written to it stay.
         rows: the number of rows of a block; the last block may be smaller.
     """
-    for start in range(0, len(x), rows):
-        block = slice(start, min(start + rows, len(x)))
+    for block in row_blocks(len(x), rows):
         yield block, x[block]
         give_back(x[block])
 

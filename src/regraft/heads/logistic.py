@@ -23,10 +23,10 @@ from regraft.heads.base import (
 )
 from regraft.heads.label_noise import are_better, contradicted, estimate, is_noisy
 from regraft.heads.lbfgs import minimise
-from regraft.heads.logistic_objective import Path, Problem
+from regraft.heads.logistic_objective import Path, Problem, blas_on_one_core
 from regraft.heads.roots import Roots
 
-_CHOOSE_ON = 20_000
+_CHOOSE_ON = 10_000
 """So many training photos are enough to choose the penalty: the inverse penalty is the variance of a prior on the
 weights, which does not depend on the number of photos."""
 
@@ -112,6 +112,10 @@ class LogisticRegression(Linear):
 
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
         """Fit the head with each strength and keep the best fit. See `Head.fit`."""
+        with blas_on_one_core():
+            return self._fit(train, val, on_step)
+
+    def _fit(self, train: Features, val: Features, on_step: OnStep | None) -> Self:
         require_two_classes(train)
         self.roots_ = _roots(train) if self.strengths is None and train.stages else None
         strengths, tolerance = self._strengths(len(val)), self.tolerance / (10 if self.roots_ else 1)

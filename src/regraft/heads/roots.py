@@ -7,6 +7,7 @@ weak features count more, as F. Perronnin et al., Improving the Fisher Kernel (2
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from regraft.features.features import Features
 from regraft.features.unit_roots import unit_roots, unit_roots_as_keras
-from regraft.foundation.large_arrays import blocks_of, empty, give_back
+from regraft.foundation.files import threads
+from regraft.foundation.large_arrays import empty, give_back, row_blocks
 from regraft.heads.base import Matrix, array_of
 
 
@@ -41,10 +43,19 @@ class Roots:
             raise ValueError(f"there are {x.shape[1]} features; wanted {sum(self.widths)}")
         used = self._used()
         result = empty((len(x), sum(columns.stop - columns.start for columns, _ in used)))
-        for block, rows in blocks_of(result):
+
+        def fill(block: slice) -> None:
             parts = [unit_roots(x[block, columns]) * np.float32(length) for columns, length in used]
-            np.concatenate(parts, axis=1, out=rows)
+            np.concatenate(parts, axis=1, out=result[block])
             give_back(x[block])
+            give_back(result[block])
+
+        blocks = row_blocks(len(x))
+        if len(blocks) < 2:
+            fill(slice(None))
+        else:
+            with ThreadPoolExecutor(threads()) as pool:
+                list(pool.map(fill, blocks))
         return result
 
     def of_features(self, features: Features) -> Features:
