@@ -4,6 +4,10 @@ The photos are small JPEG files with synthetic features of EfficientNet-Lite0 (1
 of the labels wrong). For each number of photos: the first `train`, which reads the files and searches copies; `train`
 again, in which nothing has changed; and then, with ``--new`` more photos whose features are known too, `train --from`.
 Times are those of the whole process, memory is the largest resident memory of the process.
+
+With ``--rows``, instead: the steps of a training that grow with the photos, on that many rows of synthetic features
+without files: the split (four fifths are train), the head, its calibration, the measurement of a tenth, and the search
+for copies. Each number of rows has a process of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import report
-from _synthetic import synthetic_photos
+from _synthetic import CLASSES, WRONG, synthetic_photos
 
 
 def train(work: Path, *arguments: str | Path) -> dict[str, Any]:
@@ -62,13 +67,79 @@ def measure(count: int, new: int, repeats: int, folder: Path | None) -> dict[str
         return found
 
 
+def steps(count: int) -> dict[str, Any]:
+    """The seconds of each step on ``count`` rows, and the largest resident memory of this process."""
+    import numpy as np
+
+    from regraft.classifiers.calibration import FEWEST, PHOTOS, Calibration
+    from regraft.classifiers.evaluation import measure as evaluate
+    from regraft.features.duplicates import near_duplicates
+    from regraft.features.features import Features
+    from regraft.foundation.large_arrays import blocks_of, empty
+    from regraft.heads.logistic import LogisticRegression
+
+    widths, dice, found = (40, 80, 112, 192, 1280), np.random.default_rng(0), {}
+    y = dice.integers(0, CLASSES, count)
+    centres = np.abs(np.random.default_rng(1).normal(size=(CLASSES, sum(widths)))).astype(np.float32)
+    x = empty((count, sum(widths)))
+    for block, rows in blocks_of(x):
+        rows[...] = np.abs(centres[y[block]] * 0.3 + dice.standard_normal(rows.shape, np.float32))
+    wrong = dice.random(count) < WRONG
+    labels = np.where(wrong, dice.integers(0, CLASSES, count), y)
+    names = tuple(f"class {i:02}" for i in range(CLASSES))
+    features = Features(x, labels, names, ("",) * count, "synthetic", (widths,))
+    order = dice.permutation(count).tolist()
+    ends = (count * 8 // 10, count * 9 // 10)
+
+    def timed(name: str, start: float) -> float:
+        found[name] = round(time.perf_counter() - start, 2)
+        return time.perf_counter()
+
+    start = time.perf_counter()
+    train, val, test = (
+        features.select(part) for part in (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :])
+    )
+    start = timed("split_s", start)
+    head = LogisticRegression().fit(train, val)
+    start = timed("fit_s", start)
+    some = train.select(range(0, len(train), max(1, len(train) // PHOTOS)))
+    assert len(val) >= FEWEST
+    calibration = Calibration.fit(head, some, val, widths[-1], 0.05)
+    start = timed("calibrate_s", start)
+    answers = calibration.answers(test.x, head.logits(test.x))
+    paths = [Path(str(i)) for i in range(len(test))]
+    evaluation = evaluate(answers, test.y, names, paths, calibration.temperature, calibration.threshold)
+    start = timed("evaluate_s", start)
+    thumbnails = dice.integers(0, 255, (count, 16, 16), np.uint8)
+    start = time.perf_counter()
+    pairs = near_duplicates(x, thumbnails)
+    timed("copies_s", start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {**found, "MiB": round(peak), "accuracy": evaluation.accuracy, "pairs": len(pairs)}
+
+
+def in_a_process(count: int) -> dict[str, Any]:
+    """The result of `steps` in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, "--steps", str(count)], stdout=subprocess.PIPE, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--new", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the photos and the cache are made; a million take 20 GB")
+    parser.add_argument("--rows", type=int, nargs="+", help="measure the steps on so many rows instead")
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.steps:
+        print(json.dumps(steps(options.steps)))
+        return
+    if options.rows:
+        report(**{str(n): in_a_process(n) for n in options.rows})
+        return
     report(**{str(n): measure(n, options.new, options.repeats, options.folder) for n in options.counts})
 
 

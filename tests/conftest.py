@@ -31,6 +31,7 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run what is marked slow")
+    parser.addoption("--only-extras", action="store_true", help="run only tests that are skipped without an extra")
     parser.addoption("--bench-data", type=Path, help="folder with photos/ and reference/, for the tests that use them")
 
 
@@ -38,10 +39,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "bench_data" in getattr(item, "fixturenames", ()):
             item.add_marker("bench")
+    if config.getoption("--only-extras"):
+        config.hook.pytest_deselected(items=[item for item in items if not _needs_an_extra(item)])
+        items[:] = [item for item in items if _needs_an_extra(item)]
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: run scripts/test --slow"))
+
+
+def _needs_an_extra(item: pytest.Item) -> bool:
+    return any("needs the extra" in str(mark.kwargs.get("reason")) for mark in item.iter_markers("skipif"))
 
 
 def sampled(cases: Iterable[Any], every: int) -> list[Any]:

@@ -37,7 +37,7 @@ def install(page: str, folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *others])}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in PAGES[2:])])
 def test_the_package_of_a_page_works(name: str, photos: Path, tmp_path: Path, cache: Path) -> None:
     page = (HOW_TO / f"{name}.md").read_text(encoding="utf-8")
     packages = tmp_path / "site"

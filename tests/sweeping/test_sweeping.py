@@ -33,6 +33,7 @@ def test_the_best_on_val_is_measured_on_test_and_no_other(photos: Path, tmp_path
     assert "test photos" in (tmp_path / "s" / "best" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_best_again(photos: Path, tmp_path: Path, regraft: Command) -> None:
     wanted = ("--head", "knn,sgd", "--learning-rate", "0.03", "--resolution", "96,96+128")
     document = json.loads(regraft("sweep", photos, *wanted, "--out", "s", "--json").stdout)
