@@ -7,6 +7,7 @@ is needed: the figures can be drawn on a server, shown by a notebook, or saved b
 from __future__ import annotations
 
 import io
+import warnings
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,7 +87,9 @@ def new_figure(width: float, height: float) -> Figure:
 def png_of(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PNG file, with 100 pixels an inch."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that no font has is drawn as a box
+        figure.savefig(file, format="png", dpi=100)
     return file.getvalue()
 
 
