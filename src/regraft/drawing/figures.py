@@ -7,8 +7,8 @@ is needed: the figures can be drawn on a server, shown by a notebook, or saved b
 from __future__ import annotations
 
 import io
-import warnings
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
