@@ -93,6 +93,8 @@ WALK = [
     "exploring/similarity",
     "exploring/active_learning",
     "exploring/next_photos",
+    "exploring/domain_classifier",
+    "exploring/photo_drift",
     "training/folding",
     "training/keeping",
     "training/preparation",

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from regraft.exploring.auditing import Audit, check
+    from regraft.exploring.drift_record import Drift
     from regraft.exploring.embedding import embed
     from regraft.exploring.next_photos import NextPhoto, NextPhotos, next_photos
+    from regraft.exploring.photo_drift import check_drift
     from regraft.exploring.similarity import SimilarPhoto, SimilarPhotos, similar
     from regraft.exporting.companions import Export
     from regraft.exporting.exporting import export
@@ -57,6 +59,7 @@ _HOMES = {
     "CrossValidation": "training.cross_validation",
     "DataError": "errors",
     "Dataset": "photos.dataset",
+    "Drift": "exploring.drift_record",
     "Evaluation": "classifiers.evaluation",
     "Export": "exporting.companions",
     "ExportConfig": "config.exporting",
@@ -83,6 +86,7 @@ _HOMES = {
     "TrainingError": "errors",
     "Transform": "photos.images",
     "check": "exploring.auditing",
+    "check_drift": "exploring.photo_drift",
     "cross_validate": "training.cross_validation",
     "embed": "exploring.embedding",
     "evaluate": "predicting",
@@ -112,6 +116,7 @@ __all__ = [
     "CrossValidation",
     "DataError",
     "Dataset",
+    "Drift",
     "Evaluation",
     "Export",
     "ExportConfig",
@@ -139,6 +144,7 @@ __all__ = [
     "Transform",
     "__version__",
     "check",
+    "check_drift",
     "cross_validate",
     "embed",
     "evaluate",

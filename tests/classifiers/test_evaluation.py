@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from regraft.classifiers.evaluation import Evaluation, evaluate, evaluate_photos, measure
-from regraft.classifiers.intervals import f1_interval, wilson_interval
+from regraft.classifiers.intervals import difference_interval, f1_interval, wilson_interval
 from regraft.classifiers.predictor import Answers
 from regraft.errors import ConfigError, DataError
 from regraft.heads.base import softmax
@@ -78,6 +78,11 @@ def test_a_design_effect_widens_the_interval_as_fewer_photos_do() -> None:
     low, high = wilson_interval(90, 100)
     wide_low, wide_high = wilson_interval(90, 100, 1.35)
     assert wide_low < low < high < wide_high
+
+
+def test_the_interval_of_a_difference_is_that_of_newcombes_paper() -> None:
+    assert difference_interval((48, 80), (56, 70)) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    assert difference_interval((0, 20), (0, 10))[1] == pytest.approx(wilson_interval(0, 10)[1])
 
 
 def test_each_class_has_intervals_that_hold_its_figures_and_f1_is_that_of_the_jaccard_index() -> None:

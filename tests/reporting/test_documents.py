@@ -44,6 +44,8 @@ def test_each_command_prints_what_its_schema_says(tmp_path: Path, regraft: Comma
     assert [set(answer) for answer in answers] == [{"path", "none_of_these", "top"}, {"path", "error"}]
     checked("predict-out", said(regraft, "predict", "run", photo, "--out", "answers.csv"))
     checked("check", said(regraft, "check", photos))
+    other = draw_folder(tmp_path / "other", dict.fromkeys(SHAPES, 10), seed=50_000)
+    assert checked("check-against", said(regraft, "check", other, "--against", "run"))["new_photos"] == 30
     checked("shard", said(regraft, "shard", photos, "--out", "shards"))
     assert checked("embed", said(regraft, "embed", photos, "--run", "run"))["cached"] == 90
     likes = checked("similar", said(regraft, "similar", "run", photo, tmp_path / "bad.jpg", code=1))

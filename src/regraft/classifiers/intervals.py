@@ -7,11 +7,11 @@ import math
 Z = 1.959963984540054  # the 97.5th percentile of the standard normal distribution, for 95 % intervals
 
 
-def wilson_interval(right: int, n: int, design: float = 1.0) -> tuple[float, float]:
+def wilson_interval(right: float, n: int, design: float = 1.0) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share, which is valid also near 0 and 1 (E. B. Wilson, 1927).
 
     Args:
-        right: the number of photos that count, from 0 to ``n``.
+        right: the number of photos that count, from 0 to ``n``; for the mean of numbers between 0 and 1, their sum.
         n: the number of photos, at least 1.
         design: the design effect: how many times as large the variance of the share is as that of ``n`` independent
             photos (L. Kish, Survey Sampling, 1965).
@@ -21,6 +21,23 @@ def wilson_interval(right: int, n: int, design: float = 1.0) -> tuple[float, flo
     centre = (share + correction / 2) / (1 + correction)
     half = Z * math.sqrt(share * (1 - share) / size + correction / (4 * size)) / (1 + correction)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def difference_interval(before: tuple[int, int], after: tuple[int, int]) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two shares of different photos, after minus before.
+
+    The method is that of R. Newcombe, Interval estimation for the difference between independent proportions (1998),
+    number 10, which puts together the Wilson score intervals of both shares.
+
+    Args:
+        before: the number of photos that count, and the number of all photos, at least 1.
+        after: the same of the other photos.
+    """
+    (low, high), (new_low, new_high) = wilson_interval(*before), wilson_interval(*after)
+    share, new_share = before[0] / before[1], after[0] / after[1]
+    difference = new_share - share
+    down, up = math.hypot(new_share - new_low, high - share), math.hypot(new_high - new_share, share - low)
+    return difference - down, difference + up
 
 
 def f1_interval(hits: int, labelled: int, predicted: int, design: float = 1.0) -> tuple[float, float]:

@@ -131,7 +131,14 @@ class PredictOptions(ComputeOptions):
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions(PhotoOptions):
-    """What `check` does with what it finds."""
+    """What `check` compares the photos with, and what it does with what it finds."""
+
+    against: Path | None = None
+    """Run with whose photos PHOTOS are compared: do they differ, which of them, and which classes? PHOTOS need no
+    labels then; photos of the run among them are left out. Nothing else is checked."""
+
+    run_photos: Path | None = field(default=None, metadata={"flag": "--photos"})
+    """With --against: folder of the run's photos, if they were moved."""
 
     write: Path | None = None
     """Write the photos to this file, as --write-format says."""

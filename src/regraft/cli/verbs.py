@@ -38,7 +38,13 @@ VERBS = {
         It finds unreadable files, copies, photos with two labels, photos that are in several splits, doubtful labels,
         blank, tiny and extremely wide or tall photos, and classes that are too small or have two names. Nothing is
         changed. With --html, a page shows the photos of each finding side by side, in English and Korean. The exit code
-        is 1 only if no classifier could be trained on the photos.""",
+        is 1 only if no classifier could be trained on the photos.
+
+        With --against RUN, it says whether the photos differ from those of a run: a domain classifier is to tell both
+        apart, and the AUC of its answers to photos that it has not seen, with an interval, gives the verdict. A
+        terminal shows tables of classes and photos. A pipe gets one line for each photo, the most different first, of
+        cells that are separated by tabs: path, score of the domain classifier, novelty, label, predicted class, and
+        true or false for *none of these*. Of more than 2,000 photos of either kind a sample is compared.""",
         positionals=(_LABELLED,),
         options=("regraft.cli.options:CheckOptions", "regraft.config.features:FeatureConfig"),
     ),

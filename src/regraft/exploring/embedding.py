@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from regraft.backbones.base import Backbone
 from regraft.backbones.side_by_side import parts_of
 from regraft.classifiers.classifier import Classifier, engines_of
 from regraft.config.features import FeatureConfig
-from regraft.config.levels import Levels
 from regraft.config.values import options_of
 from regraft.engines.base import Engine, key_of, load_engines, record_of
 from regraft.errors import ConfigError, DataError, option
-from regraft.exploring.records import records_in
+from regraft.exploring.records import records_in, require_levels_alone
 from regraft.features.backbone_choice import choose_backbone, require_backbone
 from regraft.features.features import extract_all
 from regraft.foundation.files import as_path, naming
@@ -113,10 +111,7 @@ def _run_of(run: Classifier | str | os.PathLike[str] | None, config: FeatureConf
     if run is None:
         require_backbone(config)
         return None
-    default, levels = FeatureConfig(), {field.name for field in fields(Levels)}
-    for field in fields(config):
-        if field.name not in levels and getattr(config, field.name) != getattr(default, field.name):
-            raise ConfigError(f"the run decides on {field.name}; leave {option(field.name)} or the run out")
+    require_levels_alone(config)
     return run if isinstance(run, Classifier) else Classifier.load(run)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+from regraft.config.features import FeatureConfig
 from regraft.config.levels import Levels
+from regraft.errors import ConfigError, option
 from regraft.photos.dataset import Dataset, record_of
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import Entry, Listing, find_source, spec_of
@@ -31,14 +33,22 @@ def records_in(photos: str | os.PathLike[str] | Dataset, levels: Levels = Levels
     if isinstance(photos, Dataset):
         return photos
     spec = spec_of(photos)
-    if not _lacks_labels(spec):
+    if not lacks_labels(spec):
         return Dataset.open(spec, levels.label_from, levels.group_from)
     found = list(files_in(spec))
     entries = tuple(replace(photo, label="") for photo in found if isinstance(photo, Entry))
     return Dataset.of(Listing(entries, tuple(photo for photo in found if isinstance(photo, Problem))), spec)
 
 
-def _lacks_labels(spec: str) -> bool:
+def require_levels_alone(config: FeatureConfig) -> None:
+    """Raise ConfigError if the options say more than which folders name classes and groups: a run decides the rest."""
+    default, levels = FeatureConfig(), {field.name for field in fields(Levels)}
+    for field in fields(config):
+        if field.name not in levels and getattr(config, field.name) != getattr(default, field.name):
+            raise ConfigError(f"the run decides on {field.name}; leave {option(field.name)} or the run out")
+
+
+def lacks_labels(spec: str) -> bool:
     """Return whether ``spec`` is a photo, or a folder without class folders. Raises DataError if it is no source."""
     place = os.path.expanduser(spec)  # noqa: PTH111 (it takes any text, unlike that of pathlib)
     if Path(place).suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(place):  # noqa: PTH113 (likewise)

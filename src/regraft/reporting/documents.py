@@ -15,6 +15,7 @@ from regraft.classifiers.answer_files import Kept
 from regraft.classifiers.evaluation import Evaluation
 from regraft.classifiers.metrics import Counts, LeftOut, TrainingReport
 from regraft.classifiers.prediction import PredictionReport, Rejection
+from regraft.exploring.drift_record import Drift
 from regraft.exploring.next_photos import NextPhotos
 from regraft.exploring.similarity import SimilarPhotos
 from regraft.exporting.companions import Export
@@ -367,6 +368,7 @@ DOCUMENTS: Mapping[str, type[Any]] = {
     "predict --out": Kept,
     "export": Export,
     "check": AuditReport,
+    "check --against": Drift,
     "report": Report,
     "shard": ShardReport,
     "embed": EmbedReport,
