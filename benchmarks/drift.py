@@ -113,7 +113,7 @@ def main() -> None:
             with_changes = changes if seed < options.shifted else {}
             for name, one in one_draw(records, seed, options.few, with_changes, folder).items():
                 found.setdefault(name, []).append(one)
-    report(few=options.few, **{name: summary(each) for name, each in found.items()})
+    report(new_photos=options.few, **{name: summary(each) for name, each in found.items()})
 
 
 if __name__ == "__main__":

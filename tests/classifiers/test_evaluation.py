@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from regraft.classifiers.evaluation import Evaluation, evaluate, evaluate_photos, measure
-from regraft.classifiers.intervals import difference_interval, f1_interval, wilson_interval
+from regraft.classifiers.intervals import difference_interval, difference_test, f1_interval, wilson_interval
 from regraft.classifiers.predictor import Answers
 from regraft.errors import ConfigError, DataError
 from regraft.heads.base import softmax
@@ -83,6 +83,16 @@ def test_a_design_effect_widens_the_interval_as_fewer_photos_do() -> None:
 def test_the_interval_of_a_difference_is_that_of_newcombes_paper() -> None:
     assert difference_interval((48, 80), (56, 70)) == pytest.approx((0.0524, 0.3339), abs=1e-4)
     assert difference_interval((0, 20), (0, 10))[1] == pytest.approx(wilson_interval(0, 10)[1])
+    grouped = difference_interval((96, 160), (112, 140), (2.0, 2.0))
+    assert grouped == pytest.approx(difference_interval((48, 80), (56, 70)))
+
+
+def test_the_test_of_a_difference_is_the_chi_squared_test_with_yates_correction() -> None:
+    # [[8, 2], [1, 9]]: chi-squared is 20 * (|8 * 9 - 2 * 1| - 10)^2 / (9 * 11 * 10 * 10) = 7.2727
+    assert difference_test((8, 10), (1, 10)) == pytest.approx(0.00700, abs=1e-5)
+    assert difference_test((16, 20), (2, 20), (2.0, 2.0)) == pytest.approx(difference_test((8, 10), (1, 10)))
+    assert difference_test((0, 20), (0, 10)) == 1.0
+    assert difference_test((5, 10), (6, 11)) == 1.0
 
 
 def test_each_class_has_intervals_that_hold_its_figures_and_f1_is_that_of_the_jaccard_index() -> None:

@@ -67,6 +67,7 @@ def test_photos_like_those_of_the_run_do_not_differ(run: Path) -> None:
     for one in found.classes:
         assert (one.share.run, one.share.new, one.share.change) == (0.5, 0.5, 0.0)
         assert one.share.interval[0] < 0 < one.share.interval[1]
+        assert not one.share.changed
         assert one.auc is not None
     assert [photo.path for photo in found.photos] != sorted(photo.path for photo in found.photos)
     scores = [photo.score or 0.0 for photo in found.photos]
@@ -98,6 +99,8 @@ def test_a_class_with_more_photos_is_named_with_and_without_labels(run: Path, tm
         assert share["circle"].interval[1] < 0
         assert share["Square"].new == pytest.approx(50 / 60, abs=0.1)
         assert share["Square"].new_photos == 60
+        assert share["Square"].changed
+        assert found.verdict in ("differ a little", "differ clearly")
     assert {photo.label for photo in bare.photos} == {None}
     assert {photo.label for photo in labelled.photos} == set(LABELS)
 

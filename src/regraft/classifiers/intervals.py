@@ -1,4 +1,4 @@
-"""Confidence intervals of shares and of their differences, and a test whether two shares differ."""
+"""Confidence intervals of shares and of their differences, and tests whether two shares differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def wilson_interval(right: float, n: int, design: float = 1.0) -> tuple[float, f
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def difference_interval(before: tuple[int, int], after: tuple[int, int]) -> tuple[float, float]:
+def difference_interval(
+    before: tuple[float, int], after: tuple[float, int], designs: tuple[float, float] = (1.0, 1.0)
+) -> tuple[float, float]:
     """Return the 95 % interval of the difference of two shares of different photos, after minus before.
 
     The method is that of R. Newcombe, Interval estimation for the difference between independent proportions (1998),
@@ -32,12 +34,30 @@ def difference_interval(before: tuple[int, int], after: tuple[int, int]) -> tupl
     Args:
         before: the number of photos that count, and the number of all photos, at least 1.
         after: the same of the other photos.
+        designs: the design effect of each share; see `wilson_interval`.
     """
-    (low, high), (new_low, new_high) = wilson_interval(*before), wilson_interval(*after)
+    low, high = wilson_interval(*before, designs[0])
+    new_low, new_high = wilson_interval(*after, designs[1])
     share, new_share = before[0] / before[1], after[0] / after[1]
-    difference = new_share - share
     down, up = math.hypot(new_share - new_low, high - share), math.hypot(new_high - new_share, share - low)
-    return difference - down, difference + up
+    return new_share - share - down, new_share - share + up
+
+
+def difference_test(
+    before: tuple[float, int], after: tuple[float, int], designs: tuple[float, float] = (1.0, 1.0)
+) -> float:
+    """Return the two-sided p value of the test whether two shares of different photos are equal.
+
+    It is the chi-squared test with the continuity correction of F. Yates, Contingency tables involving small numbers
+    and the chi-squared test (1934), by which it is rather too careful. The arguments are those of
+    `difference_interval`.
+    """
+    sizes = before[1] / designs[0], after[1] / designs[1]
+    shares, inverse = (before[0] / before[1], after[0] / after[1]), 1 / sizes[0] + 1 / sizes[1]
+    pooled = (shares[0] * sizes[0] + shares[1] * sizes[1]) / sum(sizes)
+    variance = pooled * (1 - pooled) * inverse
+    beyond = max(0.0, abs(shares[1] - shares[0]) - inverse / 2)
+    return math.erfc(beyond / math.sqrt(2 * variance)) if variance > 0 else 1.0
 
 
 def f1_interval(hits: int, labelled: int, predicted: int, design: float = 1.0) -> tuple[float, float]:

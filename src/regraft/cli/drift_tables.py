@@ -49,6 +49,8 @@ def _summary(found: Drift) -> Iterator[str]:
     )
     if found.known:
         yield f"left out: {found.known} photos that are photos of the run"
+    if changed := [one.label for one in found.classes if one.share.changed]:
+        yield f"classes whose share changed: {', '.join(changed)}"
     if found.none_of_these:
         yield f"none of these: {_change(found.none_of_these)}"
 

@@ -6,11 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from regraft.classifiers.intervals import difference_interval
+from regraft.classifiers.intervals import difference_interval, difference_test
 from regraft.exploring.domain_classifier import Auc
 from regraft.photos.images import Problem
 
 Verdict = Literal["no difference seen", "differ a little", "differ clearly", "too few photos to tell"]
+
+
+_SURE = 0.025
+"""A share changed surely if chance alone changes any of the shares so much with at most this probability. So many sets of
+photos that are alike seem to differ by their shares, and as many by their AUC, whose interval has 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,8 @@ class ShareChange:
         run, new: the shares, 0 to 1.
         run_photos, new_photos: the numbers of photos of which these are shares.
         change: the share among the new photos minus that among the photos of the run.
-        interval: the 95 % interval of the change (Newcombe).
+        interval: the 95 % interval of the change (Newcombe), in which photos that belong together count as one.
+        changed: whether the share changed surely, though it is one of several (Yates, Bonferroni).
     """
 
     run: float
@@ -30,12 +36,22 @@ class ShareChange:
     new_photos: int
     change: float
     interval: tuple[float, float]
+    changed: bool
 
     @classmethod
-    def of(cls, run: tuple[int, int], new: tuple[int, int]) -> Self:
-        """Return the change between two shares, each as the number of photos that count and that of all."""
-        shares = run[0] / run[1], new[0] / new[1]
-        return cls(*shares, run[1], new[1], shares[1] - shares[0], difference_interval(run, new))
+    def of(cls, run: tuple[int, int], new: tuple[int, int], designs: tuple[float, float], shares: int) -> Self:
+        """Return the change between two shares, each as the number of photos that count and that of all.
+
+        Args:
+            run: the photos of the run.
+            new: the new photos.
+            designs: the design effects of both (`wilson_interval`).
+            shares: the number of shares that are compared together.
+        """
+        before, after = run[0] / run[1], new[0] / new[1]
+        interval = difference_interval(run, new, designs)
+        changed = shares * difference_test(run, new, designs) <= _SURE
+        return cls(before, after, run[1], new[1], after - before, interval, changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +97,8 @@ class Drift:
     """Whether new photos differ from the photos of a run.
 
     Attributes:
-        verdict: ``no difference seen``: the interval of the AUC reaches 0.5 or less; ``differ clearly``: all of it is
-            above `CLEARLY`; ``differ a little``: in between; or ``too few photos to tell``.
+        verdict: ``differ clearly``: the whole interval of the AUC is above 0.7; ``differ a little``: it is above 0.5, or
+            a share changed surely; ``too few photos to tell``: there is no AUC; else ``no difference seen``.
         auc: the AUC of the domain classifier; None where there are too few photos.
         run: the run folder.
         run_photos: the number of photos of the run that are compared.

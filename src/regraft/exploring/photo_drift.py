@@ -81,10 +81,11 @@ def check_drift(
     compared = _compare(_sample(older), _sample(fresh), classifier)
     answers = classifier.answers_to(compared.x[compared.new])
     by_label = any(record.label in classifier.classes for record in compared.new_records)
-    auc = compared.auc()
     classes = _by_label(compared, classifier) if by_label else _by_prediction(compared, classifier, answers)
+    rejected = _none_of_these(compared, classifier, answers)
+    auc, shares = compared.auc(), [*(one.share for one in classes), *([rejected] if rejected else [])]
     return Drift(
-        verdict=_verdict(auc),
+        verdict=_verdict(auc, any(share.changed for share in shares)),
         auc=auc,
         run=folder,
         run_photos=int((~compared.new).sum()),
@@ -94,7 +95,7 @@ def check_drift(
         known=len(found.records) - len(fresh),
         by="label" if by_label else "prediction",
         classes=tuple(classes),
-        none_of_these=_none_of_these(classifier, answers),
+        none_of_these=rejected,
         photos=_ranked(compared, classifier, answers),
         problems=(*found.problems, *compared.problems),
     )
@@ -159,6 +160,12 @@ class _Compared:
         """The new photos, in the order in which they stand among all."""
         return [self.records[i] for i in np.flatnonzero(self.new).tolist()]
 
+    @property
+    def designs(self) -> tuple[float, float]:
+        """The design effects of shares of photos of the run and of new ones, where photos of one unit count as one."""
+        run, new = (float(which.sum()) / len(np.unique(self.unit[which])) for which in (~self.new, self.new))
+        return run, new
+
     def auc(self, among: NDArray[np.bool_] | None = None) -> Auc | None:
         """Return the AUC of the scores, of all photos or of those ``among`` them (N,); None for too few photos."""
         rows = np.arange(len(self.new)) if among is None else np.flatnonzero(among)
@@ -205,12 +212,12 @@ def _places(
     return fold, number
 
 
-def _verdict(auc: Auc | None) -> Verdict:
-    """Return the verdict, which the lower end of the interval decides."""
+def _verdict(auc: Auc | None, changed: bool) -> Verdict:
+    """Return the verdict, which the lower end of the interval decides, and whether a share surely ``changed``."""
     if auc is None:
         return "too few photos to tell"
     low, _ = auc.interval
-    return "no difference seen" if low <= 0.5 else "differ clearly" if low > CLEARLY else "differ a little"
+    return "differ clearly" if low > CLEARLY else "differ a little" if low > 0.5 or changed else "no difference seen"
 
 
 def _by_label(compared: _Compared, classifier: Classifier) -> list[ClassDrift]:
@@ -239,21 +246,23 @@ def _classes(
     names: Iterable[str], run: Mapping[str, int], new: Mapping[str, int], labels: NDArray[Any], compared: _Compared
 ) -> list[ClassDrift]:
     """Return the classes with their numbers of photos in the run and among the new ones, the most changed first."""
-    totals, found = (sum(run.values()), sum(new.values())), []
+    before, after, names, found = sum(run.values()), sum(new.values()), list(names), []
     for name in names:
-        share = ShareChange.of((run.get(name, 0), totals[0]), (new.get(name, 0), totals[1]))
+        counts = (run.get(name, 0), before), (new.get(name, 0), after)
+        share = ShareChange.of(*counts, compared.designs, 1 + len(names))  # the other one is that of none of these
         found.append(ClassDrift(name, share, compared.auc(labels == name)))
     return sorted(found, key=lambda one: -abs(one.share.change))
 
 
-def _none_of_these(classifier: Classifier, answers: Answers) -> ShareChange | None:
+def _none_of_these(compared: _Compared, classifier: Classifier, answers: Answers) -> ShareChange | None:
     """Return the share of "none of these" among the answers to new photos, and to photos held out from the training."""
     evaluation = classifier.evaluation
     if classifier.threshold is None or evaluation.rejected is None or not evaluation.n:
         return None
     rejected = int(is_novel(answers.novelty, classifier.threshold).sum())
     before = round(evaluation.rejected * evaluation.n), evaluation.n
-    return ShareChange.of(before, (rejected, len(answers.novelty)))
+    after = rejected, len(answers.novelty)
+    return ShareChange.of(before, after, compared.designs, 1 + len(classifier.classes))
 
 
 def _ranked(compared: _Compared, classifier: Classifier, answers: Answers) -> tuple[NewPhoto, ...]:
