@@ -14,8 +14,8 @@ Verdict = Literal["no difference seen", "differ a little", "differ clearly", "to
 
 
 _SURE = 0.025
-"""A share changed surely if chance alone changes any of the shares so much with at most this probability. So many sets of
-photos that are alike seem to differ by their shares, and as many by their AUC, whose interval has 95 %."""
+"""A share changed surely if chance alone changes any of the shares so much with at most this probability. So many sets
+of photos that are alike seem to differ by their shares, and as many by their AUC, whose interval has 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class Drift:
     """Whether new photos differ from the photos of a run.
 
     Attributes:
-        verdict: ``differ clearly``: the whole interval of the AUC is above 0.7; ``differ a little``: it is above 0.5, or
-            a share changed surely; ``too few photos to tell``: there is no AUC; else ``no difference seen``.
+        verdict: ``differ clearly``: the whole interval of the AUC is above 0.7; ``differ a little``: it is above 0.5,
+            or a share changed surely; ``too few photos to tell``: there is no AUC; else ``no difference seen``.
         auc: the AUC of the domain classifier; None where there are too few photos.
         run: the run folder.
         run_photos: the number of photos of the run that are compared.
