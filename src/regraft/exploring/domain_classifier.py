@@ -5,7 +5,7 @@ the AUC with an interval.
 Why: if no classifier tells new photos from older ones, they differ in nothing that the features show (D. Lopez-Paz,
 M. Oquab, Revisiting Classifier Two-Sample Tests, 2017).
 Surprise: the usual interval of an AUC is too narrow here. The heads of any two folds share photos, so that their AUCs
-err together; without a correction, 8 of 100 pairs of equal sets would seem to differ (benchmarks/README.md).
+err together; without a correction, one of ten pairs of equal sets would seem to differ (benchmarks/README.md).
 """
 
 from __future__ import annotations
