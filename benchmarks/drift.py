@@ -3,8 +3,8 @@
 Each draw puts half of the photos, by chance, into a run; new photos come from the other half. Files of the same bytes
 are taken once. Alike: all of the other half, or a few of them. Different: as many of them darkened, blurred or saved as
 JPEG of quality 10, and a set in which one class has twice its share. Of the alike ones, about 2.5 of 100 should seem to
-differ: those whose 95 % interval lies above 0.5. With --scale, instead: the seconds of a comparison with
-a run on so many photos, whose features are drawn and known.
+differ: those whose 95 % interval lies above 0.5. With --scale, instead: the seconds of a comparison of new
+photos with a run on ten times as many, so many as --scale says, whose features are drawn and known.
 """
 
 from __future__ import annotations
@@ -116,9 +116,7 @@ def at_scale(count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="?")
-    parser.add_argument(
-        "--scale", type=int, help="photos of a run, whose features are drawn, as are those of a tenth as many new ones"
-    )
+    parser.add_argument("--scale", type=int, help="photos of a run, with features that are drawn")
     parser.add_argument("--draws", type=int, default=60, help="draws of photos that are alike")
     parser.add_argument("--shifted", type=int, default=10, help="of these, those with photos that differ too")
     parser.add_argument("--few", type=int, default=100, help="new photos, where these are not half of all")
