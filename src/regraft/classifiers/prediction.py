@@ -21,6 +21,7 @@ from regraft.classifiers.intervals import wilson_interval
 from regraft.classifiers.predictor import Predictor
 from regraft.drawing.html import displayed_by
 from regraft.errors import ConfigError, DataError, option
+from regraft.features.elsewhere import photos_at_once
 from regraft.foundation.files import kind_of
 from regraft.photos.dataset import ImageRecord
 from regraft.photos.images import Problem
@@ -28,7 +29,8 @@ from regraft.photos.sources.base import Entry
 from regraft.photos.unlabelled import Found, path_of, photos_in
 
 CHUNK = 64
-"""The number of photos that are answered at once. Memory grows with this number and not with the number of photos."""
+"""The number of photos that are answered at once; more with a cluster. Memory grows with this number and not with the
+number of photos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def _chunks(photos: Iterable[Found | None], size: int) -> Iterator[list[Found]]:
         waiting.append(photo)
         if len(waiting) == size + MANY:
             yield waiting[:size]
-            waiting, size = waiting[size:], CHUNK
+            waiting, size = waiting[size:], photos_at_once(CHUNK)
     if waiting:
         yield waiting
 

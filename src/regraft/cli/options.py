@@ -28,7 +28,20 @@ class ComputeOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoOptions(ComputeOptions):
+class ClusterOptions(ComputeOptions):
+    """How a verb that computes features of many photos prints its result, and where it computes."""
+
+    ray: str = ""
+    """Compute features on a Ray cluster: local for all cores of this machine, auto for the cluster that this machine
+    belongs to, or its address, such as 10.0.0.1:6379. It needs pip install 'regraft[ray]'."""
+
+    storage: str = ""
+    """With --ray: folder or bucket, such as s3://BUCKET/FOLDER, in which the nodes keep features too; by default only
+    the cache of this machine has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoOptions(ClusterOptions):
     """How a verb reads labelled photos."""
 
     verify: bool = False
@@ -73,6 +86,14 @@ class TrainOptions(RunOptions):
     """Read every photo again. By default, a file is not read if its size, its times and its place on the disk are as
     they were when it was read before."""
 
+    ray: str = ""
+    """Compute features on a Ray cluster: local for all cores of this machine, auto for the cluster that this machine
+    belongs to, or its address, such as 10.0.0.1:6379. It needs pip install 'regraft[ray]'."""
+
+    storage: str = ""
+    """With --ray: folder or bucket, such as s3://BUCKET/FOLDER, in which the nodes keep features too; by default only
+    the cache of this machine has them."""
+
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions(RunOptions):
@@ -115,7 +136,7 @@ class EvaluateOptions(PhotoOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class PredictOptions(ComputeOptions):
+class PredictOptions(ClusterOptions):
     """What `predict` prints."""
 
     top: int = 1

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from regraft.cli.arguments import Verb, parse
+from regraft.cli.arguments import UsageError, Verb, parse
 from regraft.cli.entry import run_command
 from regraft.foundation import console
 from regraft.foundation.files import limited_threads
@@ -254,13 +254,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(tokens: Sequence[str]) -> int:
     verb, found = parse("regraft", ABOUT, _version, VERBS, tokens)
     console.turn_on(getattr(found, "quiet", False))
-    with limited_threads(getattr(found, "threads", None)), _reading(getattr(found, "verify", False)):
+    with (
+        limited_threads(getattr(found, "threads", None)),
+        _reading(getattr(found, "verify", False)),
+        _computing(getattr(found, "ray", ""), getattr(found, "storage", "")),
+    ):
         return int(resolve(verb.run)(found))
 
 
 def _reading(verify: bool) -> AbstractContextManager[None]:
     """Return a context in which each photo is read, also where it has not changed, if ``verify`` is true."""
     return resolve("regraft.photos.stat_index:every_file_is_read")() if verify else nullcontext()
+
+
+def _computing(ray: str, storage: str) -> AbstractContextManager[None]:
+    """Return a context in which a Ray cluster computes features, if ``ray`` is the address of one."""
+    if storage and not ray:
+        raise UsageError("--storage is for features that a cluster computes; type --ray as well")
+    return resolve("regraft.distributed.cluster:on_ray")(ray, storage) if ray else nullcontext()
 
 
 def _stopped(tokens: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from regraft.backbones.side_by_side import PLUS, beside, names_in, parts_of, sta
 from regraft.config.features import FeatureConfig, seconds_of
 from regraft.engines.base import load_engines, require_engine
 from regraft.errors import BackboneError, ConfigError, option
+from regraft.features.elsewhere import computed_on
 from regraft.features.feature_cache import FeatureCache
 from regraft.features.features import Features, extract_all
 from regraft.features.probing import Probe, probe
@@ -67,7 +68,8 @@ def choose_backbone(config: FeatureConfig, records: Sequence[ImageRecord]) -> Ba
         BackboneError: the backbone is unknown or cannot be loaded; for ``auto``, no weights are on this machine.
     """
     if config.backbone == AUTO:
-        return _best(config, records)
+        with computed_on(None):  # it is the speed of this machine that is measured
+            return _best(config, records)
     backbone, reasons = _named(config)
     for part, why in zip(parts_of(backbone), reasons, strict=True):
         console.note(f"backbone {part.name} at {part.transform.size} px: {why}")

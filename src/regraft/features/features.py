@@ -9,27 +9,24 @@ has no row of features.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regraft.backbones.base import Backbone
 from regraft.backbones.side_by_side import stage_widths
-from regraft.engines.base import AHEAD_BYTES, Engine, Loader
-from regraft.errors import ImageError
+from regraft.engines.base import Engine
+from regraft.features.computing import computed_records, computed_rows, decoded_while_waiting
+from regraft.features.elsewhere import cluster_in_use, filled
 from regraft.features.feature_cache import FeatureCache
-from regraft.features.parts import LOOK
+from regraft.features.parts import LOOK, Row
 from regraft.foundation import console
-from regraft.foundation.files import threads
 from regraft.foundation.large_arrays import BLOCK_ROWS, blocks_of, empty, give_back, take
 from regraft.photos.dataset import Dataset, ImageRecord
-from regraft.photos.images import Look, Pixels, Problem, Transform
+from regraft.photos.images import Problem
 from regraft.photos.unlabelled import Found, loader
 
 
@@ -99,39 +96,38 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
     rows: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
         rows[record.digest].append(index)
-    decoded = _decoded_while_waiting([records[indices[0]] for indices in rows.values()], engine)
+    decoded = decoded_while_waiting([records[indices[0]] for indices in rows.values()], engine)
     cache = FeatureCache(engine.fingerprint, engine.backbone.num_features, engine.backbone.name)
     x = empty((len(records), engine.backbone.num_features))
     looks = np.zeros(len(records), LOOK)
     known: set[str] = set()
-    for digest, (values, look) in cache.read(rows):
+
+    def place(digest: str, row: Row) -> None:
         known.add(digest)
-        for row in rows[digest]:
-            x[row], looks[row] = values, look
+        for index in rows[digest]:
+            x[index], looks[index] = row
         if len(known) % BLOCK_ROWS == 0:
             give_back(x)
-    x[[row for digest, same in rows.items() if digest not in known for row in same]] = np.nan
-    todo = [indices[0] for digest, indices in rows.items() if digest not in known]
-    problems: list[Problem] = []
+
+    for digest, row in cache.read(rows):
+        place(digest, row)
+    away = filled([records[same[0]] for digest, same in rows.items() if digest not in known], engine, cache.folder)
+    for digest, row in cache.read(away.added):
+        place(digest, row)
+    x[[index for digest, same in rows.items() if digest not in known for index in same]] = np.nan
+    problems = [Problem(records[i].path, reason) for digest, reason in away.reasons.items() for i in rows[digest]]
+    todo = [records[same[0]] for digest, same in rows.items() if digest not in known and digest not in away.reasons]
     with cache.writer() as write, console.progress("extracting features", len(todo)) as advance:
-        loaders = [
-            partial(
-                decoded.pop(records[i].digest, _load_unchanged), records[i], engine.backbone.transform, looks[i : i + 1]
-            )
-            for i in todo
-        ]
-        for number, result in computed_rows(engine, loaders):
-            index = todo[number]
-            same = rows[records[index].digest]
+        for number, result in computed_records(todo, engine, decoded):
+            digest = todo[number].digest
             if isinstance(result, str):
-                problems += [Problem(records[i].path, result) for i in same]
+                problems += [Problem(records[i].path, result) for i in rows[digest]]
             else:
-                for row in same:
-                    x[row], looks[row] = result, looks[index]
-                write(records[index].digest, (result, looks[index]))
+                place(digest, result)
+                write(digest, result)
             advance()
     failed = {problem.path for problem in problems}
-    computed = sum(records[i].path not in failed for i in todo)
+    computed = away.computed + sum(record.path not in failed for record in todo)
     return Extraction(x, looks, tuple(problems), computed, len(records) - computed - len(problems))
 
 
@@ -187,8 +183,7 @@ def features_of(photos: Sequence[Found], engines: Sequence[Engine]) -> tuple[NDA
     end = 0
     for engine in engines if others else ():
         begin, end = end, end + engine.backbone.num_features
-        loaders = [loader(photos[i], engine.backbone.transform) for i in others]
-        for number, row in computed_rows(engine, loaders):
+        for number, row in _rows_of([photos[i] for i in others], engine):
             if isinstance(row, str):
                 reasons[others[number]] = row
             else:
@@ -197,24 +192,11 @@ def features_of(photos: Sequence[Found], engines: Sequence[Engine]) -> tuple[NDA
     return x, reasons
 
 
-def computed_rows(engine: Engine, loaders: Sequence[Loader]) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
-    """Compute features as `Engine.compute` does; a row with a number that is not finite is a reason in place of a row.
-
-    Args:
-        engine: computes the features of a backbone.
-        loaders: the functions that return the pixels of the photos.
-
-    Yields:
-        The number of a photo, and its features (D,) or the reason why it has none, in any order.
-    """
-    for number, row in engine.compute(loaders):
-        whole = isinstance(row, str) or bool(np.isfinite(row).all())
-        yield number, row if whole else "the network gives numbers for it that are not finite"
-
-
-Load = Callable[[ImageRecord, Transform, NDArray[np.void]], Pixels]
-"""A function that returns the pixels of a record, and writes its thumbnail, width and height to the third argument,
-an array (1,) of `LOOK`."""
+def _rows_of(photos: Sequence[Found], engine: Engine) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+    """Yield what `computed_rows` yields, from the cluster if one is in use."""
+    if cluster := cluster_in_use():
+        return cluster.compute(photos, engine)
+    return computed_rows(engine, [loader(photo, engine.backbone.transform) for photo in photos])
 
 
 def labelled_features(
@@ -240,56 +222,3 @@ def labelled_features(
     y = np.array([index[r.label] for r in dataset.records], np.int64)
     digests = tuple(r.digest for r in dataset.records)
     return dataset, Features(x, y, dataset.classes, digests, backbone.name, stage_widths(backbone)), looks
-
-
-def _load_unchanged(record: ImageRecord, transform: Transform, look: NDArray[np.void]) -> Pixels:
-    """Read and decode a photo and return its pixels: the default `Load`. Raises ImageError."""
-    return _keep(record.look(transform), look)
-
-
-def _keep(source: Look, look: NDArray[np.void]) -> Pixels:
-    """Return the pixels of a decoded photo, and write its thumbnail and its size to ``look``, (1,) of `LOOK`."""
-    look[0] = (source.thumbnail, source.width, source.height)
-    return source.pixels
-
-
-def _hand_over(source: Look, _record: ImageRecord, _transform: Transform, look: NDArray[np.void]) -> Pixels:
-    """Return the pixels of a photo that was decoded before. This function is a `Load` once ``source`` is bound."""
-    return _keep(source, look)
-
-
-def _decoded_while_waiting(records: Sequence[ImageRecord], engine: Engine) -> dict[str, Load]:
-    """Decode photos on the other cores while a new engine builds and times its backbone.
-
-    A new engine has no features in the cache, so all decoded photos will be needed.
-
-    Args:
-        records: photos with distinct digests, in the order in which they will be computed.
-        engine: the engine. If it is not new, no photo is decoded.
-
-    Returns:
-        For each photo that was decoded meanwhile, by its digest, a function that returns the pixels.
-    """
-    done: dict[str, Load] = {}
-    if not engine.is_new:
-        return done
-    size, ready = engine.backbone.transform.size, threading.Event()
-    waiting = iter(records[: AHEAD_BYTES // (size * size * 3)])
-
-    def work() -> None:
-        for record in waiting:
-            if ready.is_set():
-                return
-            with suppress(ImageError):  # the photo is decoded again in its turn, which reports the error
-                done[record.digest] = partial(_hand_over, record.look(engine.backbone.transform))
-
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(max(1, threads() - 1))]
-    for thread in workers:
-        thread.start()
-    try:
-        engine.fingerprint  # noqa: B018  (computing the fingerprint builds and times the backbone)
-    finally:
-        ready.set()
-        for thread in workers:
-            thread.join()
-    return done

@@ -1,0 +1,1 @@
+"""Features computed by the nodes of a Ray cluster."""
