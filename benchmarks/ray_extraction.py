@@ -105,7 +105,6 @@ def with_daft(records: tuple[ImageRecord, ...], out: Path) -> float:
     width = engine().backbone.num_features
     kind = daft.DataType.embedding(daft.DataType.float32(), width)
 
-    @daft.udf(return_dtype=kind, concurrency=1, batch_size=BATCH)
     class Extract:
         def __init__(self) -> None:
             self.batches = Batches()
@@ -113,9 +112,10 @@ def with_daft(records: tuple[ImageRecord, ...], out: Path) -> float:
         def __call__(self, paths: Any) -> Any:
             return self.batches.features(paths.to_pylist())
 
+    extract_all: Any = daft.udf(return_dtype=kind, concurrency=1, batch_size=BATCH)(Extract)
     start = perf_counter()
     table = daft.from_pydict({"path": [str(record.path) for record in records]})
-    table.with_column("features", Extract(daft.col("path"))).write_parquet(str(out))
+    table.with_column("features", extract_all(daft.col("path"))).write_parquet(str(out))
     return perf_counter() - start
 
 

@@ -198,7 +198,7 @@ def test_photos_that_only_this_machine_sees_are_an_error(
     monkeypatch.setattr(
         ImageRecord, "__reduce__", lambda self: (ImageRecord, (Path(f"{self.path}.gone"), self.label, self.digest))
     )
-    with on_ray(cluster.address), pytest.raises(DataError, match=r"cannot read .* there is no such file"):
+    with on_ray(cluster.address), pytest.raises(DataError, match=r"cannot read .*\(there is no such file\)"):
         extract(records, engine())
 
 

@@ -9,7 +9,7 @@ So a single photo that ends every process is found, and all others are computed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from time import monotonic, sleep
@@ -82,7 +82,7 @@ class Distribution:
         self._running: dict[Any, tuple[Shard, Member]] = {}
         self._answered = self._losses = 0
 
-    def answers(self) -> Iterator[tuple[Shard, str, Any]]:
+    def answers(self) -> Generator[tuple[Shard, str, Any], None, None]:
         """Yield each shard with the address of the node that has answered it, and the answer; or with a `Failure`.
 
         Raises:
