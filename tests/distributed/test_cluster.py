@@ -226,9 +226,10 @@ def test_predictions_are_those_of_one_machine(
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
     new = draw_folder(tmp_path / "new", {"circle": 80}, seed=99)
     (new / "circle" / "bad.jpg").write_bytes(b"\xff\xd8\xffno")
-    here = regraft("predict", "here", new, "--json", code=1)
-    there = regraft("predict", "here", new, "--json", "--ray", cluster.address, code=1)
+    here = regraft("predict", "here", "new", "--json", code=1)  # the nodes work in another folder
+    there = regraft("predict", "here", "new", "--json", "--ray", cluster.address, code=1)
     assert json.loads(here.stdout) == json.loads(there.stdout)
+    assert sum("error" in answer for answer in json.loads(there.stdout)) == 1
 
 
 def processes_in(folder: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Features on a Ray cluster: what `--ray` does.
 
 In: the address of a cluster, or ``local``. Out: a context in which the nodes compute all features.
-Why: a hundred thousand photos take hours on one machine, and the work is the same for each photo.
+Why: ten million photos take a day on one machine, and the work is the same for each of them.
 Surprise: the content digest is the checkpoint. Each part file is in the cache as soon as its shard is done, so a driver
 that was killed and is started again computes only what was under way.
 """
