@@ -98,12 +98,12 @@ class RayCluster:
         self, records: Sequence[ImageRecord], engine: Engine, folder: Path
     ) -> tuple[set[str], dict[str, str]]:
         """Let the nodes compute records; return the digests that are in the cache then, and why others are not."""
-        recipe, placed = EngineRecipe.of(engine), [_absolute(record) for record in records]
+        recipe, crew, placed = EngineRecipe.of(engine), self._crew, [_absolute(record) for record in records]
         added, reasons = set[str](), dict[str, str]()
         with _marked(folder) as mark, console.progress("extracting features", len(records)) as advance:
             to = Destination(folder.name, folder.absolute(), mark, self._storage.address if self._storage else "")
             asked = Distribution(
-                self._crew, placed, recipe.fingerprint, lambda member, some: member.actor.fill.remote(recipe, some, to)
+                crew, placed, recipe.fingerprint, lambda member, some: member.actor.fill.remote(recipe, some, to)
             )
             for shard, node, answer in asked.answers():
                 if isinstance(answer, Failure):

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from regraft.errors import ConfigError, option
+from regraft.foundation import console
 from regraft.foundation.files import set_environment, threads
 
 LOCAL = "local"
@@ -60,7 +61,7 @@ class Session:
         ray = import_module("ray")
         if ray.is_initialized():
             raise ConfigError(f"this process already uses Ray; call ray.shutdown() before {option('ray')}")
-        with _own_signals():
+        with console.waiting_for("starting Ray"), _own_signals(), console.silenced():  # Ray's C++ code logs to stderr
             try:
                 ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR, **self._own_options())
             except (OSError, ValueError, RuntimeError, AssertionError) as error:
