@@ -120,7 +120,8 @@ class Problem:
 
     def __init__(self, train: Features, class_weight: ClassWeight, scaling: Scaling) -> None:
         self._x, self._y = train.x, train.y
-        self.count, self.width = train.x.shape
+        self.count: int = len(train.x)
+        self.width: int = train.x.shape[1]
         self._scaling = scaling
         self._shape = (train.x.shape[1], len(train.classes))
         self._weights = photo_weights(train, class_weight) / np.float32(len(train.y))
