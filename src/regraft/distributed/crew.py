@@ -13,7 +13,7 @@ from importlib import import_module
 from time import monotonic
 from typing import Any
 
-from regraft.distributed.node import Node
+from regraft.distributed.node import THREADS, Node
 from regraft.foundation import console
 
 _RECRUIT_SECONDS = 3.0  # between two looks at which nodes there are
@@ -112,6 +112,7 @@ class Crew:
         cores = int(node["Resources"]["CPU"])
         options = {
             "num_cpus": cores,
+            "max_concurrency": THREADS,
             "max_restarts": 0,
             "scheduling_strategy": strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         }

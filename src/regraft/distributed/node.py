@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from regraft.foundation.files import limited_threads, threads
 from regraft.foundation.telemetry import without_telemetry
 from regraft.photos.dataset import ImageRecord
 from regraft.photos.unlabelled import Found, loader
+
+THREADS = 2
+"""The number of threads in which Ray calls a `Node`."""
 
 _ENGINES = 4  # engines that a node keeps compiled: backbones side by side are asked for in turn
 
@@ -87,6 +91,8 @@ class Refusal:
 class Node:
     """Computes features with all cores of a node. Ray runs one object of this class in a process on each node.
 
+    Two threads may ask it: while one of them writes a part file, which waits for the disk, the other one computes.
+
     Args:
         cores: the number of cores that Ray has given to the process.
     """
@@ -95,6 +101,7 @@ class Node:
         without_telemetry()
         self._limit = None if cores == threads() else cores
         self._engines: dict[str, Engine] = {}
+        self._computing = Lock()
 
     def is_up(self) -> bool:
         """Return True: the process runs."""
@@ -102,7 +109,7 @@ class Node:
 
     def fill(self, recipe: EngineRecipe, records: Sequence[ImageRecord], to: Destination) -> Part | Refusal:
         """Compute the features of records and write them as one part file."""
-        with limited_threads(self._limit):
+        with self._computing, limited_threads(self._limit):
             engine = self._engine(recipe)
             if isinstance(engine, Refusal):
                 return engine
@@ -120,7 +127,7 @@ class Node:
 
     def compute(self, recipe: EngineRecipe, photos: Sequence[Found]) -> Rows | Refusal:
         """Compute the features of photos, which are not kept."""
-        with limited_threads(self._limit):
+        with self._computing, limited_threads(self._limit):
             engine = self._engine(recipe)
             if isinstance(engine, Refusal):
                 return engine
