@@ -126,7 +126,9 @@ def test_a_client_of_a_saved_model_needs_no_change_for_regraft_serve(
         )
     assert set(found) == set(expected)
     for name, values in found.items():
-        np.testing.assert_allclose(values, expected[name].numpy(), atol=0.02)
+        # The server computes in bf16 where that is fast. A novelty is no probability, and may be of any size.
+        rtol, atol = (0.1, 0.1) if name == "novelty" else (0.0, 0.02)
+        np.testing.assert_allclose(values, expected[name].numpy(), rtol=rtol, atol=atol)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\t")[1] == "줄무늬"
 
