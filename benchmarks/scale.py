@@ -1,9 +1,9 @@
 """How long will photos take on many nodes, and what will they cost? A simulator, calibrated and tried on this machine.
 
 The simulator hands shards to nodes as `regraft --ray` does, and loses nodes in the middle of their work. Its costs are
-measured on a Ray cluster of two nodes of one core each, on loopback: extraction of ``--calibrate`` photos (each number
-in a run with an empty cache), the same photos again from the cache, and one run in which a node is killed. Then it
-predicts a run that it has not seen, ``--unseen`` photos with a node killed in the middle, and this run is made. At last
+measured on a Ray cluster of two nodes of one core each, on loopback (Linux): extraction of ``--calibrate`` photos (each
+number in a run with an empty cache), the same photos again from the cache, and one run in which a node is killed. Then
+it predicts a run that it has not seen, ``--unseen`` photos with a node killed in the middle, and this run is made. At last
 it tells the hours and the price of 10^5 to 10^9 photos on clusters of several sizes.
 
 The photos are copies of those in PHOTOS with a number behind each, so that each has to be computed.
@@ -119,17 +119,21 @@ def extraction(photos: Path, count: int, kill_after: float) -> dict[str, float]:
 
     import ray
     from ray.cluster_utils import Cluster
-    from regraft.distributed.cluster import RayCluster
-    from regraft.features.elsewhere import computed_on
 
     from regraft import load_backbone
+    from regraft.distributed.cluster import RayCluster
     from regraft.engines.openvino import OpenVinoEngine
+    from regraft.features.elsewhere import computed_on
     from regraft.features.features import extract
     from regraft.photos.dataset import Dataset
 
     records = Dataset.open(photos).records[:count]
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [machines.add_node(num_cpus=1) for _ in range(NODES)]
+    nodes, cores = [], os.sched_getaffinity(0)
+    for core in sorted(cores)[:NODES]:  # a node that is lost must leave no core to the other one
+        os.sched_setaffinity(0, {core})
+        nodes.append(machines.add_node(num_cpus=1))
+    os.sched_setaffinity(0, cores)
     machines.wait_for_nodes()
     engine = OpenVinoEngine(load_backbone("efficientnet_lite0", 288))
     try:
