@@ -3,8 +3,8 @@
 The simulator hands shards to nodes as `regraft --ray` does, and loses nodes in the middle of their work. Its costs are
 measured on a Ray cluster of two nodes of one core each, on loopback (Linux): extraction of ``--calibrate`` photos (each
 number in a run with an empty cache), the same photos again from the cache, and one run in which a node is killed. Then
-it predicts a run that it has not seen, ``--unseen`` photos with a node killed in the middle, and this run is made. At last
-it tells the hours and the price of 10^5 to 10^9 photos on clusters of several sizes.
+it predicts a run that it has not seen, ``--unseen`` photos with a node killed in the middle, and this run is made. It
+also tells the hours and the price of 10^5 to 10^9 photos on clusters of several sizes.
 
 The photos are copies of those in PHOTOS with a number behind each, so that each has to be computed.
 """
