@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,13 @@ class Scaled:
 
 
 class Answerer(Protocol):
-    """Answers photos in the thread that calls it. Several threads may call it at once."""
+    """Answers photos in the thread that calls it. Several threads may call it at once.
+
+    Attributes:
+        most: the most photos that it should be asked about together.
+    """
+
+    most: ClassVar[int]
 
     def decode(self, photo: Found | Scaled) -> Decoded:
         """Return the pixels of a photo. Raises ImageError where the photo cannot be read."""
@@ -78,10 +84,12 @@ class OfClassifier:
     Attributes:
         classifier: the classifier.
         engines: the engine of each of its backbones.
+        most: the most photos that are computed together.
     """
 
     classifier: Classifier
     engines: tuple[Engine, ...]
+    most: ClassVar[int] = 8
 
     def decode(self, photo: Found | Scaled) -> Decoded:
         """Return the pixels of a photo for each backbone. Raises ImageError where the photo cannot be read."""
@@ -101,6 +109,7 @@ class OfClassifier:
 @dataclass(frozen=True, slots=True)
 class _OfExport:
     artifact: Artifact
+    most: ClassVar[int] = 4  # a photo costs the same in larger batches, and the last one of a batch waits longer
 
     def decode(self, photo: Found | Scaled) -> Decoded:
         return (_load(photo, self.artifact.facts.transform),)

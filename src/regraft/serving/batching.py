@@ -2,8 +2,8 @@
 
 In: photos of requests, from the event loop. Out: an `Answer` to each photo.
 Why: under load one matrix product answers several photos, and a queue without a limit would fill the memory.
-Surprise: a thread never waits for a batch to become full. It takes what is waiting, at most `BATCH` photos, so that a
-single client waits no longer than without batches.
+Surprise: a thread never waits for a batch to become full. It takes what is waiting, at most `Answerer.most` photos, so
+that a single client waits no longer than without batches.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from regraft.errors import ImageError, RegraftError
 from regraft.foundation.files import threads
 from regraft.photos.unlabelled import Found
 from regraft.serving.answering import Answerer, Decoded, Scaled
-
-BATCH = 8
-"""The most photos that a thread answers together."""
 
 QUEUE = 256
 """The most photos that wait for a thread. A request that would exceed it is refused."""
@@ -129,7 +126,7 @@ class Batches:
         with self._condition:
             while not self._jobs and not self._stopped:
                 self._condition.wait()
-            share = min(BATCH, -(-len(self._jobs) // len(self._threads)))
+            share = min(self._jobs[0].answerer.most if self._jobs else 1, -(-len(self._jobs) // len(self._threads)))
             batch: list[_Job] = []
             while self._jobs and len(batch) < share and (not batch or self._jobs[0].answerer is batch[0].answerer):
                 batch.append(self._jobs.popleft())
