@@ -28,8 +28,8 @@ class ComputeOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterOptions(ComputeOptions):
-    """How a verb that computes features of many photos prints its result, and where it computes."""
+class ClusterOptions:
+    """Where the features of many photos are computed. A verb has these options beside its own."""
 
     ray: str = ""
     """Compute features on a Ray cluster: local for all cores of this machine, auto for the cluster that this machine
@@ -41,8 +41,8 @@ class ClusterOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoOptions(ClusterOptions):
-    """How a verb reads labelled photos."""
+class PhotoOptions:
+    """How labelled photos are read. A verb has this option beside its own."""
 
     verify: bool = False
     """Read every photo again. By default, a file is not read if its size, its times and its place on the disk are as
@@ -82,18 +82,6 @@ class TrainOptions(RunOptions):
     """Also write thumbnails and features of the photos for TensorBoard's Projector tab, and the confusion matrix and
     the surest mistakes for its Images tab."""
 
-    verify: bool = False
-    """Read every photo again. By default, a file is not read if its size, its times and its place on the disk are as
-    they were when it was read before."""
-
-    ray: str = ""
-    """Compute features on a Ray cluster: local for all cores of this machine, auto for the cluster that this machine
-    belongs to, or its address, such as 10.0.0.1:6379. It needs pip install 'regraft[ray]'."""
-
-    storage: str = ""
-    """With --ray: folder or bucket, such as s3://BUCKET/FOLDER, in which the nodes keep features too; by default only
-    the cache of this machine has them."""
-
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions(RunOptions):
@@ -110,7 +98,7 @@ class FinetuneOptions(RunOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class SweepOptions(PhotoOptions):
+class SweepOptions(ComputeOptions):
     """Where a sweep is written."""
 
     out: Path = Path("runs/sweep")
@@ -121,7 +109,7 @@ class SweepOptions(PhotoOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluateOptions(PhotoOptions):
+class EvaluateOptions(ComputeOptions):
     """What else `evaluate` measures."""
 
     unknown: Path | None = None
@@ -136,7 +124,7 @@ class EvaluateOptions(PhotoOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class PredictOptions(ClusterOptions):
+class PredictOptions(ComputeOptions):
     """What `predict` prints."""
 
     top: int = 1
@@ -151,7 +139,7 @@ class PredictOptions(ClusterOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckOptions(PhotoOptions):
+class CheckOptions(ComputeOptions):
     """What `check` compares the photos with, and what it does with what it finds."""
 
     against: Path | None = None
@@ -199,7 +187,7 @@ class ShardOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedOptions(PhotoOptions):
+class EmbedOptions(ComputeOptions):
     """Where features are written, and whose they are."""
 
     out: Path = Path("features.parquet")

@@ -46,7 +46,12 @@ VERBS = {
         cells that are separated by tabs: path, score of the domain classifier, novelty, label, predicted class, and
         true or false for *none of these*. Of more than 2,000 photos of either kind a sample is compared.""",
         positionals=(_LABELLED,),
-        options=("regraft.cli.options:CheckOptions", "regraft.config.features:FeatureConfig"),
+        options=(
+            "regraft.cli.options:CheckOptions",
+            "regraft.cli.options:PhotoOptions",
+            "regraft.cli.options:ClusterOptions",
+            "regraft.config.features:FeatureConfig",
+        ),
     ),
     "train": Verb(
         run="regraft.cli.commands.train:train",
@@ -58,7 +63,12 @@ VERBS = {
         on one side of the split. With --from, a run is trained from an older one whose photos were added to or whose
         labels were corrected, and is compared with it.""",
         positionals=(_LABELLED,),
-        options=("regraft.cli.options:TrainOptions", "regraft.config.training:TrainConfig"),
+        options=(
+            "regraft.cli.options:TrainOptions",
+            "regraft.cli.options:PhotoOptions",
+            "regraft.cli.options:ClusterOptions",
+            "regraft.config.training:TrainConfig",
+        ),
     ),
     "finetune": Verb(
         run="regraft.cli.commands.finetune:finetune",
@@ -82,6 +92,8 @@ VERBS = {
         positionals=(_LABELLED,),
         options=(
             "regraft.cli.options:SweepOptions",
+            "regraft.cli.options:PhotoOptions",
+            "regraft.cli.options:ClusterOptions",
             "regraft.config.levels:Levels",
             "regraft.config.sweeping:SweepConfig",
         ),
@@ -95,7 +107,12 @@ VERBS = {
         test/. With --once or --watch, RUN may be a fine-tuning that has not finished; its figures are also written to
         TensorBoard, as logs/eval.""",
         positionals=(_RUN_OR_EXPORT, _LABELLED),
-        options=("regraft.cli.options:EvaluateOptions", "regraft.config.levels:Levels"),
+        options=(
+            "regraft.cli.options:EvaluateOptions",
+            "regraft.cli.options:PhotoOptions",
+            "regraft.cli.options:ClusterOptions",
+            "regraft.config.levels:Levels",
+        ),
     ),
     "report": Verb(
         run="regraft.cli.commands.report:report",
@@ -122,7 +139,10 @@ VERBS = {
         these*; with --top, then the next labels and probabilities. The exit code is 1 if a photo could not be read; all
         other photos are still answered.""",
         positionals=(_RUN_OR_EXPORT, _ASKED),
-        options=("regraft.cli.options:PredictOptions",),
+        options=(
+            "regraft.cli.options:PredictOptions",
+            "regraft.cli.options:ClusterOptions",
+        ),
     ),
     "export": Verb(
         run="regraft.cli.commands.export:export",
@@ -159,7 +179,12 @@ VERBS = {
         backbone. Photos need no labels here: a folder without folders in it is taken as well. Files that cannot be read
         are named and left out. The features come from the cache and go to it, as in training.""",
         positionals=(("photos", f"{_PHOTOS}; also a photo, or a folder of photos without labels", None),),
-        options=("regraft.cli.options:EmbedOptions", "regraft.config.features:FeatureConfig"),
+        options=(
+            "regraft.cli.options:EmbedOptions",
+            "regraft.cli.options:PhotoOptions",
+            "regraft.cli.options:ClusterOptions",
+            "regraft.config.features:FeatureConfig",
+        ),
     ),
     "similar": Verb(
         run="regraft.cli.commands.similar:similar",

@@ -104,8 +104,8 @@ class Drift:
         run_photos: the number of photos of the run that are compared.
         run_total: the number of photos of the run of which these are a sample, or all.
         new_photos: the number of new photos that are compared.
-        new_total: the number of new photos of which these are a sample, or all; copies of photos of the run do not
-            count.
+        new_total: the number of new photos of which these are a sample, or all; copies of photos of the run and
+            files that cannot be read do not count.
         known: the number of photos that were left out because they are photos of the run, byte for byte.
         by: how the class of a new photo is known: ``label``, or ``prediction`` where no label is a class of the run.
         classes: the classes, the one whose share changed most first; empty where the run measured no predictions.

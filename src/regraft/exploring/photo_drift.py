@@ -79,6 +79,7 @@ def check_drift(
         raise DataError(f"all {len(found.records)} photos there are photos of {folder}; type a folder with others")
     older = _photos_of(classifier, photos)
     compared = _compare(_sample(older), _sample(fresh), classifier)
+    unreadable = {problem.path for problem in compared.problems}
     answers = classifier.answers_to(compared.x[compared.new])
     by_label = any(record.label in classifier.classes for record in compared.new_records)
     classes = _by_label(compared, classifier) if by_label else _by_prediction(compared, classifier, answers)
@@ -89,9 +90,9 @@ def check_drift(
         auc=auc,
         run=folder,
         run_photos=int((~compared.new).sum()),
-        run_total=len(older),
+        run_total=sum(record.path not in unreadable for record in older),
         new_photos=int(compared.new.sum()),
-        new_total=len(fresh),
+        new_total=sum(record.path not in unreadable for record in fresh),
         known=len(found.records) - len(fresh),
         by="label" if by_label else "prediction",
         classes=tuple(classes),

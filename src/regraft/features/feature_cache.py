@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.features.cache_limit import keep_within_limit, mark_as_used
+from regraft.features.cache_limit import cache_limit, keep_within_limit, mark_as_used
 from regraft.features.parts import DamagedPartError, Part, Row, part_of, read_part, write_part
 from regraft.foundation.cache_files import set_aside
 from regraft.foundation.documents import MEBIBYTE
@@ -164,6 +164,7 @@ class _Writer:
         self._merging = threading.Thread(target=cache.merge, daemon=True)
 
     def __enter__(self) -> _Writer:
+        cache_limit()  # a limit that is no size is told before the work
         self._merging.start()
         return self
 

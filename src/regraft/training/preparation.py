@@ -78,8 +78,7 @@ class Prepared:
         together: the groups of indices of photos that show the same picture.
         precision: the precision in which an older run's features were computed, as `Classifier.precision` has it; empty
             for the fastest precision of this processor.
-        start: the head of an older run, from which the new one starts; None to start from nothing.
-        start_classes: the classes of that head.
+        start: the head of an older run with its classes, from which the new head starts; None to start from nothing.
     """
 
     config: TrainConfig
@@ -93,8 +92,7 @@ class Prepared:
     source: str
     together: Sequence[Sequence[int]] = ()
     precision: str = ""
-    start: Head | None = None
-    start_classes: tuple[str, ...] = ()
+    start: tuple[Head, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +104,14 @@ class Base:
         int8: the quantised graph of the backbone; None where the run computes in floats.
         precision: the precision of the run's features, as `Classifier.precision` has it.
         places: the side or the fold of each photo of the run.
-        head: the head of the run, from which the new one starts; None to start from nothing.
-        classes: the classes of the head.
+        start: the head of the run with its classes, from which the new head starts; None to start from nothing.
     """
 
     backbone: Backbone
     int8: Path | None
     precision: str
     places: Places
-    head: Head | None = None
-    classes: tuple[str, ...] = ()
+    start: tuple[Head, tuple[str, ...]] | None = None
 
 
 def open_labelled(photos: str | os.PathLike[str], config: FeatureConfig) -> Dataset:
@@ -184,8 +180,7 @@ def prepare(dataset: Dataset, config: TrainConfig, clock: Clock, photos: str, ba
         spec,
         together,
         base.precision,
-        base.head,
-        base.classes,
+        base.start,
     )
 
 

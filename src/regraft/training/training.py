@@ -171,8 +171,7 @@ def learn(prepared: Prepared, config: TrainConfig, fresh: Path, clock: Clock, as
     """
     with clock("fit"):
         hyperparameters = {} if as_trial else asdict(config)
-        start = (prepared.start, prepared.start_classes) if prepared.start else None
-        head = fit(prepared.features, prepared.sides, config, fresh / LAYOUT.logs, hyperparameters, start)
+        head = fit(prepared.features, prepared.sides, config, fresh / LAYOUT.logs, hyperparameters, prepared.start)
     return conclude(prepared, config, head, fresh, clock, as_trial)
 
 

@@ -83,7 +83,7 @@ class Start:
             held = HeldOut.read(run, len(before.classes))
             folds = dict(zip((*self.split.train, *self.split.val), held.fold.tolist(), strict=False))
         places = Places(sides, folds)
-        return Base(before.backbone, before.int8, before.precision, places, before.head, before.classes)
+        return Base(before.backbone, before.int8, before.precision, places, (before.head, before.classes))
 
     def carry(self, fresh: Path) -> None:
         """Copy what the new run has in common with the old one into its folder: corrections, and tuned weights."""
