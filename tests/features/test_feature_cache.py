@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,9 +39,18 @@ def write(cache: FeatureCache, numbers: range) -> None:
     cache.write_part([digest_of(n) for n in numbers], [(row_of(n), looks[i]) for i, n in enumerate(numbers)])
 
 
+def rows_of(cache: FeatureCache, wanted: list[str]) -> dict[str, tuple[Any, Any]]:
+    """Return the cached rows by digest."""
+    return {
+        digest: row
+        for part in cache.read(wanted)
+        for digest, *row in zip(part.digests, part.x, part.looks, strict=True)
+    }
+
+
 def require_rows(cache: FeatureCache, numbers: range) -> None:
     """Require the cache to have the right row for each number."""
-    found = dict(cache.read([digest_of(n) for n in numbers]))
+    found = rows_of(cache, [digest_of(n) for n in numbers])
     assert len(found) == len(numbers)
     for n in numbers:
         x, look = found[digest_of(n)]

@@ -145,7 +145,8 @@ def test_rows_come_back_bit_for_bit() -> None:
         for digest, row, look in zip(digests, rows, looks, strict=True):
             write(digest, (row, look))
     assert len(list(cache.folder.glob("part-*.parquet"))) == 2
-    found = dict(cache.read([*digests[50:], "0" * 63 + "x"]))
+    read = cache.read([*digests[50:], "0" * 63 + "x"])
+    found = {d: row for part in read for d, *row in zip(part.digests, part.x, part.looks, strict=True)}
     assert set(found) == set(digests[50:])
     assert all(np.array_equal(row, rows[int(d, 16)]) and look == looks[int(d, 16)] for d, (row, look) in found.items())
 

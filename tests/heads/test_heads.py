@@ -12,6 +12,7 @@ from regraft.foundation.files import limited_threads
 from regraft.heads import logistic
 from regraft.heads.base import ClassWeight, Head, Scaling, Step, cross_entropy, head_of, registry, restore, softmax
 from regraft.heads.logistic import LogisticRegression
+from regraft.heads.logistic_objective import Problem, Solver
 from regraft.heads.neighbours import Neighbours
 from regraft.heads.prototype import Prototype
 from regraft.heads.roots import Roots
@@ -40,7 +41,11 @@ def none_of(features: Features) -> Features:
 
 @pytest.mark.parametrize("strength", [0.003, 0.1, 1.0])
 @pytest.mark.parametrize("class_weight", ["none", "balanced"])
-def test_logistic_regression_agrees_with_scikit_learn(strength: float, class_weight: str) -> None:
+@pytest.mark.parametrize("costly", [0, 200_000])  # with the curvature of the photos, and without
+def test_logistic_regression_agrees_with_scikit_learn(
+    strength: float, class_weight: str, costly: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logistic, "_COSTLY", costly)
     linear_model = pytest.importorskip("sklearn.linear_model")
     train, test = blobs(), blobs(seed=1)
     rare = train.select([i for i in range(len(train)) if train.y[i] != 2 or i % 5 == 0])
@@ -251,6 +256,51 @@ def test_some_of_many_photos_choose_the_penalty_and_all_of_them_are_learned(monk
     )
     difference = np.abs(softmax(found.logits(val.x)) - softmax(direct.logits(val.x))).max()
     assert difference < 2e-4
+
+
+def correlated(count: int, classes: int, seed: int = 0) -> Features:
+    """Clusters in some directions whose lengths differ, mixed into positive features of one stage, as networks have."""
+    fixed, dice = np.random.default_rng(99), np.random.default_rng(seed)
+    mixing = fixed.normal(size=(30, 120)) * np.geomspace(1, 0.05, 30)[:, np.newaxis]
+    centres, y = fixed.normal(size=(classes, 30)) * 0.7, dice.integers(0, classes, count)
+    x = np.maximum((centres[y] + dice.normal(size=(count, 30))) @ mixing * 0.15 + 0.5, 0).astype(np.float32)
+    return Features(x, y, tuple(f"c{i}" for i in range(classes)), ("",) * count, "test", ((120,),))
+
+
+def test_the_curvature_saves_steps() -> None:
+    train = Roots((120,), (1.0,)).of_features(correlated(2000, 20))
+    problem = Problem(train, "none", Scaling.centre(train.x))
+    taken: dict[bool, int] = {}
+    for known in (False, True):
+        solver, points = Solver(1e-6, problem.curvature() if known else None), list[object]()
+        solver.solve(problem, 30.0, problem.zeros(), points.append)
+        taken[known] = len(points)
+    assert taken[True] <= taken[False] / 2
+
+
+def test_many_classes_are_learned_as_well_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of one class falls with the number of classes, so that a fixed tolerance would end a fit too soon."""
+    train, val = correlated(3000, 100), correlated(600, 100, seed=3)
+    found = cross_entropy(LogisticRegression().fit(train, val).logits(val.x), val.y)
+    exact = cross_entropy(LogisticRegression(tolerance=1e-5).fit(train, val).logits(val.x), val.y)
+    monkeypatch.setattr(logistic, "_USUAL_CLASSES", 1000)
+    monkeypatch.setattr(logistic, "_COSTLY", float("inf"))
+    before = cross_entropy(LogisticRegression().fit(train, val).logits(val.x), val.y)
+    assert found < exact + 0.01 < before
+
+
+def test_features_are_overwritten_only_where_they_are_scratch() -> None:
+    features = blobs(2000, width=8, stages=((3, 5),))
+    roots, x = Roots((3, 5), (0.3, 1.0)), features.x.copy()
+    expected = roots.of_features(features)
+    assert np.array_equal(features.x, x)
+    own = features.select(range(2000), scratch=True)
+    found = roots.of_features(own)
+    assert found.x is own.x
+    assert not found.scratch
+    assert np.array_equal(found.x, expected.x)
+    last = features.select(range(2000), scratch=True)  # of some stages, the representation has fewer columns
+    assert np.array_equal(Roots((3, 5), (0.0, 1.0)).of_features(last).x, Roots((3, 5), (0.0, 1.0)).of(x))
 
 
 def test_a_warm_start_ends_at_the_same_classifier(monkeypatch: pytest.MonkeyPatch) -> None:

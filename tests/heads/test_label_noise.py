@@ -9,6 +9,7 @@ from regraft.features.features import Features
 from regraft.heads import logistic
 from regraft.heads.label_noise import are_better, contradicted, estimate, is_noisy
 from regraft.heads.logistic import LogisticRegression
+from regraft.heads.logistic_objective import Solver
 
 
 def blobs(
@@ -94,6 +95,6 @@ def test_rare_classes_are_not_taken_for_wrong_labels() -> None:
     y[:20] = np.arange(3, 23)
     train = Features(many.x, y, tuple(map(str, range(23))), many.digests, "test", many.stages)
     head = LogisticRegression().fit(train, train.select([]))
-    doubts = head._doubts(head.roots_.of_features(train), 1e-4)  # type: ignore[union-attr]
+    doubts = head._doubts(head.roots_.of_features(train), Solver(1e-4))  # type: ignore[union-attr]
     assert doubts.wrong.sum() > 20
     assert not doubts.wrong[:20].any()

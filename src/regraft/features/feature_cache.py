@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from regraft.features.cache_limit import cache_limit, keep_within_limit, mark_as_used
-from regraft.features.parts import DamagedPartError, Part, Row, part_of, read_part, write_part
+from regraft.features.parts import DamagedPartError, Part, Row, give_back_buffers, part_of, read_part, write_part
 from regraft.foundation.cache_files import set_aside
 from regraft.foundation.documents import MEBIBYTE
 from regraft.foundation.files import cache_folder
@@ -61,22 +61,23 @@ class FeatureCache:
         self._fingerprint, self._backbone = fingerprint, backbone
         self._num_features = num_features
 
-    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, Row]]:
-        """Yield a pair (digest, row) for each digest of ``wanted`` that is in the cache, once for each digest."""
+    def read(self, wanted: Iterable[str]) -> Iterator[Part]:
+        """Yield the rows of the digests of ``wanted`` that are in the cache, once for each digest, file by file."""
         missing, seen = set(wanted), set[Path]()
         # A file that another process merged meanwhile is gone, and its rows are in a file that was not there before.
         while missing and (paths := [path for path in self._paths() if path not in seen]):
             seen.update(paths)
             for path in paths:
                 part = self._read_part(path, missing) if missing else None
-                for i, digest in enumerate(part.digests if part else ()):
-                    if part and digest in missing:
-                        missing.discard(digest)
-                        yield digest, (part.x[i], part.looks[i])
+                at = [i for i, digest in enumerate(part.digests) if digest in missing] if part else []
+                if part and at:
+                    missing.difference_update(part.digests)
+                    yield part if len(at) == len(part.digests) else part.select(at)
+        give_back_buffers()
 
     def known(self, wanted: Iterable[str]) -> set[str]:
         """Return the digests of ``wanted`` that are in the cache."""
-        return {digest for digest, _ in self.read(wanted)}
+        return {digest for part in self.read(wanted) for digest in part.digests}
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
@@ -141,12 +142,9 @@ class FeatureCache:
 def _joined(parts: Sequence[Part]) -> Part:
     """Return the rows of part files as one part, with each photo once."""
     digests = [digest for part in parts for digest in part.digests]
-    first = np.array(list({digest: i for i, digest in reversed(list(enumerate(digests)))}.values()), np.int64)
-    first.sort()
-    x, looks = np.concatenate([part.x for part in parts]), np.concatenate([part.looks for part in parts])
-    if len(first) < len(digests):
-        x, looks, digests = x[first], looks[first], [digests[i] for i in first]
-    return Part(digests, x, looks)
+    first = sorted({digest: i for i, digest in reversed(list(enumerate(digests)))}.values())
+    joined = Part(digests, np.concatenate([part.x for part in parts]), np.concatenate([part.looks for part in parts]))
+    return joined if len(first) == len(digests) else joined.select(first)
 
 
 class _Writer:

@@ -22,9 +22,9 @@ from regraft.engines.base import Engine
 from regraft.features.computing import computed_records, computed_rows, decoded_while_waiting
 from regraft.features.elsewhere import cluster_in_use, filled
 from regraft.features.feature_cache import FeatureCache
-from regraft.features.parts import LOOK, Row
+from regraft.features.parts import LOOK, Part
 from regraft.foundation import console
-from regraft.foundation.large_arrays import BLOCK_ROWS, blocks_of, empty, give_back, take
+from regraft.foundation.large_arrays import BLOCK_ROWS, blocks_of, empty, give_back, row_blocks, take
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import Problem
 from regraft.photos.unlabelled import Found, loader
@@ -42,6 +42,8 @@ class Features:
         backbone: the full name of the backbone that computed the features.
         stages: the number of features of each stage, for each backbone whose features stand side by side (usually
             one), in the order of the columns; empty if unknown.
+        scratch: whether who gets these features may write into ``x``, as nobody else reads it. It saves the memory of a
+            copy, whose first use takes as long as the arithmetic.
     """
 
     x: NDArray[np.float32]
@@ -50,11 +52,13 @@ class Features:
     digests: tuple[str, ...]
     backbone: str
     stages: tuple[tuple[int, ...], ...] = ()
+    scratch: bool = False
 
-    def select(self, indices: Sequence[int]) -> Features:
-        """Return the features of the photos at ``indices``, in that order."""
+    def select(self, indices: Sequence[int], scratch: bool = False) -> Features:
+        """Return a copy of the features of the photos at ``indices``, in that order."""
         rows = np.asarray(indices, dtype=np.int64)
-        return replace(self, x=take(self.x, rows), y=self.y[rows], digests=tuple(self.digests[i] for i in rows))
+        digests = tuple(self.digests[i] for i in rows)
+        return replace(self, x=take(self.x, rows), y=self.y[rows], digests=digests, scratch=scratch)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -102,18 +106,19 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
     looks = np.zeros(len(records), LOOK)
     known: set[str] = set()
 
-    def place(digest: str, row: Row) -> None:
-        known.add(digest)
-        for index in rows[digest]:
-            x[index], looks[index] = row
-        if len(known) % BLOCK_ROWS == 0:
+    def place(part: Part) -> None:
+        known.update(part.digests)
+        at = [(index, i) for i, digest in enumerate(part.digests) for index in rows[digest]]
+        for block in row_blocks(len(at)):
+            targets, sources = np.array(at[block]).T
+            x[targets], looks[targets] = part.x[sources], part.looks[sources]
             give_back(x)
 
-    for digest, row in cache.read(rows):
-        place(digest, row)
+    for part in cache.read(rows):
+        place(part)
     away = filled([records[same[0]] for digest, same in rows.items() if digest not in known], engine, cache.folder)
-    for digest, row in cache.read(away.added):
-        place(digest, row)
+    for part in cache.read(away.added):
+        place(part)
     x[[index for digest, same in rows.items() if digest not in known for index in same]] = np.nan
     problems = [Problem(records[i].path, reason) for digest, reason in away.reasons.items() for i in rows[digest]]
     todo = [records[same[0]] for digest, same in rows.items() if digest not in known and digest not in away.reasons]
@@ -123,8 +128,12 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
             if isinstance(result, str):
                 problems += [Problem(records[i].path, result) for i in rows[digest]]
             else:
-                place(digest, result)
+                known.add(digest)
+                for index in rows[digest]:
+                    x[index], looks[index] = result
                 write(digest, result)
+                if len(known) % BLOCK_ROWS == 0:
+                    give_back(x)
             advance()
     failed = {problem.path for problem in problems}
     computed = away.computed + sum(record.path not in failed for record in todo)

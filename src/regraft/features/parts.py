@@ -54,6 +54,10 @@ class Part:
     x: NDArray[np.float32]
     looks: NDArray[np.void]
 
+    def select(self, rows: Sequence[int]) -> Part:
+        """Return the rows with these numbers, in that order."""
+        return Part([self.digests[i] for i in rows], self.x[rows], self.looks[rows])
+
 
 def part_of(digests: Sequence[str], rows: Sequence[Row]) -> Part:
     """Return rows as a part.
@@ -142,6 +146,13 @@ def read_part(path: Path, fingerprint: str, num_features: int, wanted: Collectio
         raise DamagedPartError(str(error) or type(error).__name__) from error
     _check_rows(part, facts.get(b"regraft.crc32"))
     return part
+
+
+def give_back_buffers() -> None:
+    """Give the memory that Arrow keeps for the next file back to the system: as much as the largest file that was read."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def _is_newer(facts: dict[bytes, bytes]) -> bool:

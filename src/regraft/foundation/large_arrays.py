@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from regraft.foundation.documents import MEBIBYTE
 from regraft.foundation.files import cache_folder
 
-LARGEST = 256 * MEBIBYTE
+LARGEST = 768 * MEBIBYTE
 """The most bytes of an array that lies in memory."""
 
 BLOCK_ROWS = 4096

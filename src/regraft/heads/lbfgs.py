@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 Objective = Callable[[Vector], tuple[float, Vector]]
+Divide = Callable[[Vector], Vector]
 
 _MEMORY = 10
 """The number of past steps from which L-BFGS estimates the curvature of the objective."""
@@ -27,6 +28,7 @@ def minimise(
     tolerance: float = 1e-4,
     max_iterations: int = 200,
     on_iteration: Callable[[Vector], None] | None = None,
+    divide: Divide | None = None,
 ) -> Vector:
     """Minimise a smooth convex function by L-BFGS.
 
@@ -36,6 +38,8 @@ def minimise(
         tolerance: the search stops when no component of the gradient is larger than this.
         max_iterations: the largest number of iterations.
         on_iteration: a function that is called with each accepted point.
+        divide: a linear function that divides a gradient (n,) by an estimate of the curvature, which must be positive
+            definite; None to take a number for it.
 
     Returns:
         The last accepted point, (n,).
@@ -46,10 +50,10 @@ def minimise(
     for _ in range(max_iterations):
         if float(np.abs(gradient).max(initial=0.0)) <= tolerance:
             break
-        direction = -_inverse_hessian_times(gradient, pairs)
+        direction = -_inverse_hessian_times(gradient, pairs, divide)
         slope = float(gradient @ direction)
         # The first direction is the plain gradient, whose length says nothing about the distance to the optimum.
-        step = 1.0 if pairs else min(1.0, 1.0 / float(np.abs(gradient).sum()))
+        step = 1.0 if pairs or divide else min(1.0, 1.0 / float(np.abs(gradient).sum()))
         while True:
             new_x = x + np.float32(step) * direction
             new_value, new_gradient = objective(new_x)
@@ -72,16 +76,20 @@ def minimise(
     return x
 
 
-def _inverse_hessian_times(gradient: Vector, pairs: deque[tuple[Vector, Vector, float]]) -> Vector:
+def _inverse_hessian_times(
+    gradient: Vector, pairs: deque[tuple[Vector, Vector, float]], divide: Divide | None
+) -> Vector:
     """Return the estimated inverse Hessian times ``gradient``, (n,), by the two-loop recursion (algorithm 7.4)."""
     result = gradient.copy()
     weights: list[float] = []
     for moved, turned, curvature in reversed(pairs):
         weights.append(float(moved @ result) / curvature)
         result -= np.float32(weights[-1]) * turned
+    if divide:
+        result = divide(result)
     if pairs:
         _, turned, curvature = pairs[-1]
-        result *= np.float32(curvature / float(turned @ turned))
+        result *= np.float32(curvature / float(turned @ (divide(turned) if divide else turned)))
     for (moved, turned, curvature), weight in zip(pairs, reversed(weights), strict=True):
         result += np.float32(weight - float(turned @ result) / curvature) * moved
     return result

@@ -22,13 +22,18 @@ from regraft.heads.base import (
     require_two_classes,
 )
 from regraft.heads.label_noise import are_better, contradicted, estimate, is_noisy
-from regraft.heads.lbfgs import minimise
-from regraft.heads.logistic_objective import Path, Problem, blas_on_one_core
+from regraft.heads.logistic_objective import Path, Problem, Solver, blas_threads
 from regraft.heads.roots import Roots
 
 _CHOOSE_ON = 10_000
 """So many training photos are enough to choose the penalty: the inverse penalty is the variance of a prior on the
 weights, which does not depend on the number of photos."""
+
+_COSTLY = 200_000
+"""With more training photos times classes, the steps that the curvature saves take longer than the curvature."""
+
+_USUAL_CLASSES = 10
+"""Up to so many classes, the tolerance is as given. The gradient of one class falls with the number of classes."""
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """The inverse penalties that are tried on standardised features."""
@@ -112,32 +117,36 @@ class LogisticRegression(Linear):
 
     def fit(self, train: Features, val: Features, on_step: OnStep | None = None) -> Self:
         """Fit the head with each strength and keep the best fit. See `Head.fit`."""
-        with blas_on_one_core():
+        with blas_threads(1):
             return self._fit(train, val, on_step)
 
     def _fit(self, train: Features, val: Features, on_step: OnStep | None) -> Self:
         require_two_classes(train)
         self.roots_ = _roots(train) if self.strengths is None and train.stages else None
-        strengths, tolerance = self._strengths(len(val)), self.tolerance / (10 if self.roots_ else 1)
-        self.left_out_ = 0
+        strengths, self.left_out_ = self._strengths(len(val)), 0
         self.reason_ = "the lowest cross-entropy on val" if len(strengths) > 1 else "the default for few val photos"
         if self.roots_:
             train, val = self.roots_.of_features(train), self.roots_.of_features(val)
-            train, strengths = self._without_doubts(train, strengths, tolerance)
-        path = Path(tolerance, val, on_step)
-        start: Matrix | None = None
+        solver = self._solver(train)
+        if self.roots_:
+            train, strengths = self._without_doubts(train, strengths, solver)
+        path, problem, start = Path(solver, val, on_step), self._problem(train), None
         if len(strengths) > 1 and len(train) > _CHOOSE_ON:
-            some = np.sort(np.random.default_rng(0).permutation(len(train))[:_CHOOSE_ON])
-            found = path.best(self._problem(train.select(some.tolist())), strengths)
-            strengths, start = (found.strength,), found.parameters
-        problem = self._problem(train)
-        if start is not None and (old := self._started(problem)) is not None:
-            start = old
+            found = path.best(self._problem(_sample(train)), strengths)
+            strengths, start = (found.strength,), self._started(problem)
+            start = found.parameters if start is None else start
         found = path.best(problem, strengths, start)
         self.weight_, self.bias_ = problem.unpack(found.parameters)
         self.strength_ = found.strength
         self.bias_ = self.bias_ - adjustment(train, self.class_weight)
         return self
+
+    def _solver(self, train: Features) -> Solver:
+        """Return how the fits on these photos are made, whose features are what the head learns on."""
+        classes = len(train.classes)
+        tolerance = self.tolerance / (10 if self.roots_ else 1) * min(1.0, _USUAL_CLASSES / classes)
+        costly = len(train) * classes > _COSTLY
+        return Solver(tolerance, self._problem(_sample(train)).curvature() if costly else None)
 
     def start_from(self, old: Head, places: Sequence[int]) -> None:
         """Start the next fit from an older head of this kind, where there are many photos. See `WarmStarted`."""
@@ -159,10 +168,10 @@ class LogisticRegression(Linear):
         return Problem(train, self.class_weight, scaling)
 
     def _without_doubts(
-        self, train: Features, strengths: tuple[float, ...], tolerance: float
+        self, train: Features, strengths: tuple[float, ...], solver: Solver
     ) -> tuple[Features, tuple[float, ...]]:
         """Return the photos to learn from and the strengths to try, after a look at the labels."""
-        doubts = self._doubts(train, tolerance)
+        doubts = self._doubts(train, solver)
         if doubts.wrong.any():
             self.left_out_ = int(doubts.wrong.sum())
             self.reason_ = "the default, as val may have wrong labels too"  # and would ask for too strong a penalty
@@ -172,7 +181,7 @@ class LogisticRegression(Linear):
             return train, (_STRONG,)
         return train, strengths
 
-    def _doubts(self, train: Features, tolerance: float) -> _Doubts:
+    def _doubts(self, train: Features, solver: Solver) -> _Doubts:
         """Return which labels of the training photos seem wrong, and whether a strong penalty suits them better.
 
         The answers are those of heads with a strong penalty, which learn no label by heart, each fitted without a fold
@@ -183,13 +192,13 @@ class LogisticRegression(Linear):
         if count > _MANY:
             rest, held = folds[0][0][:_ENOUGH], folds[0][1][:_ENOUGH]
             held = held[_is_common(train)[held]]
-            logits = self._answers(train, rest, held, (_STRONG,), tolerance)[0]
+            logits = self._answers(train, rest, held, (_STRONG,), solver)[0]
             if not len(held) or not is_noisy(estimate(logits, train.y[held])):
                 return _Doubts(np.zeros(count, np.bool_), False)
         strengths = (_STRONG,) if count > _MANY else (_STRONG, _ROOT_STRENGTH)
         found = np.zeros((len(strengths), count, len(train.classes)), np.float32)
         for rest, held in folds:
-            found[:, held] = self._answers(train, rest, held, strengths, tolerance)
+            found[:, held] = self._answers(train, rest, held, strengths, solver)
         known = _is_common(train)
         wrong = _contradicted(found[0][known], train.y[known], known)
         for label in np.unique(train.y):  # no class may lose all of its photos
@@ -203,14 +212,14 @@ class LogisticRegression(Linear):
         rest: NDArray[np.int64],
         held: NDArray[np.int64],
         strengths: Sequence[float],
-        tolerance: float,
+        solver: Solver,
     ) -> Matrix:
         """Return the logits (S, N, C) of the photos ``held``, by heads of S strengths fitted on the photos ``rest``."""
         some = train.select(rest.tolist())
         problem = Problem(some, "none", Scaling.centre(some.x))
         parameters, found = problem.zeros(), []
         for strength in strengths:
-            parameters = minimise(problem.penalised(1.0 / (strength * len(some))), parameters, tolerance)
+            parameters = solver.solve(problem, strength, parameters)
             weight, bias = problem.unpack(parameters)
             found.append(train.x[held] @ weight + bias)
         return np.stack(found)
@@ -273,6 +282,13 @@ class _Doubts(NamedTuple):
 
     wrong: NDArray[np.bool_]
     prefer_strong: bool
+
+
+def _sample(train: Features) -> Features:
+    """Return at most `_CHOOSE_ON` of the photos, drawn with a fixed seed, in their order."""
+    if len(train) <= _CHOOSE_ON:
+        return train
+    return train.select(np.sort(np.random.default_rng(0).permutation(len(train))[:_CHOOSE_ON]).tolist())
 
 
 def _roots(train: Features) -> Roots:

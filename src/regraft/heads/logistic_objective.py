@@ -30,6 +30,7 @@ from regraft.heads.base import (
     logits_of,
     photo_weights,
 )
+from regraft.heads.curvature import WIDEST, Curvature
 from regraft.heads.lbfgs import minimise
 
 _BLOCK_ROWS = 256
@@ -39,17 +40,20 @@ _PART_ROWS = 1024
 """The number of feature rows that a thread works on at a time. The sums of the parts are added in their order, so that
 the result does not depend on the number of threads."""
 
+_CURVE_PHOTOS = 2000
+"""So many val photos draw a learning curve; all of them choose the penalty."""
+
 
 @contextmanager
-def blas_on_one_core() -> Iterator[None]:
-    """Let each matrix product run on the core of its thread.
+def blas_threads(count: int) -> Iterator[None]:
+    """Let each matrix product run on ``count`` cores.
 
     The threads of OpenBLAS wait for each other at each small product: where another program used a core, an objective
-    took four times as long. The objective has threads of its own.
+    took four times as long. So the products of an objective, which has threads of its own, run on one core each.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with threadpool_limits(1, user_api="blas"):
+    with threadpool_limits(count, user_api="blas"):
         yield
 
 
@@ -61,17 +65,43 @@ class Fit(NamedTuple):
     loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """How the objective is minimised.
+
+    Attributes:
+        tolerance: the largest component of the gradient at which a fit ends.
+        curvature: `Problem.curvature` of the photos or of some of them, with which a fit takes fewer steps; or None.
+    """
+
+    tolerance: float
+    curvature: Curvature | None = None
+
+    def solve(
+        self,
+        problem: Problem,
+        strength: float,
+        start: Matrix,
+        on_iteration: Callable[[Matrix], None] | None = None,
+    ) -> Matrix:
+        """Return the flat vector of parameters at which the objective with an inverse penalty is smallest."""
+        penalty = 1.0 / (strength * problem.count)
+        divide = self.curvature.divide(problem.classes, penalty) if self.curvature else None
+        return minimise(problem.penalised(penalty), start, self.tolerance, on_iteration=on_iteration, divide=divide)
+
+
 class Path:
     """Fits with a series of penalties, from strong to weak, and the learning curves of all of them.
 
     Args:
-        tolerance: the largest component of the gradient at which a fit ends.
+        solver: how each fit is made.
         val: the photos on which the penalty is chosen, with the representation that the head learns on.
-        on_step: called after each step of each fit; or None.
+        on_step: called after each step of each fit; or None. Of many val photos it gets the figures of `_CURVE_PHOTOS`.
     """
 
-    def __init__(self, tolerance: float, val: Features, on_step: OnStep | None) -> None:
-        self._tolerance, self._val, self._on_step = tolerance, val, on_step
+    def __init__(self, solver: Solver, val: Features, on_step: OnStep | None) -> None:
+        self._solver, self._val, self._on_step = solver, val, on_step
+        self._some = val.select(range(0, len(val), -(-len(val) // _CURVE_PHOTOS))) if len(val) > _CURVE_PHOTOS else val
         self._steps = 0
 
     def best(self, problem: Problem, strengths: Sequence[float], start: Matrix | None = None) -> Fit:
@@ -85,9 +115,8 @@ class Path:
         parameters, rises = problem.zeros() if start is None else start, 0
         best = Fit(strengths[0], parameters, float("inf"))
         for strength in strengths:
-            objective = problem.penalised(1.0 / (strength * problem.count))
-            parameters = minimise(objective, parameters, self._tolerance, on_iteration=partial(self._report, problem))
-            loss = cross_entropy(self._logits(problem, parameters), self._val.y) if len(self._val) else 0.0
+            parameters = self._solver.solve(problem, strength, parameters, partial(self._report, problem))
+            loss = cross_entropy(_logits(self._val, problem, parameters), self._val.y) if len(self._val) else 0.0
             if loss < best.loss:
                 best, rises = Fit(strength, parameters, loss), 0
             else:
@@ -96,14 +125,15 @@ class Path:
                     break
         return best
 
-    def _logits(self, problem: Problem, parameters: Matrix) -> Matrix:
-        return logits_of(self._val.x, *problem.unpack(parameters))
-
     def _report(self, problem: Problem, parameters: Matrix) -> None:
         self._steps += 1
         if self._on_step:
-            logits, y = self._logits(problem, parameters), self._val.y
+            logits, y = _logits(self._some, problem, parameters), self._some.y
             self._on_step(Step(self._steps, *problem.last, cross_entropy(logits, y), accuracy(logits, y)))
+
+
+def _logits(features: Features, problem: Problem, parameters: Matrix) -> Matrix:
+    return logits_of(features.x, *problem.unpack(parameters))
 
 
 class Problem:
@@ -114,6 +144,7 @@ class Problem:
     Attributes:
         count: N, the number of photos.
         width: D, the number of features.
+        classes: C, the number of classes.
         last: the mean cross-entropy in nats and the accuracy on train at the point where the objective was last
             computed. Both are free by-products of the objective.
     """
@@ -122,8 +153,8 @@ class Problem:
         self._x, self._y = train.x, train.y
         self.count: int = len(train.x)
         self.width: int = train.x.shape[1]
+        self.classes: int = len(train.classes)
         self._scaling = scaling
-        self._shape = (train.x.shape[1], len(train.classes))
         self._weights = photo_weights(train, class_weight) / np.float32(len(train.y))
         self.last: tuple[float, float] = (float("nan"), float("nan"))
         self._parts = row_blocks(self.count, _PART_ROWS)
@@ -131,7 +162,7 @@ class Problem:
 
     def zeros(self) -> Matrix:
         """Return the parameters at which a fit begins: zeros, in a flat vector."""
-        features, classes = self._shape
+        features, classes = self.width, self.classes
         return np.zeros((features + 1) * classes, np.float32)
 
     def pack(self, weight: Matrix, bias: Matrix) -> Matrix:
@@ -141,9 +172,16 @@ class Problem:
 
     def unpack(self, parameters: Matrix) -> tuple[Matrix, Matrix]:
         """Return the weight (D, C) and the bias (C,) for raw features, from a flat vector of parameters."""
-        features, classes = self._shape
+        features, classes = self.width, self.classes
         table = parameters.reshape(features + 1, classes)
         return self._scaling.fold(table[:features], table[features])
+
+    def curvature(self) -> Curvature | None:
+        """Return the curvature of the objective, without a penalty; None where there are too many features for it."""
+        if self.width > WIDEST:
+            return None
+        with blas_threads(threads()):
+            return Curvature.of(self._x, self._scaling.spread)
 
     def penalised(self, penalty: float) -> Callable[[Matrix], tuple[float, Matrix]]:
         """Return the objective: weighted mean cross-entropy plus ``penalty / 2`` times the sum of squared weights.
@@ -151,7 +189,7 @@ class Problem:
         The penalised weights are those for standardised features. The objective takes a flat vector of parameters, and
         returns its value and its gradient.
         """
-        features, classes = self._shape
+        features, classes = self.width, self.classes
 
         def objective(parameters: Matrix) -> tuple[float, Matrix]:
             flat = parameters[: features * classes]

@@ -20,6 +20,9 @@ from regraft.foundation.files import threads
 from regraft.foundation.large_arrays import empty, give_back, row_blocks
 from regraft.heads.base import Matrix, array_of
 
+_BLOCK_ROWS = 512
+"""The number of rows that a thread works on at a time: few, so that its intermediate results use the same memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Roots:
@@ -33,8 +36,12 @@ class Roots:
     widths: tuple[int, ...]
     lengths: tuple[float, ...]
 
-    def of(self, x: Matrix) -> Matrix:
+    def of(self, x: Matrix, scratch: bool = False) -> Matrix:
         """Return the representation (N, E) of features (N, D); E is the number of features of the stages in use.
+
+        Args:
+            x: the features.
+            scratch: whether ``x`` may be overwritten; it is, and is returned, if all stages are in use.
 
         Raises:
             ValueError: D is not the sum of `widths`.
@@ -42,7 +49,8 @@ class Roots:
         if x.shape[1] != sum(self.widths):
             raise ValueError(f"there are {x.shape[1]} features; wanted {sum(self.widths)}")
         used = self._used()
-        result = empty((len(x), sum(columns.stop - columns.start for columns, _ in used)))
+        width = sum(columns.stop - columns.start for columns, _ in used)
+        result = x if scratch and width == x.shape[1] else empty((len(x), width))
 
         def fill(block: slice) -> None:
             parts = [unit_roots(x[block, columns]) * np.float32(length) for columns, length in used]
@@ -50,7 +58,7 @@ class Roots:
             give_back(x[block])
             give_back(result[block])
 
-        blocks = row_blocks(len(x))
+        blocks = row_blocks(len(x), _BLOCK_ROWS)
         if len(blocks) < 2:
             fill(slice(None))
         else:
@@ -60,7 +68,7 @@ class Roots:
 
     def of_features(self, features: Features) -> Features:
         """Return features with this representation in place of ``x``."""
-        return replace(features, x=self.of(features.x))
+        return replace(features, x=self.of(features.x, features.scratch), scratch=False)
 
     def weight_at(self, x: Matrix, weight: Matrix) -> Matrix:
         """Return the weight (D, C) on features for which ``x @ result`` is ``of(x) @ weight``, at the one photo ``x``.

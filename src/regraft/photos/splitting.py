@@ -8,7 +8,6 @@ Surprise: the quotas are counted within each class, so that an added photo moves
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.quotas import Unit, assign
 from regraft.photos.sources.base import SIDES, Side
 
-_NOHASH = re.compile(r"_nohash_.*$", re.DOTALL)
 """The part of a file name that TensorFlow's ``retrain.py`` ignored, so that variants of one object stayed together."""
 
 
@@ -190,19 +188,22 @@ def units_of(dataset: Dataset, salt: str, together: Sequence[Sequence[int]] = ()
             parent[key] = key = parent[parent[key]]
         return key
 
-    def join(keys: Iterable[str | None]) -> None:
-        roots = sorted({find(key) for key in keys if key})
+    def join(keys: Iterable[str]) -> None:
+        roots = sorted({find(key) for key in keys})
         parent.update(dict.fromkeys(roots, roots[0]) if roots else {})
 
     for record in dataset.records:
-        join((record.identity, _nohash_key(record), _group_key(record)))
+        if shared := [key for key in (_nohash_key(record), _group_key(record)) if key]:
+            join((record.identity, *shared))
     for group in together:
         join(dataset.records[index].identity for index in group)
     members: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(dataset.records):
         members[find(record.identity)].append(index)
     for key, indices in members.items():
-        yield Unit(tuple(indices), key, _place(key, salt), Counter(dataset.records[i].label for i in indices))
+        labels = [dataset.records[i].label for i in indices]
+        counts = Counter(labels) if len(labels) > 1 else {labels[0]: 1}
+        yield Unit(tuple(indices), key, _place(key, salt), counts)
 
 
 def _group_key(record: ImageRecord) -> str | None:
@@ -216,10 +217,8 @@ def _name_key(name: str) -> str:
 
 def _nohash_key(record: ImageRecord) -> str | None:
     """Return the key that variants of one object share, by the ``_nohash_`` rule of ``retrain.py``; else None."""
-    stem = _NOHASH.sub("", record.path.name)
-    if stem == record.path.name:
-        return None
-    return _name_key(f"{record.label}\0{stem}")
+    stem, mark, _ = record.path.name.partition("_nohash_")
+    return _name_key(f"{record.label}\0{stem}") if mark else None
 
 
 def _place(key: str, salt: str) -> float:

@@ -257,7 +257,7 @@ def fit(
         old = {label: i for i, label in enumerate(start[1])}
         head.start_from(start[0], [old.get(label, -1) for label in features.classes])
     with tensorboard_steps(logs, hyperparameters) as on_step:
-        head.fit(features.select(sides.train), features.select(sides.val), on_step)
+        head.fit(features.select(sides.train, scratch=True), features.select(sides.val, scratch=True), on_step)
     if isinstance(head, LogisticRegression):
         console.note(f"inverse L2 penalty C = {head.strength_:g}: {head.reason_}")
         if head.left_out_:
