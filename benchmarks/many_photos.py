@@ -97,7 +97,7 @@ def steps(count: int) -> dict[str, Any]:
 
     start = time.perf_counter()
     train, val, test = (
-        features.select(part) for part in (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :])
+        features.select(part, scratch=True) for part in (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :])
     )
     start = timed("split_s", start)
     head = LogisticRegression().fit(train, val)

@@ -259,7 +259,7 @@ def test_some_of_many_photos_choose_the_penalty_and_all_of_them_are_learned(monk
 
 
 def correlated(count: int, classes: int, seed: int = 0) -> Features:
-    """Clusters in some directions whose lengths differ, mixed into positive features of one stage, as networks have."""
+    """Clusters in directions of different lengths, mixed into positive features of one stage, as networks have them."""
     fixed, dice = np.random.default_rng(99), np.random.default_rng(seed)
     mixing = fixed.normal(size=(30, 120)) * np.geomspace(1, 0.05, 30)[:, np.newaxis]
     centres, y = fixed.normal(size=(classes, 30)) * 0.7, dice.integers(0, classes, count)
@@ -279,7 +279,7 @@ def test_the_curvature_saves_steps() -> None:
 
 
 def test_many_classes_are_learned_as_well_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradient of one class falls with the number of classes, so that a fixed tolerance would end a fit too soon."""
+    """The gradient of one class falls with the number of classes: with a fixed tolerance a fit would end too soon."""
     train, val = correlated(3000, 100), correlated(600, 100, seed=3)
     found = cross_entropy(LogisticRegression().fit(train, val).logits(val.x), val.y)
     exact = cross_entropy(LogisticRegression(tolerance=1e-5).fit(train, val).logits(val.x), val.y)

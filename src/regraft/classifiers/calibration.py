@@ -23,6 +23,7 @@ from regraft.classifiers.predictor import Answers
 from regraft.features.features import Features
 from regraft.features.unit_roots import unit_roots, unit_roots_as_keras
 from regraft.foundation.documents import Fields
+from regraft.foundation.large_arrays import blocks_of
 from regraft.heads.base import Head, Matrix, array_of, constant_dense, softmax
 
 FEWEST = 10
@@ -310,8 +311,10 @@ def is_novel(novelty: Matrix, threshold: float | None) -> NDArray[np.bool_]:
 
 def _residual(x: Matrix, basis: Matrix, last: int) -> Matrix:
     """Return the length (N,), in 0..1, of the part of `unit_roots` that is orthogonal to ``basis`` (S, K)."""
-    inside = ((unit_roots(x[:, -last:]) @ basis) ** 2).sum(axis=1)
-    result: Matrix = np.sqrt(np.maximum(1.0 - inside, 0.0))
+    result = np.empty(len(x), np.float32)
+    for block, rows in blocks_of(x):
+        inside = ((unit_roots(rows[:, -last:]) @ basis) ** 2).sum(axis=1)
+        result[block] = np.sqrt(np.maximum(1.0 - inside, 0.0))
     return result
 
 

@@ -149,7 +149,7 @@ def read_part(path: Path, fingerprint: str, num_features: int, wanted: Collectio
 
 
 def give_back_buffers() -> None:
-    """Give the memory that Arrow keeps for the next file back to the system: as much as the largest file that was read."""
+    """Give the memory that Arrow keeps for the next file back to the system: as much as the largest file had."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()

@@ -47,6 +47,7 @@ from regraft.photos.dataset import Dataset, takes_levels
 from regraft.photos.sources.base import SIDES
 from regraft.photos.splitting import units_of
 from regraft.training.cross_validation import DESIGN_EFFECT
+from regraft.training.folding import NEVER
 from regraft.training.keeping import Places
 from regraft.training.own_answers import own_answers
 from regraft.training.preparation import Base, Prepared, require_two_classes
@@ -210,19 +211,23 @@ def compare(start: Start, prepared: Prepared, after: Classifier, fresh: Path) ->
     Returns:
         The new classifier with the metrics ``grown``, ``before`` and ``difference``.
     """
-    measured, answers = _measured(prepared, after)
-    learned, fold, old = _old_answers(start, prepared)
-    usable = [i for i in measured if fold[i] >= 0 or not learned[i]]
+    rows, records = _measured(prepared, after), prepared.dataset.records
+    dataset = replace(prepared.dataset, records=tuple(records[i] for i in rows))
+    features = prepared.features.select(rows)
+    _, answers = own_answers(after, dataset, features, read_split(after.path or Path()))
+    fold, old = own_answers(start.before, dataset, features, start.split)
+    usable = (fold >= 0) | ~_learned(start, prepared)[rows]
     index = {label: i for i, label in enumerate(start.before.classes)}
-    labels = [record.label for record in prepared.dataset.records]
-    paired = [i for i in usable if labels[i] in index]
+    y = np.array([index.get(record.label, -1) for record in dataset.records], np.int64)
+    paired = np.flatnonzero(usable & (y >= 0))
     before, difference = None, None
-    if paired:
-        y = np.array([index[labels[i]] for i in paired], np.int64)
-        before = _evaluation(start.before, prepared, old, y, paired, bool((fold[paired] >= 0).any()))
-        right = answers.probabilities[paired].argmax(axis=1) == prepared.features.y[paired]
-        difference = pair(old.probabilities[paired].argmax(axis=1) == y, right)
-    grown = _grown(start, prepared.dataset, sum(labels[i] not in index for i in measured))
+    if len(paired):
+        taken = Answers(old.probabilities[paired], old.novelty[paired])
+        paths = [dataset.records[i].path for i in paired]
+        before = _evaluation(start.before, taken, y[paired], paths, bool((fold[paired] >= 0).any()))
+        right = answers.probabilities[paired].argmax(axis=1) == features.y[paired]
+        difference = pair(taken.probabilities.argmax(axis=1) == y[paired], right)
+    grown = _grown(start, prepared.dataset, int((y < 0).sum()))
     more = {
         "grown": {**asdict(grown), "new_classes": list(grown.new_classes), "gone_classes": list(grown.gone_classes)},
         "before": before.to_dict() if before else None,
@@ -233,19 +238,16 @@ def compare(start: Start, prepared: Prepared, after: Classifier, fresh: Path) ->
     return replace(after, metrics=metrics)
 
 
-def _measured(prepared: Prepared, after: Classifier) -> tuple[list[int], Answers]:
-    """Return the indices of the photos that measure the new run, and its answers to all photos."""
-    fold, answers = own_answers(after, prepared.dataset, prepared.features, read_split(after.path or Path()))
-    name, _ = Metrics.from_dict(after.metrics).measured
-    if name == "folds":
-        return np.flatnonzero(fold >= 0).tolist(), answers
-    return list(getattr(prepared.sides, name)), answers
+def _measured(prepared: Prepared, after: Classifier) -> list[int]:
+    """Return the indices of the photos that measure the new run."""
+    if prepared.fold is not None:
+        return np.flatnonzero(prepared.fold != NEVER).tolist()
+    return list(getattr(prepared.sides, Metrics.from_dict(after.metrics).measured[0]))
 
 
-def _old_answers(start: Start, prepared: Prepared) -> tuple[NDArray[np.bool_], NDArray[np.int64], Answers]:
-    """Return for each photo whether the old run has learned from it or from a copy, its old fold, and its answer."""
+def _learned(start: Start, prepared: Prepared) -> NDArray[np.bool_]:
+    """Return for each photo (N,) whether the old run has learned from it or from a copy."""
     dataset, split = prepared.dataset, start.split
-    fold, answers = own_answers(start.before, dataset, prepared.features, split)
     # Where only val measures both runs, both heads were chosen on it, so that it is fair to either.
     known = {*split.train, *(split.val if prepared.sides.test or prepared.fold is not None else ())}
     learned = np.zeros(len(dataset.records), np.bool_)
@@ -253,22 +255,15 @@ def _old_answers(start: Start, prepared: Prepared) -> tuple[NDArray[np.bool_], N
         learned[list(unit.indices)] = any(
             dataset.records[i].identity in known or dataset.records[i].digest in known for i in unit.indices
         )
-    return learned, fold, answers
+    return learned
 
 
 def _evaluation(
-    before: Classifier, prepared: Prepared, answers: Answers, y: NDArray[np.int64], rows: list[int], in_folds: bool
+    before: Classifier, answers: Answers, y: NDArray[np.int64], paths: list[Path], in_folds: bool
 ) -> Evaluation:
-    """Return the evaluation of the old run's answers to the photos ``rows``, whose old class indices are ``y``."""
-    return measure(
-        Answers(answers.probabilities[rows], answers.novelty[rows]),
-        y,
-        before.classes,
-        [prepared.dataset.records[i].path for i in rows],
-        before.temperature,
-        before.threshold,
-        DESIGN_EFFECT if in_folds else 1.0,
-    )
+    """Return the evaluation of the old run's answers to photos, whose old class indices are ``y``."""
+    design = DESIGN_EFFECT if in_folds else 1.0
+    return measure(answers, y, before.classes, paths, before.temperature, before.threshold, design)
 
 
 def _grown(start: Start, dataset: Dataset, unknown: int) -> Grown:
