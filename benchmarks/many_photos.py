@@ -67,6 +67,11 @@ def measure(count: int, new: int, repeats: int, folder: Path | None) -> dict[str
         return found
 
 
+def peak() -> int:
+    """The largest resident memory of this process so far, in MiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+
+
 def steps(count: int) -> dict[str, Any]:
     """The seconds of each step on ``count`` rows, and the largest resident memory of this process."""
     import numpy as np
@@ -93,9 +98,10 @@ def steps(count: int) -> dict[str, Any]:
 
     def timed(name: str, start: float) -> float:
         found[name] = round(time.perf_counter() - start, 2)
+        print(name, found[name], "s;", peak(), "MiB at most", file=sys.stderr)
         return time.perf_counter()
 
-    start = time.perf_counter()
+    start = timed("drawn", time.perf_counter())
     train, val, test = (
         features.select(part, scratch=True) for part in (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :])
     )
@@ -114,8 +120,7 @@ def steps(count: int) -> dict[str, Any]:
     start = time.perf_counter()
     pairs = near_duplicates(x, thumbnails)
     timed("copies_s", start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {**found, "MiB": round(peak), "accuracy": evaluation.accuracy, "pairs": len(pairs)}
+    return {**found, "MiB": peak(), "accuracy": evaluation.accuracy, "pairs": len(pairs)}
 
 
 def in_a_process(count: int) -> dict[str, Any]:

@@ -32,6 +32,9 @@ FEWEST = 10
 PHOTOS = 4096
 """The largest number of training photos on which `Novelty.fit` finds the directions."""
 
+MOST_LOGITS = 20_000_000
+"""The largest number of logits, val photos times classes, on which a calibration is fitted."""
+
 _PRIOR_STD = 0.25
 """The standard deviation of the Gaussian prior (mean 0) on the logarithm of the temperature."""
 

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of each class, with their intervals, from a confusion matrix."""
+"""Precision, recall and F1 of each class, with their intervals."""
 
 from __future__ import annotations
 
@@ -29,18 +29,22 @@ class ClassMetrics:
 
 
 def per_class_metrics(
-    confusion: NDArray[np.int64], classes: tuple[str, ...], design: float = 1.0
+    y: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...], design: float = 1.0
 ) -> tuple[ClassMetrics, ...]:
     """Return the metrics of each class.
 
     Args:
-        confusion: the confusion matrix (C, C): a row for each label, a column for each prediction.
+        y: the class index of the label of each of N photos.
+        predicted: the class index that is predicted for each of them.
         classes: the C labels.
         design: the design effect of the intervals; see `wilson_interval`.
     """
+    of_label, of_prediction, of_hit = (
+        np.bincount(found, minlength=len(classes)).tolist() for found in (y, predicted, y[y == predicted])
+    )
 
     def one(i: int) -> ClassMetrics:
-        hits, labelled, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
+        hits, labelled, predicted = of_hit[i], of_label[i], of_prediction[i]
         return ClassMetrics(
             classes[i],
             labelled,

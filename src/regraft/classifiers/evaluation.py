@@ -25,9 +25,9 @@ from regraft.classifiers.confidence_metrics import (
     Uncalibrated,
     calibration_error,
     coverage,
+    judged,
     log_loss,
     reliability,
-    uncalibrated,
 )
 from regraft.classifiers.intervals import wilson_interval
 from regraft.classifiers.predictor import Answers, Predictor
@@ -38,9 +38,13 @@ from regraft.errors import ConfigError, DataError
 from regraft.foundation import console
 from regraft.foundation.documents import Fields
 from regraft.foundation.files import kind_of
+from regraft.foundation.large_arrays import row_blocks, rows_of
 from regraft.foundation.records import as_record
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Problem
+
+MOST_CONFUSED = 1000
+"""The largest number of classes with a confusion matrix: one of 10,000 classes would have a hundred million numbers."""
 
 TOP5_FROM = 6  # the smallest number of classes with a top-5 accuracy; with five classes it would always be 1
 
@@ -77,7 +81,8 @@ class Evaluation:
         rejected: the share of photos that are answered "none of these" although each has one of the classes; None also
             where that is never the answer.
         per_class: precision, recall and F1 of each class, with their intervals.
-        confusion: the confusion matrix of counts: a row for each label, a column for each prediction, in class order.
+        confusion: the confusion matrix of counts: a row for each label, a column for each prediction, in class order;
+            empty with more than 1,000 classes.
         mistakes: the photos that were wrong, the surest first.
     """
 
@@ -311,34 +316,54 @@ def measure(
     Raises:
         ConfigError: the shapes do not go together, or a class index is out of range.
     """
-    count = len(classes)
-    answers, y = _going_together(answers, y, count, len(paths))
-    confusion = np.zeros((count, count), np.int64)
+    answers, y = _going_together(answers, y, len(classes), len(paths))
+    blocks = row_blocks(len(y), rows_of(len(classes)))
+    parts = ((Answers(answers.probabilities[block], answers.novelty[block]), y[block]) for block in blocks)
+    return measure_parts(parts, classes, paths, temperature, threshold, design)
+
+
+def measure_parts(
+    parts: Iterable[tuple[Answers, NDArray[np.int64]]],
+    classes: tuple[str, ...],
+    paths: Sequence[Path],
+    temperature: float = 1.0,
+    threshold: float | None = None,
+    design: float = 1.0,
+) -> Evaluation:
+    """Measure answers that come in parts, so that the probabilities of many photos and classes are never all in memory.
+
+    Args:
+        parts: the answers to some photos with their class indices, as `measure` takes those of all photos; together
+            they are in the order of ``paths``.
+        classes: the C labels.
+        paths: the path of each photo, which mistakes are reported by.
+        temperature: the temperature by which the predictor divided its logits.
+        threshold: the novelty above which the predictor answers "none of these"; None for never.
+        design: the design effect of the interval of the accuracy.
+    """
+    found = judged(parts, temperature)
+    y, predicted = found.y, found.predicted
+    counts, per_class = _confusion(y, predicted, len(classes)), per_class_metrics(y, predicted, classes, design)
     if not len(y):
-        return Evaluation(0, per_class=per_class_metrics(confusion, classes, design), confusion=_rows(confusion))
-    p = answers.probabilities.astype(np.float64)
-    predicted = p.argmax(axis=1)
-    np.add.at(confusion, (y, predicted), 1)
-    right = predicted == y
-    top5 = (np.argsort(-p, axis=1, kind="stable")[:, :5] == y[:, np.newaxis]).any(axis=1).mean()
-    wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -p[i, predicted[i]])
-    bins, per_class = reliability(p, right), per_class_metrics(confusion, classes, design)
-    novel = is_novel(answers.novelty, threshold)
+        return Evaluation(0, per_class=per_class, confusion=counts)
+    right, novel = predicted == y, is_novel(found.novelty, threshold)
+    wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -found.confidence[i])
+    bins = reliability(found.confidence, right)
     return Evaluation(
         n=len(y),
         accuracy=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(y), design),
-        top5=float(top5) if count >= TOP5_FROM else None,
-        log_loss=log_loss(p, y),
+        top5=float(found.in_top5.mean()) if len(classes) >= TOP5_FROM else None,
+        log_loss=log_loss(found.truth),
         calibration_error=calibration_error(bins),
         reliability=bins,
-        uncalibrated=uncalibrated(p, y, temperature),
-        coverage=coverage(p.max(axis=1), right),
+        uncalibrated=found.uncalibrated(),
+        coverage=coverage(found.confidence, right),
         rejected=None if threshold is None else float(novel.mean()),
         per_class=per_class,
-        confusion=_rows(confusion),
+        confusion=counts,
         mistakes=tuple(
-            Mistake(paths[i], classes[y[i]], classes[predicted[i]], float(p[i, predicted[i]])) for i in wrong
+            Mistake(paths[i], classes[y[i]], classes[predicted[i]], float(found.confidence[i])) for i in wrong
         ),
         right=int((right & ~novel).sum()),
         wrong=int((~right & ~novel).sum()),
@@ -370,6 +395,10 @@ def _going_together(answers: Any, y: Any, classes: int, paths: int) -> tuple[Ans
     return answers, indices.astype(np.int64)
 
 
-def _rows(confusion: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
-    """Return a confusion matrix as tuples of Python integers."""
-    return tuple(tuple(int(v) for v in row) for row in confusion)
+def _confusion(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> tuple[tuple[int, ...], ...]:
+    """Return the confusion matrix as tuples of Python integers; empty with more than `MOST_CONFUSED` classes."""
+    if classes > MOST_CONFUSED:
+        return ()
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (y, predicted), 1)
+    return tuple(map(tuple, counts.tolist()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,12 @@ NEARER = 0.5
 """A photo counts as a crop of another one if the correlation of their blurred thumbnails is at least ALIKE_LOOK, and
 their distance in feature space is at most NEARER times the distance to the tenth neighbour. This holds for 97 % of
 flowers that are cropped by 5 %."""
+
+_SAME_DISTANCE = 1.05 * (2 - 2 * SAME_LOOK) ** 0.5
+"""The largest distance of the vectors of two thumbnails that look the same, and 5 % for the errors of float32."""
+
+_MARGIN = 1.5
+"""Distances of projected features err by about 6 %: photos further apart than this times NEARER are no copies."""
 
 _NEIGHBOURS = 10
 _FEW = 2 * _NEIGHBOURS  # up to so many photos, the distance to the tenth neighbour means nothing
@@ -131,18 +137,19 @@ def near_duplicates(x: Matrix, thumbnails: Pixels, rows: Pairs | None = None, ne
     if len(rows) < 2 or not len(new):
         return np.empty((0, 2), np.int64)
     looks = _Looks(thumbnails[rows])
-    pairs = _Neighbours(looks.symmetric(), len(new)).of(new)[0]
+    pairs = _Neighbours(looks.symmetric(), len(new)).of(new).pairs(_SAME_DISTANCE)
     same = pairs[looks.correlation(pairs, fine=True) >= SAME_LOOK]
     if len(rows) <= _FEW:
         return _unique(same, len(rows))
     space = _FeatureSpace(x, rows)
     neighbours = _Neighbours(space.projected(), len(new))
-    candidates, distances = neighbours.of(new)
+    found = neighbours.of(new)
+    candidates = found.pairs(_MARGIN * NEARER * found.tenth)
     candidates = candidates[looks.correlation(candidates, fine=False) >= ALIKE_LOOK]
     tenth = np.full(len(rows), np.nan, np.float32)
-    tenth[new] = distances
+    tenth[new] = found.tenth
     others = np.unique(candidates[np.isnan(tenth[candidates])])
-    tenth[others] = neighbours.of(others)[1]
+    tenth[others] = neighbours.of(others).tenth
     reach = np.minimum(tenth[candidates[:, 0]], tenth[candidates[:, 1]])
     return _unique(np.concatenate([same, candidates[space.distance(candidates) <= NEARER * reach]]), len(rows))
 
@@ -150,36 +157,49 @@ def near_duplicates(x: Matrix, thumbnails: Pixels, rows: Pairs | None = None, ne
 class _Looks:
     """Thumbnails as unit vectors, upright and mirrored, minus the mean of all thumbnails.
 
+    The vectors are computed when they are needed, as those of a million photos would take gigabytes.
+
     Args:
         thumbnails: ``(N, 16, 16)`` uint8.
     """
 
     def __init__(self, thumbnails: Pixels) -> None:
-        fine = thumbnails.astype(np.float32)
-        half = THUMBNAIL // 2
-        self._fine = self._vectors(fine)
-        self._coarse = self._vectors(fine.reshape(-1, half, 2, half, 2).mean((2, 4)))
+        self._thumbnails = thumbnails
+        self._shared = {fine: self._mean(fine) for fine in (True, False)}
 
-    @staticmethod
-    def _vectors(images: NDArray[np.float32]) -> tuple[Matrix, Matrix]:
-        side = images.shape[1]
-        flat = images - images.mean((1, 2), keepdims=True)
+    def _mean(self, fine: bool) -> NDArray[np.float32]:
+        """Return the mean of all thumbnails and their mirror images, which is subtracted from each."""
+        total = sum(self._flat(block, fine).sum(0, dtype=np.float64) for block in _blocks(len(self._thumbnails)))
+        mean = np.asarray(total / len(self._thumbnails), np.float32)
+        return np.asarray((mean + mean[:, ::-1]) / 2 * _trust(len(self._thumbnails)))
+
+    def _flat(self, rows: Any, fine: bool) -> NDArray[np.float32]:
+        """Return thumbnails ``(n, 16, 16)``, or ``(n, 8, 8)`` if not ``fine``, minus their own mean and of length 1."""
+        images = self._thumbnails[rows].astype(np.float32)
+        if not fine:
+            images = images.reshape(-1, THUMBNAIL // 2, 2, THUMBNAIL // 2, 2).mean((2, 4))
+        images -= images.mean((1, 2), keepdims=True)
         # The lower bound, a standard deviation of one grey level, keeps the noise of an even area from being scaled up.
-        flat /= np.maximum(np.sqrt((flat**2).sum((1, 2), keepdims=True)), side)
-        mirrored = flat[:, :, ::-1]
-        shared = (flat.mean(0) + mirrored.mean(0)) / 2 * _trust(len(flat))
-        turned = mirrored - shared  # a new array: `mirrored` is a view of `flat`
-        flat -= shared
-        return _to_unit(flat.reshape(len(flat), -1)), _to_unit(turned.reshape(len(turned), -1))
+        images /= np.maximum(np.sqrt((images**2).sum((1, 2), keepdims=True)), images.shape[1])
+        return np.asarray(images)
+
+    def _vectors(self, rows: Any, fine: bool) -> NDArray[np.float32]:
+        """Return the vectors of thumbnails as images, ``(n, 16, 16)``, or ``(n, 8, 8)`` if not ``fine``."""
+        images = self._flat(rows, fine)
+        images -= self._shared[fine]
+        return _to_unit(images.reshape(len(images), -1)).reshape(images.shape)
 
     def symmetric(self) -> Matrix:
         """Return vectors ``(N, 128)`` that are equal for a photo and its mirror image.
 
         The vectors of two photos are never further apart than the photos' own vectors, so that no pair is lost.
         """
-        upright, turned = self._fine
-        half = ((upright + turned) / 2).reshape(-1, THUMBNAIL, THUMBNAIL)[:, :, : THUMBNAIL // 2]
-        return np.asarray(half.reshape(len(half), -1) * np.float32(2**0.5))  # the other half is its mirror image
+        result = np.empty((len(self._thumbnails), THUMBNAIL * THUMBNAIL // 2), np.float32)
+        for block in _blocks(len(result)):
+            images = self._vectors(block, fine=True)
+            half = (images[:, :, : THUMBNAIL // 2] + images[:, :, : THUMBNAIL // 2 - 1 : -1]) / 2
+            result[block] = half.reshape(len(half), -1) * np.float32(2**0.5)  # the other half is its mirror image
+        return result
 
     def correlation(self, pairs: Pairs, fine: bool) -> Matrix:
         """Return the correlation of each pair, upright or with one photo mirrored, whichever is higher.
@@ -191,11 +211,12 @@ class _Looks:
         Returns:
             ``(P,)`` float32, -1 to 1.
         """
-        upright, turned = self._fine if fine else self._coarse
-        return _in_blocks(
-            pairs,
-            lambda i, j: np.maximum((upright[i] * upright[j]).sum(1), (upright[i] * turned[j]).sum(1)),
-        )
+
+        def of(i: Pairs, j: Pairs) -> Matrix:
+            one, other = self._vectors(i, fine), self._vectors(j, fine)
+            return np.asarray(np.maximum((one * other).sum((1, 2)), (one * other[:, :, ::-1]).sum((1, 2))))
+
+        return _in_blocks(pairs, of)
 
 
 class _FeatureSpace:
@@ -260,24 +281,41 @@ class _Neighbours:
             self._index.train(self._vectors)
         self._index.add(self._vectors)
 
-    def of(self, rows: Pairs) -> tuple[Pairs, Matrix]:
-        """Return the neighbours of some rows.
-
-        Args:
-            rows: Q row numbers.
-
-        Returns:
-            The pairs of a row and its neighbour ``(P, 2)``, lower number first, each once; and the distance of each of
-            the rows to its tenth neighbour, ``(Q,)``.
-        """
+    def of(self, rows: Pairs) -> _Nearest:
+        """Return the neighbours of the rows with these numbers (Q,)."""
         count = len(self._vectors)
         if not len(rows):
-            return np.empty((0, 2), np.int64), np.empty(0, np.float32)
+            return _Nearest(rows, np.empty((0, 1), np.int64), np.empty((0, 1), np.float32))
         squared, found = self._index.search(self._vectors[rows], min(_NEIGHBOURS + 1, count))
-        own = np.broadcast_to(rows[:, np.newaxis], found.shape)
-        real = (found >= 0) & (found != own)
-        pairs = np.stack([np.minimum(own, found)[real], np.maximum(own, found)[real]], axis=1)
-        return _unique(pairs, count), np.sqrt(np.maximum(np.where(found >= 0, squared, 0).max(axis=1), 0))
+        return _Nearest(rows, found, np.sqrt(np.maximum(np.where(found >= 0, squared, 0), 0)))
+
+
+class _Nearest(NamedTuple):
+    """The neighbours of Q rows among N, the nearest first; a row is a neighbour of itself.
+
+    Attributes:
+        rows: the numbers of the rows, (Q,).
+        found: the numbers of their neighbours, (Q, 11); negative where there are fewer.
+        distances: the distances, (Q, 11); 0 where there are fewer.
+    """
+
+    rows: Pairs
+    found: Pairs
+    distances: Matrix
+
+    @property
+    def tenth(self) -> Matrix:
+        """The distance of each row to its tenth neighbour, (Q,)."""
+        result: Matrix = self.distances.max(axis=1)
+        return result
+
+    def pairs(self, within: float | Matrix) -> Pairs:
+        """Return the pairs of a row and a neighbour at most ``within`` (Q,) away, lower number first, each once."""
+        own = np.broadcast_to(self.rows[:, np.newaxis], self.found.shape)
+        limits = np.broadcast_to(np.reshape(within, (-1, 1)), self.found.shape)
+        near = (self.found >= 0) & (self.found != own) & (self.distances <= limits)
+        pairs = np.stack([np.minimum(own, self.found)[near], np.maximum(own, self.found)[near]], axis=1)
+        return _unique(pairs, int(max(self.rows.max(initial=0), self.found.max(initial=0))) + 1)
 
 
 def _unique(pairs: Pairs, count: int) -> Pairs:

@@ -26,6 +26,9 @@ LARGEST = 768 * MEBIBYTE
 BLOCK_ROWS = 4096
 """The number of rows that are worked on at a time."""
 
+_BLOCK_NUMBERS = 4_000_000
+"""The most numbers of a block whose rows may be long: 400 rows of 10,000 classes."""
+
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
     """Return a new array whose values are arbitrary: in memory, or in a file in the cache folder if it is large.
@@ -48,6 +51,11 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
 def row_blocks(count: int, rows: int = BLOCK_ROWS) -> list[slice]:
     """Return the blocks of ``count`` rows; the last block may be smaller than the others."""
     return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+
+def rows_of(columns: int) -> int:
+    """Return how many rows of ``columns`` numbers are worked on at a time, where there can be very many columns."""
+    return max(1, _BLOCK_NUMBERS // columns)
 
 
 def blocks_of(x: NDArray[Any], rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, NDArray[Any]]]:

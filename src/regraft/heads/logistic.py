@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,15 @@ from regraft.features.features import Features
 from regraft.heads.base import (
     ClassWeight,
     Head,
-    Linear,
     Matrix,
     OnStep,
     Scaling,
     adjustment,
-    logits_of,
     require_two_classes,
 )
 from regraft.heads.label_noise import are_better, contradicted, estimate, is_noisy
 from regraft.heads.logistic_objective import Path, Problem, Solver, blas_threads
-from regraft.heads.roots import Roots
+from regraft.heads.roots import LinearOnRoots, Roots
 
 _CHOOSE_ON = 10_000
 """So many training photos are enough to choose the penalty: the inverse penalty is the variance of a prior on the
@@ -62,14 +59,8 @@ _MANY = 500
 _ENOUGH = 4000
 """So many photos are enough to see whether labels are wrong, however many there are."""
 
-_FEW = 100
-"""Up to so many training photos in an average class, only the last stage of the backbone is used."""
 
-_EARLY = 0.3
-"""The length to which the earlier stages are scaled; that of the last stage is 1."""
-
-
-class LogisticRegression(Linear):
+class LogisticRegression(LinearOnRoots):
     """Multinomial logistic regression with an L2 penalty, fitted by L-BFGS.
 
     The head is fitted with a series of penalties, from strong to weak. Each fit starts at the weights of the fit
@@ -97,9 +88,6 @@ class LogisticRegression(Linear):
     """
 
     options: ClassVar[tuple[str, ...]] = ("class_weight",)
-    weight_: Matrix
-    bias_: Matrix
-    roots_: Roots | None = None
     strength_: float
     reason_: str
     left_out_: int = 0
@@ -122,7 +110,7 @@ class LogisticRegression(Linear):
 
     def _fit(self, train: Features, val: Features, on_step: OnStep | None) -> Self:
         require_two_classes(train)
-        self.roots_ = _roots(train) if self.strengths is None and train.stages else None
+        self.roots_ = Roots.suited(train) if self.strengths is None and train.stages else None
         strengths, self.left_out_ = self._strengths(len(val)), 0
         self.reason_ = "the lowest cross-entropy on val" if len(strengths) > 1 else "the default for few val photos"
         if self.roots_:
@@ -231,33 +219,6 @@ class LogisticRegression(Linear):
         strengths = self.strengths or STRENGTHS
         return strengths if val or len(strengths) == 1 else (_STRENGTH,)
 
-    def logits(self, x: Matrix) -> Matrix:
-        """Return the logits (N, C) of features (N, D)."""
-        return logits_of(x, self.weight_, self.bias_, self.roots_.of if self.roots_ else None)
-
-    def weight_at(self, x: Matrix) -> Matrix:
-        """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: logits = x @ weight + bias."""
-        return self.roots_.weight_at(x, self.weight_) if self.roots_ else self.weight_
-
-    def as_keras(self, x: Any) -> Any:
-        """Return the logits (N, C) of a symbolic tensor ``x`` (N, D) as Keras operations."""
-        return super().as_keras(self.roots_.as_keras(x) if self.roots_ else x)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return the learned arrays: ``weight`` and ``bias``; with other names, and the representation, on roots."""
-        if not self.roots_:
-            return super().state()
-        return {"root_weight": self.weight_, "root_bias": self.bias_, **self.roots_.state()}
-
-    @classmethod
-    def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
-        """Return the head with these arrays of `state`. Raises KeyError or ValueError if the arrays do not fit."""
-        if "root_weight" not in state:
-            return super().from_state(state)
-        head = super().from_state({"weight": state["root_weight"], "bias": state["root_bias"]})
-        head.roots_ = Roots.from_state(state)
-        return head
-
 
 def _is_common(train: Features) -> NDArray[np.bool_]:
     """Return for each photo (N,) whether its class has at least half as many photos as the average class, and three.
@@ -289,13 +250,3 @@ def _sample(train: Features) -> Features:
     if len(train) <= _CHOOSE_ON:
         return train
     return train.select(np.sort(np.random.default_rng(0).permutation(len(train))[:_CHOOSE_ON]).tolist())
-
-
-def _roots(train: Features) -> Roots:
-    """Return the representation that suits the number of training photos.
-
-    Few photos teach no weights for the many features of the earlier stages, which say little alone.
-    """
-    early = 0.0 if len(train) <= _FEW * len(np.unique(train.y)) else _EARLY
-    lengths = [(early,) * (len(stages) - 1) + (1.0,) for stages in train.stages]
-    return Roots(tuple(chain.from_iterable(train.stages)), tuple(chain.from_iterable(lengths)))

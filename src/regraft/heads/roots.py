@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -18,10 +19,16 @@ from regraft.features.features import Features
 from regraft.features.unit_roots import unit_roots, unit_roots_as_keras
 from regraft.foundation.files import threads
 from regraft.foundation.large_arrays import empty, give_back, row_blocks
-from regraft.heads.base import Matrix, array_of
+from regraft.heads.base import Linear, Matrix, array_of, logits_of
 
 _BLOCK_ROWS = 512
 """The number of rows that a thread works on at a time: few, so that its intermediate results use the same memory."""
+
+_FEW = 100
+"""Up to so many training photos in an average class, only the last stage of the backbone is used."""
+
+_EARLY = 0.3
+"""The length to which the earlier stages are scaled; that of the last stage is 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,16 @@ class Roots:
 
     widths: tuple[int, ...]
     lengths: tuple[float, ...]
+
+    @classmethod
+    def suited(cls, train: Features) -> Self:
+        """Return the representation that suits the number of training photos.
+
+        Few photos teach no weights for the many features of the earlier stages, which say little alone.
+        """
+        early = 0.0 if len(train) <= _FEW * len(np.unique(train.y)) else _EARLY
+        lengths = [(early,) * (len(stages) - 1) + (1.0,) for stages in train.stages]
+        return cls(tuple(chain.from_iterable(train.stages)), tuple(chain.from_iterable(lengths)))
 
     def of(self, x: Matrix, scratch: bool = False) -> Matrix:
         """Return the representation (N, E) of features (N, D); E is the number of features of the stages in use.
@@ -111,3 +128,42 @@ class Roots:
         ends = np.cumsum(self.widths).tolist()
         stages = zip(ends, self.widths, self.lengths, strict=True)
         return [(slice(end - width, end), length) for end, width, length in stages if length]
+
+
+class LinearOnRoots(Linear):
+    """The base class of heads that are linear in square roots of the features, or in raw features.
+
+    Attributes:
+        weight_: the learned weight, (E, C): for the square roots where there is a `roots_`, or for raw features.
+        bias_: the learned bias, (C,).
+        roots_: the representation of the features; None if the head takes raw features.
+    """
+
+    roots_: Roots | None = None
+
+    def logits(self, x: Matrix) -> Matrix:
+        """Return the logits (N, C) of features (N, D)."""
+        return logits_of(x, self.weight_, self.bias_, self.roots_.of if self.roots_ else None)
+
+    def weight_at(self, x: Matrix) -> Matrix:
+        """Return the weight (D, C) by which the features ``x`` (D,) of one photo count: logits = x @ weight + bias."""
+        return self.roots_.weight_at(x, self.weight_) if self.roots_ else self.weight_
+
+    def as_keras(self, x: Any) -> Any:
+        """Return the logits (N, C) of a symbolic tensor ``x`` (N, D) as Keras operations."""
+        return super().as_keras(self.roots_.as_keras(x) if self.roots_ else x)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the learned arrays: ``weight`` and ``bias``; with other names, and the representation, on roots."""
+        if not self.roots_:
+            return super().state()
+        return {"root_weight": self.weight_, "root_bias": self.bias_, **self.roots_.state()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
+        """Return the head with these arrays of `state`. Raises KeyError or ValueError if the arrays do not fit."""
+        if "root_weight" not in state:
+            return super().from_state(state)
+        head = super().from_state({"weight": state["root_weight"], "bias": state["root_bias"]})
+        head.roots_ = Roots.from_state(state)
+        return head

@@ -132,10 +132,11 @@ def _write_events(folder: Path, evaluation: Evaluation, records: dict[Path, Imag
     """
     file = EventFile(folder)
     file.scalars(0, {} if evaluation.accuracy is None else {"accuracy": evaluation.accuracy})
-    if evaluation.n and has_matplotlib():
+    if evaluation.confusion and evaluation.n and has_matplotlib():
         file.images(0, {name: png_of(figure) for name, figure in _figures(evaluation, records).items()})
     else:
-        console.note("there is no confusion matrix for TensorBoard: no photo was measured, or matplotlib is missing")
+        reason = "no photo was measured, matplotlib is missing, or there are too many classes"
+        console.note(f"there is no confusion matrix for TensorBoard: {reason}")
     file.close()
 
 

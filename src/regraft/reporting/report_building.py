@@ -233,8 +233,9 @@ def _write_figures(facts: Facts, drawn: Drawn, page: Path) -> list[Path]:
     bins = [(b.confidence or 0.0, b.accuracy or 0.0, b.n) for b in found.reliability if b.n]
     wrong = np.isin(chosen, facts.mistakes)
     figures = {"map": map_figure(drawn.points, facts.features.y[chosen], classes, wrong, "Photos that look alike")}
-    if found.n:
+    if found.n and found.confusion:
         figures["confusion"] = confusion_figure(found.confusion, classes, "Confusion matrix")
+    if found.n:
         figures["reliability"] = reliability_figure(bins, "Reliability")
     paths = []
     for name, figure in figures.items():

@@ -16,14 +16,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from regraft.backbones.base import Backbone
-from regraft.classifiers.calibration import FEWEST, PHOTOS, Calibration
+from regraft.classifiers.calibration import FEWEST, MOST_LOGITS, PHOTOS, Calibration
 from regraft.classifiers.classifier import Classifier, run_path
-from regraft.classifiers.evaluation import Evaluation, measure
+from regraft.classifiers.evaluation import Evaluation, measure_parts
 from regraft.classifiers.metrics import Metrics, require_accuracy
-from regraft.classifiers.predictor import Answers
 from regraft.classifiers.run_folder import LAYOUT, is_run
 from regraft.config.training import TrainConfig
 from regraft.config.values import options_of
@@ -33,6 +30,7 @@ from regraft.features.backbone_choice import require_backbone
 from regraft.features.features import Features, extract, labelled_features
 from regraft.foundation import console
 from regraft.foundation.file_names import portable_name
+from regraft.foundation.large_arrays import row_blocks, rows_of
 from regraft.foundation.places import Place, Product, claimed
 from regraft.foundation.tensorboard import EventFile
 from regraft.heads import base as head_base
@@ -271,7 +269,8 @@ def fit(
 def calibrate(head: Head, features: Features, sides: Split, backbone: Backbone, config: TrainConfig) -> Calibration:
     """Fit temperature and novelty on the val features; note where val is too small for "none of these"."""
     some = sides.train[:: -(-len(sides.train) // PHOTOS) or 1]  # as many of the training photos as a calibration takes
-    train, val = features.select(some), features.select(sides.val)
+    step = max(1, -(-len(sides.val) * len(features.classes) // MOST_LOGITS))
+    train, val = features.select(some), features.select(sides.val[::step])
     if config.reject and len(val) < FEWEST:
         console.note(
             f'the answer "none of these" is never given, as there are {len(val)} val photos; it needs {FEWEST}'
@@ -327,11 +326,10 @@ def evaluate_side(
         The evaluation; without photos, one with ``n`` 0 and no figures.
     """
     side = features.select(indices)
-    answers = Answers(np.empty((0, len(dataset.classes)), np.float32), np.empty(0, np.float32))
-    if len(side):
-        answers = calibration.answers(side.x, head.logits(side.x))
+    blocks = row_blocks(len(side), rows_of(len(dataset.classes)))
+    parts = ((calibration.answers(side.x[b], head.logits(side.x[b])), side.y[b]) for b in blocks)
     paths = [dataset.records[i].path for i in indices]
-    return measure(answers, side.y, dataset.classes, paths, calibration.temperature, calibration.threshold)
+    return measure_parts(parts, dataset.classes, paths, calibration.temperature, calibration.threshold)
 
 
 @contextmanager

@@ -152,6 +152,7 @@ function overview() {
 
 function confusionMatrix() {
   const confusion = data.evaluation.confusion;
+  if (!confusion.length) return null; // there are too many classes
   const mistakes = confusion.map((row, i) => row.reduce((sum, n, j) => sum + (i === j ? 0 : n + confusion[j][i]), 0));
   let chosen = data.classes.map((_, i) => i);
   if (chosen.length > MATRIX) chosen = chosen.sort((a, b) => mistakes[b] - mistakes[a]).slice(0, MATRIX).sort((a, b) => a - b);
@@ -191,8 +192,8 @@ function listTools() {
 function mistakes() {
   const cell = state.cell;
   const found = everything.filter((i) => (cell ? listed.measured[i] && listed.label[i] === cell[0] && photos.answer[i] === cell[1] : isListedWrong(i)));
-  const confusion = data.evaluation.confusion;
-  const total = photos.path.length === data.total ? found.length : cell ? confusion[cell[0]][cell[1]] : data.evaluation.n - confusion.reduce((sum, row, i) => sum + row[i], 0);
+  const e = data.evaluation;
+  const total = photos.path.length === data.total ? found.length : cell ? e.confusion[cell[0]][cell[1]] : e.n - Math.round(e.n * e.accuracy);
   return [
     confusionMatrix(),
     make("h2", { id: "list" }, cell ? [className(cell[0]), " → ", className(cell[1])] : say("all_mistakes"), " ", make("span", { class: "badge" }, number(total))),
