@@ -72,26 +72,26 @@ def peak() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def steps(count: int) -> dict[str, Any]:
+def steps(count: int, classes: int, kind: str) -> dict[str, Any]:
     """The seconds of each step on ``count`` rows, and the largest resident memory of this process."""
     import numpy as np
 
-    from regraft.classifiers.calibration import FEWEST, PHOTOS, Calibration
-    from regraft.classifiers.evaluation import measure as evaluate
+    from regraft.classifiers.calibration import FEWEST, MOST_LOGITS, PHOTOS, Calibration
+    from regraft.classifiers.evaluation import measure_parts
     from regraft.features.duplicates import near_duplicates
     from regraft.features.features import Features
-    from regraft.foundation.large_arrays import blocks_of, empty
-    from regraft.heads.logistic import LogisticRegression
+    from regraft.foundation.large_arrays import blocks_of, empty, row_blocks, rows_of
+    from regraft.heads.base import registry
 
     widths, dice, found = (40, 80, 112, 192, 1280), np.random.default_rng(0), {}
-    y = dice.integers(0, CLASSES, count)
-    centres = np.abs(np.random.default_rng(1).normal(size=(CLASSES, sum(widths)))).astype(np.float32)
+    y = dice.integers(0, classes, count)
+    centres = np.abs(np.random.default_rng(1).normal(size=(classes, sum(widths)))).astype(np.float32)
     x = empty((count, sum(widths)))
     for block, rows in blocks_of(x):
         rows[...] = np.abs(centres[y[block]] * 0.3 + dice.standard_normal(rows.shape, np.float32))
     wrong = dice.random(count) < WRONG
-    labels = np.where(wrong, dice.integers(0, CLASSES, count), y)
-    names = tuple(f"class {i:02}" for i in range(CLASSES))
+    labels = np.where(wrong, dice.integers(0, classes, count), y)
+    names = tuple(f"class {i:02}" for i in range(classes))
     features = Features(x, labels, names, ("",) * count, "synthetic", (widths,))
     order = dice.permutation(count).tolist()
     ends = (count * 8 // 10, count * 9 // 10)
@@ -106,15 +106,17 @@ def steps(count: int) -> dict[str, Any]:
         features.select(part, scratch=True) for part in (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :])
     )
     start = timed("split_s", start)
-    head = LogisticRegression().fit(train, val)
+    head = registry.load(kind)().fit(train, val)
     start = timed("fit_s", start)
     some = train.select(range(0, len(train), max(1, len(train) // PHOTOS)))
     assert len(val) >= FEWEST
-    calibration = Calibration.fit(head, some, val, widths[-1], 0.05)
+    known = val.select(range(0, len(val), -(-len(val) * classes // MOST_LOGITS)))
+    calibration = Calibration.fit(head, some, known, widths[-1], 0.05)
     start = timed("calibrate_s", start)
-    answers = calibration.answers(test.x, head.logits(test.x))
+    blocks = row_blocks(len(test), rows_of(classes))
+    parts = ((calibration.answers(test.x[b], head.logits(test.x[b])), test.y[b]) for b in blocks)
     paths = [Path(str(i)) for i in range(len(test))]
-    evaluation = evaluate(answers, test.y, names, paths, calibration.temperature, calibration.threshold)
+    evaluation = measure_parts(parts, names, paths, calibration.temperature, calibration.threshold)
     start = timed("evaluate_s", start)
     thumbnails = dice.integers(0, 255, (count, 16, 16), np.uint8)
     start = time.perf_counter()
@@ -123,9 +125,10 @@ def steps(count: int) -> dict[str, Any]:
     return {**found, "MiB": peak(), "accuracy": evaluation.accuracy, "pairs": len(pairs)}
 
 
-def in_a_process(count: int) -> dict[str, Any]:
+def in_a_process(count: int, classes: int, kind: str) -> dict[str, Any]:
     """The result of `steps` in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, "--steps", str(count)], stdout=subprocess.PIPE, check=True)
+    command = [sys.executable, __file__, "--steps", str(count), "--classes", str(classes), "--head", kind]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
@@ -137,13 +140,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the photos and the cache are made; a million take 20 GB")
     parser.add_argument("--rows", type=int, nargs="+", help="measure the steps on so many rows instead")
+    parser.add_argument("--classes", type=int, default=CLASSES, help="the number of classes of --rows")
+    parser.add_argument("--head", default="logistic", help="the head of --rows")
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.steps:
-        print(json.dumps(steps(options.steps)))
+        print(json.dumps(steps(options.steps, options.classes, options.head)))
         return
     if options.rows:
-        report(**{str(n): in_a_process(n) for n in options.rows})
+        report(**{str(n): in_a_process(n, options.classes, options.head) for n in options.rows})
         return
     report(**{str(n): measure(n, options.new, options.repeats, options.folder) for n in options.counts})
 

@@ -9,8 +9,19 @@ from regraft.config.training import TrainConfig
 from regraft.errors import ConfigError, TrainingError
 from regraft.features.features import Features
 from regraft.foundation.files import limited_threads
-from regraft.heads import logistic
-from regraft.heads.base import ClassWeight, Head, Scaling, Step, cross_entropy, head_of, registry, restore, softmax
+from regraft.heads import discriminant, logistic
+from regraft.heads.base import (
+    ClassWeight,
+    Head,
+    Scaling,
+    Step,
+    cross_entropy,
+    head_of,
+    registry,
+    restore,
+    softmax,
+)
+from regraft.heads.discriminant import Discriminant
 from regraft.heads.logistic import LogisticRegression
 from regraft.heads.logistic_objective import Problem, Solver
 from regraft.heads.neighbours import Neighbours
@@ -80,7 +91,7 @@ def test_steps_are_true_and_fall() -> None:
     assert steps[-1].val_loss == pytest.approx(cross_entropy(head.logits(val.x), val.y), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["logistic", "sgd", "knn"])
+@pytest.mark.parametrize("name", ["logistic", "sgd", "knn", "discriminant"])
 @pytest.mark.parametrize("class_weight", ["balanced", "logit-adjusted"])
 def test_class_weights_help_the_rare_class(name: str, class_weight: ClassWeight) -> None:
     train = blobs(600, classes=2, spread=3.0)
@@ -99,7 +110,7 @@ def test_class_weights_help_the_rare_class(name: str, class_weight: ClassWeight)
     np.testing.assert_array_equal(again.logits(test.x), weighted.logits(test.x))
 
 
-@pytest.mark.parametrize("name", ["logistic", "sgd", "knn"])
+@pytest.mark.parametrize("name", ["logistic", "sgd", "knn", "discriminant"])
 @pytest.mark.parametrize("class_weight", ["balanced", "logit-adjusted"])
 def test_class_weights_do_not_turn_every_answer_into_a_rare_class(name: str, class_weight: ClassWeight) -> None:
     every = blobs(1000, classes=3, spread=2.0)
@@ -148,6 +159,29 @@ def test_a_feature_that_never_varies_does_no_harm() -> None:
     x[:, 3] = 7.0
     head = LogisticRegression().fit(Features(x, train.y, train.classes, train.digests, "test"), blobs(seed=1))
     assert np.isfinite(head.logits(x)).all()
+
+
+def test_discriminant_analysis_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a penalty and a factor it is what scikit-learn solves for."""
+    analysis = pytest.importorskip("sklearn.discriminant_analysis")
+    monkeypatch.setattr(discriminant, "PENALTIES", (0.0,))
+    monkeypatch.setattr(discriminant, "_FACTORS", (1.0,))
+    train, test = blobs(5000), blobs(seed=1)  # more than one block
+    train = train.select([i for i in range(len(train)) if train.y[i] != 2 or i % 5 == 0])
+    theirs = analysis.LinearDiscriminantAnalysis("lsqr").fit(train.x.astype(np.float64), train.y)
+    ours = Discriminant().fit(train, test)
+    assert (ours.penalty_, ours.factor_) == (0.0, 1.0)
+    np.testing.assert_allclose(softmax(ours.logits(test.x)), theirs.predict_proba(test.x), atol=2e-3)
+
+
+def test_discriminant_analysis_learns_from_sums_alone() -> None:
+    train, val = correlated(6000, 12), correlated(500, 12, seed=3)
+    other = train.select(np.random.default_rng(1).permutation(len(train)).tolist())
+    one, two = (Discriminant().fit(some, val) for some in (train, other))
+    np.testing.assert_allclose(softmax(one.logits(val.x)), softmax(two.logits(val.x)), atol=1e-4)
+    logistic_too = LogisticRegression().fit(train, val)
+    accuracies = [np.mean(head.logits(val.x).argmax(1) == val.y) for head in (one, logistic_too)]
+    assert accuracies[0] > accuracies[1] - 0.05 > 0.5
 
 
 def test_prototype_scale_is_calibrated_on_val() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from regraft.foundation.cache_files import read_value, write_value
 from regraft.foundation.files import cache_folder, digest_json
-from regraft.foundation.large_arrays import blocks_of, give_back
+from regraft.foundation.large_arrays import blocks_of, take
 from regraft.photos.images import THUMBNAIL, Pixels
 
 Matrix = NDArray[np.float32]
@@ -237,8 +237,8 @@ class _FeatureSpace:
         self._lengths = np.maximum(self._lengths, 1e-6)
 
     def _block(self, numbers: Any) -> Matrix:
-        result: Matrix = self._x[self._rows[numbers]] - self._mean
-        give_back(self._x)
+        result: Matrix = take(self._x, self._rows[numbers])
+        result -= self._mean
         return result
 
     def projected(self) -> Matrix:

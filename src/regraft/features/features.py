@@ -24,7 +24,7 @@ from regraft.features.elsewhere import cluster_in_use, filled
 from regraft.features.feature_cache import FeatureCache
 from regraft.features.parts import LOOK, Part
 from regraft.foundation import console
-from regraft.foundation.large_arrays import BLOCK_ROWS, blocks_of, empty, give_back, row_blocks, take
+from regraft.foundation.large_arrays import BLOCK_ROWS, SCATTERED_ROWS, blocks_of, empty, give_back, row_blocks, take
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import Problem
 from regraft.photos.unlabelled import Found, loader
@@ -109,7 +109,7 @@ def extract(records: Sequence[ImageRecord], engine: Engine) -> Extraction:
     def place(part: Part) -> None:
         known.update(part.digests)
         at = [(index, i) for i, digest in enumerate(part.digests) for index in rows[digest]]
-        for block in row_blocks(len(at)):
+        for block in row_blocks(len(at), SCATTERED_ROWS):
             targets, sources = np.array(at[block]).T
             x[targets], looks[targets] = part.x[sources], part.looks[sources]
             give_back(x)

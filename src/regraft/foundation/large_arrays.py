@@ -26,6 +26,10 @@ LARGEST = 768 * MEBIBYTE
 BLOCK_ROWS = 4096
 """The number of rows that are worked on at a time."""
 
+SCATTERED_ROWS = 256
+"""The number of rows that are worked on at a time where they lie anywhere in an array: for each row that is touched, up
+to 2 MiB of the file count as memory of the process."""
+
 _BLOCK_NUMBERS = 4_000_000
 """The most numbers of a block whose rows may be long: 400 rows of 10,000 classes."""
 
@@ -74,9 +78,10 @@ def take(x: NDArray[Any], rows: Sequence[int] | NDArray[np.int64]) -> NDArray[An
     """Return the rows of an array (N, …) with these numbers, in their order, as a new array."""
     chosen = np.asarray(rows, np.int64)
     result = empty((len(chosen), *x.shape[1:]), x.dtype)
-    for block, target in blocks_of(result):
-        target[...] = x[chosen[block]]
+    for block in row_blocks(len(chosen), SCATTERED_ROWS):
+        result[block] = x[chosen[block]]
         give_back(x)
+        give_back(result[block])
     return result
 
 

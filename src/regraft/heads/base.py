@@ -123,10 +123,10 @@ class WarmStarted(Protocol):
 
 
 registry: Registry[type[Head]] = Registry("head")
+registry.register("discriminant", "regraft.heads.discriminant:Discriminant")
 registry.register("knn", "regraft.heads.neighbours:Neighbours")
 registry.register("logistic", "regraft.heads.logistic:LogisticRegression")
 registry.register("prototype", "regraft.heads.prototype:Prototype")
-registry.register("ridge", "regraft.heads.ridge:Ridge")
 registry.register("sgd", "regraft.heads.sgd:GradientDescent")
 
 

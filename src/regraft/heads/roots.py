@@ -66,7 +66,7 @@ class Roots:
         if x.shape[1] != sum(self.widths):
             raise ValueError(f"there are {x.shape[1]} features; wanted {sum(self.widths)}")
         used = self._used()
-        width = sum(columns.stop - columns.start for columns, _ in used)
+        width = len(self.columns)
         result = x if scratch and width == x.shape[1] else empty((len(x), width))
 
         def fill(block: slice) -> None:
@@ -97,7 +97,7 @@ class Roots:
             weight: the weight (E, C) on the representation.
         """
         roots = self.of(x[np.newaxis])[0]
-        used = np.concatenate([np.arange(len(x))[columns] for columns, _ in self._used()])
+        used = self.columns
         factors = np.divide(roots, x[used], out=np.zeros_like(roots), where=x[used] != 0)
         result = np.zeros((len(x), weight.shape[1]), np.float32)
         result[used] = weight * factors[:, np.newaxis]
@@ -122,6 +122,11 @@ class Roots:
         if widths.min() < 1 or not lengths.max() > 0 or lengths.min() < 0:
             raise ValueError(f"root_widths {widths.tolist()} and root_lengths {lengths.tolist()} name no features")
         return cls(tuple(widths.tolist()), tuple(lengths.tolist()))
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """The numbers of the features that are used, (E,)."""
+        return np.concatenate([np.arange(columns.start, columns.stop) for columns, _ in self._used()])
 
     def _used(self) -> list[tuple[slice, float]]:
         """Return the columns and the length of each stage in use."""
