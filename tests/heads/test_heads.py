@@ -323,6 +323,19 @@ def test_many_classes_are_learned_as_well_as_few(monkeypatch: pytest.MonkeyPatch
     assert found < exact + 0.01 < before
 
 
+def test_a_fit_that_takes_long_is_told_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = correlated(3000, 20)
+    monkeypatch.setattr(logistic, "_COSTLY", 1)
+    LogisticRegression().fit(train, none_of(train))
+    assert not caplog.messages
+    monkeypatch.setattr(logistic, "_LONG", 1e-6)
+    LogisticRegression().fit(train, none_of(train))
+    assert "logistic regression on 3,000 photos of 20 classes will take about 0 minutes" in caplog.text
+    assert "head='discriminant' is much faster" in caplog.text
+
+
 def test_features_are_overwritten_only_where_they_are_scratch() -> None:
     features = blobs(2000, width=8, stages=((3, 5),))
     roots, x = Roots((3, 5), (0.3, 1.0)), features.x.copy()

@@ -122,12 +122,12 @@ class _Sums(NamedTuple):
             order = np.argsort(y, kind="stable")
             present, first = np.unique(y[order], return_index=True)
             by_class[present] += np.add.reduceat(weighted[order], first, axis=0)
-        return cls(products, by_class, np.bincount(train.y, weights, classes))
+        return cls(products, by_class, np.bincount(train.y, weights.astype(np.float64), classes).astype(np.float64))
 
     @property
     def prior(self) -> Matrix:
         """The logarithm of the share of each class, (C,); of a class without photos, that of a billionth photo."""
-        return np.log(np.maximum(self.sizes, 1e-9) / self.sizes.sum()).astype(np.float32)
+        return np.asarray(np.log(np.maximum(self.sizes, 1e-9) / self.sizes.sum()), np.float32)
 
     def solver(self) -> _Solve:
         """Decompose the covariance once, and return the function that gives weight and bias for a penalty."""

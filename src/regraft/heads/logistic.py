@@ -8,7 +8,9 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.errors import option
 from regraft.features.features import Features
+from regraft.foundation import console
 from regraft.heads.base import (
     ClassWeight,
     Head,
@@ -28,6 +30,12 @@ weights, which does not depend on the number of photos."""
 
 _COSTLY = 200_000
 """With more training photos times classes, the steps that the curvature saves take longer than the curvature."""
+
+_USUAL_STEPS = 25
+"""About how often a fit on many photos computes the objective of all of them."""
+
+_LONG = 600.0
+"""The seconds of a fit above which the user is told before it begins."""
 
 _USUAL_CLASSES = 10
 """Up to so many classes, the tolerance is as given. The gradient of one class falls with the number of classes."""
@@ -116,6 +124,7 @@ class LogisticRegression(LinearOnRoots):
         if self.roots_:
             train, val = self.roots_.of_features(train), self.roots_.of_features(val)
         solver = self._solver(train)
+        _warn_of_cost(self._problem(train))
         if self.roots_:
             train, strengths = self._without_doubts(train, strengths, solver)
         path, problem, start = Path(solver, val, on_step), self._problem(train), None
@@ -250,3 +259,16 @@ def _sample(train: Features) -> Features:
     if len(train) <= _CHOOSE_ON:
         return train
     return train.select(np.sort(np.random.default_rng(0).permutation(len(train))[:_CHOOSE_ON]).tolist())
+
+
+def _warn_of_cost(problem: Problem) -> None:
+    """Warn before a fit that will take longer than `_LONG`."""
+    if problem.count * problem.classes < _COSTLY * 100:
+        return
+    seconds = problem.seconds() * _USUAL_STEPS
+    if seconds > _LONG:
+        duration = f"{seconds / 3600:.1f} hours" if seconds > 7200 else f"{seconds / 60:.0f} minutes"
+        console.warn(
+            f"logistic regression on {problem.count:,} photos of {problem.classes:,} classes will take about {duration}; "
+            f"{option('head', 'discriminant')} is much faster"
+        )

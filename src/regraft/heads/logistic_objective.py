@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -159,6 +160,13 @@ class Problem:
         self.last: tuple[float, float] = (float("nan"), float("nan"))
         self._parts = row_blocks(self.count, _PART_ROWS)
         self._pool = ThreadPoolExecutor(threads()) if min(len(self._parts), threads()) > 1 else None
+
+    def seconds(self) -> float:
+        """Return about how many seconds one evaluation of the objective takes. A part of it is computed for that."""
+        weight, bias = self.unpack(self.zeros())
+        start = perf_counter()
+        self._part(weight, bias, self._parts[0])
+        return (perf_counter() - start) * len(self._parts) / min(len(self._parts), threads())
 
     def zeros(self) -> Matrix:
         """Return the parameters at which a fit begins: zeros, in a flat vector."""
