@@ -18,7 +18,7 @@ from regraft.errors import ConfigError
 from regraft.features import cache_limit, feature_cache
 from regraft.features.cache_limit import keep_within_limit
 from regraft.features.feature_cache import FeatureCache
-from regraft.features.parts import LOOK
+from regraft.features.parts import LOOK, read_part
 from regraft.foundation.files import cache_folder, folder_size
 
 WIDTH = 5
@@ -200,6 +200,46 @@ def test_what_was_not_used_for_the_longest_time_goes_first(
     monkeypatch.setenv("REGRAFT_CACHE_LIMIT", "1")
     keep_within_limit()
     assert parts(store) == [fourth]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+@pytest.mark.parametrize("attempt", range(6))
+def test_a_kill_while_the_cache_is_made_smaller_leaves_no_wrong_row(
+    store: FeatureCache, attempt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(60):
+        write(store, range(10 * i, 10 * i + 10))
+    kept = {path for i, path in enumerate(parts(store)) if i % 2}
+    for path in set(parts(store)) - kept:
+        aged(path, 5)
+    activations = cache_folder("activations") / ("a" * 32)
+    for i in range(300):
+        (activations / str(i)).mkdir(parents=True)
+        (activations / str(i) / "maps").write_bytes(bytes(10))
+    aged(activations, 9)
+    in_use = {
+        digest for path in kept for part in [read_part(path, "f" * 64, WIDTH, None)] if part for digest in part.digests
+    }
+    monkeypatch.setenv("REGRAFT_CACHE_LIMIT", "1")
+    script = "from regraft.features.cache_limit import keep_within_limit as k; print('begun', flush=True); k()"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    deadline = time.monotonic() + 20
+    while len(parts(store)) > 60 - 6 * attempt and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    for digest, (x, look) in rows_of(store, [digest_of(n) for n in range(600)]).items():
+        assert x.tolist() == row_of(int(digest, 16)).tolist()
+        assert look["width"] == int(digest, 16)
+    for path in set(parts(store)) - kept:  # reading has made them younger
+        aged(path, 5)
+    keep_within_limit()  # the next process finishes
+    assert set(parts(store)) == kept
+    assert store.known([digest_of(n) for n in range(600)]) == in_use
+    assert list(cache_folder("activations").iterdir()) == []
 
 
 def test_what_is_read_counts_as_used(store: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -223,3 +225,30 @@ def test_no_edit_leaves_an_old_digest(
         require_true_digests(place / "photos")
         edit(sorted((place / "photos").rglob("*.[jJ][pP][gG]"))[which], a_photo(byte))
         require_true_digests(place / "photos")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_kill_while_the_index_is_written_gives_no_wrong_digest(tmp_path: Path, attempt: int) -> None:
+    root = tmp_path / "photos"
+    make(root, tuple(f"{i}.jpg" for i in range(300)))
+    script = (
+        "import sys, time; from pathlib import Path; from regraft.photos import stat_index; from regraft import Dataset;"
+        f"stat_index.RACY_SECONDS = {TICK}; root = Path(sys.argv[1]); i = 0\n"
+        "while True:\n"
+        f"    time.sleep({TICK})\n"
+        "    Dataset.open(root); print('opened', flush=True); i += 1\n"
+        "    for n in range(300): (root / 'cat' / f'{n}.jpg').write_bytes(b'\\xff\\xd8\\xff' + i.to_bytes(4, 'big'))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for _ in range(2 + attempt):
+        process.stdout.readline()
+    time.sleep(TICK + 0.004 * attempt)  # now it looks up, reads or writes
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    require_true_digests(root)
+    time.sleep(2 * TICK)
+    require_true_digests(root)
+    require_true_digests(root)

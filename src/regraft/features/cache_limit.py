@@ -22,6 +22,7 @@ from regraft.foundation.files import CacheKind, cache_folder, environment_variab
 
 _VARIABLE = "REGRAFT_CACHE_LIMIT"
 _EVICTED: tuple[CacheKind, ...] = ("features", "activations", "openvino", "duplicates", "indexes")
+_ASIDE = ".evicted-"
 _IN_USE_SECONDS = 3600.0
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -57,6 +58,9 @@ def keep_within_limit() -> None:
     limit = cache_limit()
     if limit is None:
         return
+    for kind in _EVICTED:  # what a killed process has moved aside and not deleted
+        for left in cache_folder(kind).glob(f"{_ASIDE}*"):
+            shutil.rmtree(left, ignore_errors=True)
     size = folder_size(cache_folder())
     for used, path in sorted(_deletable()):
         if size <= limit:
@@ -84,7 +88,7 @@ def _delete(path: Path) -> bool:
     """Delete a file or a folder of the cache, and return whether it is gone. A folder is first moved aside."""
     try:
         if path.is_dir() and not path.is_symlink():
-            aside = path.rename(path.with_name(f".tmp-{os.urandom(8).hex()}"))
+            aside = path.rename(path.with_name(f"{_ASIDE}{os.urandom(8).hex()}"))
             shutil.rmtree(aside, ignore_errors=True)
         else:
             path.unlink()

@@ -30,6 +30,9 @@ SCATTERED_ROWS = 256
 """The number of rows that are worked on at a time where they lie anywhere in an array: for each row that is touched, up
 to 2 MiB of the file count as memory of the process."""
 
+_MAPPED_BYTES = 2 * MEBIBYTE
+"""The most bytes of a file that the system maps where one of them is touched."""
+
 _BLOCK_NUMBERS = 4_000_000
 """The most numbers of a block whose rows may be long: 400 rows of 10,000 classes."""
 
@@ -93,7 +96,7 @@ def give_back(x: NDArray[Any]) -> None:
     if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not x.nbytes:
         return
     first = x.__array_interface__["data"][0] - np.frombuffer(base, np.uint8).__array_interface__["data"][0]
-    start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
-    end = (first + x.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE if first + x.nbytes < len(base) else len(base)
-    if end > start:
-        base.madvise(mmap.MADV_DONTNEED, start, end - start)
+    # The system maps the neighbours of a page that is touched, so those are given back as well.
+    start = first // _MAPPED_BYTES * _MAPPED_BYTES
+    end = min(-(-(first + x.nbytes) // _MAPPED_BYTES) * _MAPPED_BYTES, len(base))
+    base.madvise(mmap.MADV_DONTNEED, start, end - start)

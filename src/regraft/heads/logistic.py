@@ -269,6 +269,6 @@ def _warn_of_cost(problem: Problem) -> None:
     if seconds > _LONG:
         duration = f"{seconds / 3600:.1f} hours" if seconds > 7200 else f"{seconds / 60:.0f} minutes"
         console.warn(
-            f"logistic regression on {problem.count:,} photos of {problem.classes:,} classes will take about {duration}; "
-            f"{option('head', 'discriminant')} is much faster"
+            f"logistic regression on {problem.count:,} photos of {problem.classes:,} classes will take about "
+            f"{duration}; {option('head', 'discriminant')} is much faster"
         )
