@@ -231,15 +231,22 @@ def test_no_edit_leaves_an_old_digest(
 @pytest.mark.parametrize("attempt", range(5))
 def test_a_kill_while_the_index_is_written_gives_no_wrong_digest(tmp_path: Path, attempt: int) -> None:
     root = tmp_path / "photos"
-    make(root, tuple(f"{i}.jpg" for i in range(300)))
-    script = (
-        "import sys, time; from pathlib import Path; from regraft.photos import stat_index; from regraft import Dataset;"
-        f"stat_index.RACY_SECONDS = {TICK}; root = Path(sys.argv[1]); i = 0\n"
-        "while True:\n"
-        f"    time.sleep({TICK})\n"
-        "    Dataset.open(root); print('opened', flush=True); i += 1\n"
-        "    for n in range(300): (root / 'cat' / f'{n}.jpg').write_bytes(b'\\xff\\xd8\\xff' + i.to_bytes(4, 'big'))\n"
-    )
+    make(root, tuple(f"{i}.jpg" for i in range(200)))
+    script = f"""
+import os, sys, time
+from pathlib import Path
+from regraft import Dataset
+from regraft.photos import stat_index
+stat_index.RACY_SECONDS = {TICK}
+root = Path(sys.argv[1])
+for i in range(1000):
+    time.sleep({TICK})
+    Dataset.open(root)
+    print("opened", flush=True)
+    for n in range(200):  # no file is ever half written
+        (root / "new").write_bytes(bytes.fromhex("ffd8ff") + i.to_bytes(4, "big"))
+        os.replace(root / "new", root / "cat" / f"{{n}}.jpg")
+"""
     process = subprocess.Popen([sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     for _ in range(2 + attempt):
@@ -248,6 +255,7 @@ def test_a_kill_while_the_index_is_written_gives_no_wrong_digest(tmp_path: Path,
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
+    (root / "new").unlink(missing_ok=True)
     require_true_digests(root)
     time.sleep(2 * TICK)
     require_true_digests(root)
