@@ -65,7 +65,7 @@ def test_the_walk(photos: Path, tmp_path: Path, regraft: Command) -> None:
 
     mixed = regraft("predict", "runs/사진", "new/circle/000.jpg", bad, "none.jpg", "--json", code=1)
     first, damaged, missing = json.loads(mixed.stdout)
-    assert set(first) == {"path", "none_of_these", "top"}
+    assert set(first) == {"path", "none_of_these", "novelty", "top"}
     assert set(first["top"][0]) == {"label", "probability"}
     assert damaged["error"].startswith("damaged")
     assert missing["error"] == "there is no such file"

@@ -201,7 +201,7 @@ def test_the_three_formats_hold_the_same(tmp_path: Path) -> None:
         assert (kept.photos, kept.rejected, kept.unreadable) == (6, 1, 1)
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "label", "probability", "rejected", "error", "label2", "probability2"]
+    assert list(rows[0]) == ["path", "label", "probability", "rejected", "novelty", "error", "label2", "probability2"]
     assert [row["path"] for row in rows] == [*names[:4], "odd-\\udcff-1.jpg", "강아지-3.jpg"]
     assert [row["rejected"] for row in rows] == ["false", "true", "", "false", "false", "false"]
     assert rows[2] == dict.fromkeys(rows[2], "") | {"path": "bad-9.jpg", "error": "damaged"}
@@ -222,6 +222,8 @@ def test_the_three_formats_hold_the_same(tmp_path: Path) -> None:
             assert row["probability"] == best["probability"]
             assert float(cells["probability"]) == pytest.approx(row["probability"], abs=1e-6)
             assert row["rejected"] == line["none_of_these"] == (cells["rejected"] == "true")
+            assert row["novelty"] == pytest.approx(line["novelty"])
+            assert float(cells["novelty"]) == pytest.approx(row["novelty"], abs=1e-6)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -41,7 +41,7 @@ def test_each_command_prints_what_its_schema_says(tmp_path: Path, regraft: Comma
     photo = next((photos / "circle").glob("*.jpg"))
     (tmp_path / "bad.jpg").write_text("text")
     answers = checked("predict", said(regraft, "predict", "run", photo, tmp_path / "bad.jpg", code=1))
-    assert [set(answer) for answer in answers] == [{"path", "none_of_these", "top"}, {"path", "error"}]
+    assert [set(answer) for answer in answers] == [{"path", "none_of_these", "novelty", "top"}, {"path", "error"}]
     checked("predict-out", said(regraft, "predict", "run", photo, "--out", "answers.csv"))
     checked("check", said(regraft, "check", photos))
     other = draw_folder(tmp_path / "other", dict.fromkeys(SHAPES, 10), seed=50_000)

@@ -27,7 +27,7 @@ from regraft.foundation import console
 from regraft.foundation.files import atomic_file, digest_file, digest_json
 from regraft.photos.unlabelled import Found, path_of
 
-_SCHEMA = 1
+_SCHEMA = 2
 """The version of the log's layout. A log of another version is refused."""
 
 _ROWS_PER_GROUP = 2**16
@@ -312,16 +312,16 @@ def _writing(path: Path, more: str = "") -> Iterator[None]:
 def _columns(pairs: int) -> list[str]:
     """Return the column names of a table of answers with ``pairs`` (label, probability) pairs each."""
     more = [f"{name}{i}" for i in range(2, pairs + 1) for name in ("label", "probability")]
-    return ["path", "label", "probability", "rejected", "error", *more]
+    return ["path", "label", "probability", "rejected", "novelty", "error", *more]
 
 
 def _cells(answer: Answer, pairs: int) -> list[Any]:
     """Return the values of an answer in the order of `_columns`; a value that the answer lacks is None."""
     path = answer["path"].encode("utf-8", "backslashreplace").decode("utf-8")
     if "error" in answer:
-        return [path, None, None, None, answer["error"], *[None] * (2 * pairs - 2)]
+        return [path, None, None, None, None, answer["error"], *[None] * (2 * pairs - 2)]
     found = [value for pair in answer["top"] for value in (pair["label"], pair["probability"])]
-    return [path, *found[:2], answer["none_of_these"], None, *found[2:]]
+    return [path, *found[:2], answer["none_of_these"], answer["novelty"], None, *found[2:]]
 
 
 def _write_csv(path: Path, answers: Iterable[Answer], pairs: int) -> None:
@@ -334,7 +334,7 @@ def _write_csv(path: Path, answers: Iterable[Answer], pairs: int) -> None:
 
 
 def _as_text(value: Any) -> str:
-    """Return a CSV cell: nothing for None, ``true`` or ``false``, and probabilities with six decimals."""
+    """Return a CSV cell: nothing for None, ``true`` or ``false``, and numbers with six decimals."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -354,7 +354,7 @@ def _write_parquet(path: Path, answers: Iterable[Answer], pairs: int) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    kinds = {"probability": pa.float32(), "rejected": pa.bool_()}
+    kinds = {"probability": pa.float32(), "rejected": pa.bool_(), "novelty": pa.float32()}
     schema = pa.schema([(name, kinds.get(name.rstrip("0123456789"), pa.string())) for name in _columns(pairs)])
     rows = (_cells(answer, pairs) for answer in answers)
     with parquet.ParquetWriter(path, schema) as writer:

@@ -44,6 +44,8 @@ class Prediction:
             photos.
         error: the reason why the photo cannot be read; None where it can be read.
         label: the label that the source gives the photo; empty where the source gives none.
+        novelty: how unlike the training photos the photo is, on the scale of the predictor's ``threshold``; None where
+            novelty was not fitted or the photo cannot be read.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Prediction:
     novel: bool = False
     error: str | None = None
     label: str = ""
+    novelty: float | None = None
 
     _repr_html_ = displayed_by("regraft.reporting.displays:prediction_html")
 
@@ -59,7 +62,7 @@ class Prediction:
         if self.error is not None:
             return {"path": str(self.path), "error": self.error}
         top = [{"label": label, "probability": p} for label, p in self.top]
-        return {"path": str(self.path), "none_of_these": self.novel, "top": top}
+        return {"path": str(self.path), "none_of_these": self.novel, "novelty": self.novelty, "top": top}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,13 @@ class PredictionReport:
             where there is an ``error``.
         top: the classes with the highest probabilities, the most probable first; missing where there is an ``error``.
         error: the reason why the photo could not be read; missing where it could be read.
+        novelty: how unlike the training photos the photo is, on the scale of the run's threshold; None where novelty
+            was not fitted; missing where there is an ``error``.
     """
 
     path: str
     none_of_these: bool = False
+    novelty: float | None = None
     top: tuple[ClassProbability, ...] = ()
     error: str = ""
 
@@ -191,7 +197,8 @@ def _answered(predictor: Predictor, chunk: Sequence[Found], number: int, top: in
         best = np.argsort(-row, kind="stable")[:top]
         pairs = tuple((predictor.classes[j], float(row[j])) for j in best)
         label = photo.label if isinstance(photo, Entry | ImageRecord) else ""
-        result.append(Prediction(path, pairs, bool(novel[i]), label=label))
+        novelty = None if np.isnan(answers.novelty[i]) else float(answers.novelty[i])
+        result.append(Prediction(path, pairs, bool(novel[i]), label=label, novelty=novelty))
     return result
 
 

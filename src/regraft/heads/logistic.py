@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from regraft.errors import option
 from regraft.features.features import Features
 from regraft.foundation import console
+from regraft.foundation.large_arrays import take
 from regraft.heads.base import (
     ClassWeight,
     Head,
@@ -18,6 +19,7 @@ from regraft.heads.base import (
     OnStep,
     Scaling,
     adjustment,
+    logits_of,
     require_two_classes,
 )
 from regraft.heads.label_noise import are_better, contradicted, estimate, is_noisy
@@ -212,13 +214,13 @@ class LogisticRegression(LinearOnRoots):
         solver: Solver,
     ) -> Matrix:
         """Return the logits (S, N, C) of the photos ``held``, by heads of S strengths fitted on the photos ``rest``."""
-        some = train.select(rest.tolist())
+        some, x = train.select(rest.tolist()), take(train.x, held)
         problem = Problem(some, "none", Scaling.centre(some.x))
         parameters, found = problem.zeros(), []
         for strength in strengths:
             parameters = solver.solve(problem, strength, parameters)
             weight, bias = problem.unpack(parameters)
-            found.append(train.x[held] @ weight + bias)
+            found.append(logits_of(x, weight, bias))
         return np.stack(found)
 
     def _strengths(self, val: int) -> tuple[float, ...]:

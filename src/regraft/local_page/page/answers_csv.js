@@ -3,16 +3,17 @@
 const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
 
 function cells({ path, answer, reason }, pairs) {
-  if (!answer) return [path, "", "", "", reason, ...Array(2 * pairs - 2).fill("")];
+  if (!answer) return [path, "", "", "", "", reason, ...Array(2 * pairs - 2).fill("")];
   const found = answer.top.flatMap((pair) => [pair.label, pair.probability.toFixed(6)]);
-  return [path, found[0], found[1], String(answer.none_of_these), "", ...found.slice(2)];
+  const novelty = answer.novelty === null ? "" : answer.novelty.toFixed(6);
+  return [path, found[0], found[1], String(answer.none_of_these), novelty, "", ...found.slice(2)];
 }
 
 export function csvOf(rows) {
   // Return the text. Each row has a path, and either an answer of the server or the reason why there is none.
   const pairs = Math.max(1, ...rows.map((row) => (row.answer ? row.answer.top.length : 1)));
   const more = Array.from({ length: pairs - 1 }, (_, i) => [`label${i + 2}`, `probability${i + 2}`]).flat();
-  const header = ["path", "label", "probability", "rejected", "error", ...more];
+  const header = ["path", "label", "probability", "rejected", "novelty", "error", ...more];
   return [header, ...rows.map((row) => cells(row, pairs))].map((row) => row.map(cell).join(",") + "\n").join("");
 }
 

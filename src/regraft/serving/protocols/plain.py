@@ -71,11 +71,11 @@ def status_of(answers: Sequence[Answer]) -> int:
 
 
 def document_of(model: Model, answer: Answer, path: Path) -> dict[str, Any]:
-    """Return an answer as JSON values: those of `Prediction.to_dict`, with ``rejected`` and ``novelty``."""
+    """Return an answer as JSON values: those of `Prediction.to_dict`, with ``rejected``."""
     if answer.error is not None:
         return Prediction(path, error=str(answer.error)).to_dict()
     best = np.argsort(-answer.probabilities, kind="stable")[:TOP].tolist()
     novel = model.is_novel(answer.novelty)
     top = tuple((model.predictor.classes[j], float(answer.probabilities[j])) for j in best)
     novelty = None if math.isnan(answer.novelty) else answer.novelty
-    return {**Prediction(path, top, novel).to_dict(), "rejected": novel, "novelty": novelty}
+    return {**Prediction(path, top, novel, novelty=novelty).to_dict(), "rejected": novel}
