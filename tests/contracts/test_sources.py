@@ -19,10 +19,12 @@ from xml.etree import ElementTree
 import pytest
 
 from regraft.errors import DataError
+from regraft.foundation.buckets import place_of
 from regraft.foundation.tfrecord import example, frame
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import decode, read
 from regraft.photos.sources.base import SIDES, find_source, registry
+from tests.s3 import s3_server
 
 Maker = Callable[[Path, Path], str]
 """(20 photos in class folders, an empty folder) → a spec of the source's kind for the same photos."""
@@ -33,6 +35,25 @@ def archive(photos: Path, to: Path) -> str:
         for path in sorted(photos.rglob("*.jpg")):
             file.write(path, path.relative_to(photos.parent))
     return str(to / "photos.zip")
+
+
+def bucket(photos: Path, to: Path) -> str:
+    address = s3_server()
+    system, base = place_of(address)
+    for path in sorted(photos.rglob("*.jpg")):
+        with system.open_output_stream(f"{base}/{path.relative_to(photos).as_posix()}") as stream:
+            stream.write(path.read_bytes())
+    return address
+
+
+def parquet(photos: Path, to: Path) -> str:
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    paths = sorted(photos.rglob("*.jpg"))
+    names = [unicodedata.normalize("NFC", path.parent.name) for path in paths]
+    write_table(pa.table({"image": [path.read_bytes() for path in paths], "label": names}), to / "photos.parquet")
+    return str(to / "photos.parquet")
 
 
 def demo(photos: Path, to: Path) -> str:
@@ -149,6 +170,7 @@ MAKERS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
         archive,
+        bucket,
         coco,
         cvat,
         demo,
@@ -157,6 +179,7 @@ MAKERS: dict[str, Maker] = {
         labelstudio,
         manifest,
         megadetector,
+        parquet,
         tfds,
         tfrecord,
         webdataset,

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from pyarrow import parquet
 
 from regraft.backbones.base import load_backbone
 from regraft.cli.verbs import main
+from regraft.distributed import carried as carrying
 from regraft.distributed import cluster as clusters
 from regraft.distributed.cluster import RayCluster, on_ray
 from regraft.engines.openvino import OpenVinoEngine
@@ -29,6 +31,7 @@ from regraft.errors import BackboneError, ConfigError, DataError
 from regraft.features.features import Extraction, extract
 from regraft.photos.dataset import Dataset, ImageRecord
 from tests.conftest import SHAPES, Command, draw_folder
+from tests.s3 import s3_server
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'regraft[ray]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -160,26 +163,8 @@ def test_nodes_that_do_not_share_the_cache_send_their_files(
     assert extract(records, engine()).cached == 60
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of an S3 server on this machine, as an address for ``--storage``."""
-    server = pytest.importorskip("moto.server", reason="needs moto: pip install 'moto[s3,server]'")
-    boto3 = pytest.importorskip("boto3")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    running.start()
-    host, port = running.get_host_and_port()
-    endpoint = f"{host}:{port}"
-    boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1").create_bucket(Bucket="photos")
-    try:
-        yield f"s3://photos/features?scheme=http&region=us-east-1&endpoint_override={quote(endpoint, safe='')}"
-    finally:
-        running.stop()
-
-
-def test_a_bucket_keeps_the_features_beyond_the_cache(photos: Path, bucket: str, cluster: Any, cache: Path) -> None:
+def test_a_bucket_keeps_the_features_beyond_the_cache(photos: Path, cluster: Any, cache: Path) -> None:
+    bucket = s3_server("features")
     records = Dataset.open(photos).records
     here = extracted_here(records, cache)
     with on_ray(cluster.address, bucket):
@@ -189,6 +174,34 @@ def test_a_bucket_keeps_the_features_beyond_the_cache(photos: Path, bucket: str,
     assert np.array_equal(here.x[:40], first.x)
     assert np.array_equal(here.x, second.x)
     assert (first.computed, second.computed, second.cached) == (40, 20, 40)
+
+
+def test_photos_in_the_cache_of_this_machine_are_sent_along(
+    photos: Path, cluster: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes find another cache folder than the driver, as on machines of their own."""
+    with tarfile.open(tmp_path / "photos.tar", "w") as file:
+        file.add(photos, "photos")
+    records = Dataset.open(tmp_path / "photos.tar").records
+    assert all(record.path.is_relative_to(cache) for record in records)
+    here = extracted_here(records, cache)
+    monkeypatch.setattr(carrying, "_carried", seen := Seen(carrying._carried))
+    with on_ray(cluster.address):
+        there = extract(records, engine())
+    assert np.array_equal(here.x, there.x)
+    assert seen.sent == len(records)
+
+
+class Seen:
+    """Counts the photos that are sent along, and hides the files of these from the nodes."""
+
+    def __init__(self, original: Any) -> None:
+        self._original, self.sent = original, 0
+
+    def __call__(self, photo: Any, cache: Path) -> Any:
+        found = self._original(photo, cache)
+        self.sent += isinstance(found, carrying.Carried)
+        return replace(found, photo=replace(photo, path=photo.path.with_name("unseen.jpg")))
 
 
 def test_photos_that_only_this_machine_sees_are_an_error(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.distributed.carried import carried
 from regraft.distributed.crew import Crew
 from regraft.distributed.node import Destination, Part
 from regraft.distributed.recipes import EngineRecipe
@@ -103,7 +104,10 @@ class RayCluster:
         with _marked(folder) as mark, console.progress("extracting features", len(records)) as advance:
             to = Destination(folder.name, folder.absolute(), mark, self._storage.address if self._storage else "")
             asked = Distribution(
-                crew, placed, recipe.fingerprint, lambda member, some: member.actor.fill.remote(recipe, some, to)
+                crew,
+                placed,
+                recipe.fingerprint,
+                lambda member, some: member.actor.fill.remote(recipe, carried(some), to),
             )
             for shard, node, answer in asked.answers():
                 if isinstance(answer, Failure):
@@ -122,7 +126,10 @@ class RayCluster:
         recipe = EngineRecipe.of(engine)
         placed = [_absolute(photo) for photo in photos]
         asked = Distribution(
-            self._crew, placed, recipe.fingerprint, lambda member, some: member.actor.compute.remote(recipe, some)
+            self._crew,
+            placed,
+            recipe.fingerprint,
+            lambda member, some: member.actor.compute.remote(recipe, carried(some)),
         )
         for shard, node, answer in asked.answers():
             if isinstance(answer, Failure):

@@ -17,6 +17,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.distributed.carried import Carried, landed
 from regraft.distributed.recipes import EngineRecipe
 from regraft.distributed.storage import Storage
 from regraft.engines.base import Engine
@@ -107,9 +108,9 @@ class Node:
         """Return True: the process runs."""
         return True
 
-    def fill(self, recipe: EngineRecipe, records: Sequence[ImageRecord], to: Destination) -> Part | Refusal:
+    def fill(self, recipe: EngineRecipe, sent: Sequence[ImageRecord | Carried], to: Destination) -> Part | Refusal:
         """Compute the features of records and write them as one part file."""
-        with self._computing, limited_threads(self._limit):
+        with self._computing, limited_threads(self._limit), landed(sent) as records:
             engine = self._engine(recipe)
             if isinstance(engine, Refusal):
                 return engine
@@ -125,9 +126,9 @@ class Node:
         name, data = _kept(recipe, rows, to)
         return Part(name, data, tuple(rows), reasons)
 
-    def compute(self, recipe: EngineRecipe, photos: Sequence[Found]) -> Rows | Refusal:
+    def compute(self, recipe: EngineRecipe, sent: Sequence[Found | Carried]) -> Rows | Refusal:
         """Compute the features of photos, which are not kept."""
-        with self._computing, limited_threads(self._limit):
+        with self._computing, limited_threads(self._limit), landed(sent) as photos:
             engine = self._engine(recipe)
             if isinstance(engine, Refusal):
                 return engine

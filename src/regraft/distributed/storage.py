@@ -7,13 +7,13 @@ Surprise: an object in a bucket appears when it is whole, so that only files in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from regraft.errors import ConfigError, option
+from regraft.foundation.buckets import place_of, reached
 from regraft.foundation.files import atomic_file
 
 
@@ -69,18 +69,8 @@ class Storage:
     @cached_property
     def _place(self) -> tuple[Any, str]:
         """The file system of pyarrow, and the path of the folder in it."""
-        from pyarrow import fs
+        return place_of(self.address)
 
-        if "://" not in self.address:
-            return fs.LocalFileSystem(), self.address
-        system, base = fs.FileSystem.from_uri(self.address)
-        return system, base.rstrip("/")
-
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _reached(self) -> AbstractContextManager[None]:
         """Turn the errors of pyarrow into a ConfigError that names the storage."""
-        try:
-            yield
-        except (OSError, ValueError, KeyError, NotImplementedError, ImportError) as error:  # ArrowInvalid: ValueError
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"{option('storage')} {self.address} cannot be used: {reason}") from error
+        return reached(f"{option('storage')} {self.address}", ConfigError)
