@@ -12,10 +12,11 @@ import json
 import os
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from regraft.config.levels import Levels
 from regraft.config.sharding import ShardConfig
 from regraft.config.values import options_of
 from regraft.errors import ConfigError, DataError, ImageError
+from regraft.features.elsewhere import Cluster, cluster_in_use
 from regraft.foundation import console
 from regraft.foundation.documents import MEBIBYTE, mended, read_text
 from regraft.foundation.files import as_path, naming, threads, write_json, write_text
@@ -35,6 +37,7 @@ from regraft.photos.sources.base import SIDES, Side, label_of
 _INDEX = "shards.json"
 _SHARDS = Product("a folder of shards", lambda folder: (folder / _INDEX).is_file(), error=ConfigError, overwrite="")
 _BATCH = 8  # photos that a thread encodes at a time
+_BATCH_OF_NODE = 64  # photos that a node encodes at a time
 _PREFIX: dict[Side | None, str] = {"train": "train", "val": "validation", "test": "test", None: "photos"}
 
 
@@ -129,24 +132,56 @@ def _encoded(
     records: list[ImageRecord], index: dict[str, int], config: ShardConfig, problems: list[Problem]
 ) -> Iterator[Any]:
     """Yield the photos in order, encoded for their shards. Photos that cannot be read are added to ``problems``."""
-    kind = _KINDS[config.format]
-
-    def encode(record: ImageRecord) -> Any:
-        try:
-            return kind.encode(record, index[record.label], portable(record.read()))
-        except ImageError as error:
-            return Problem(record.path, str(error))
-
-    def encode_all(batch: list[ImageRecord]) -> list[Any]:
-        return [encode(record) for record in batch]
-
-    batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
-    for results in _in_order(encode_all, batches, config.workers or threads()):
+    how = index, config.format
+    if cluster := cluster_in_use():
+        batches = (records[i : i + _BATCH_OF_NODE] for i in range(0, len(records), _BATCH_OF_NODE))
+        encoded = _on_nodes(cluster, how, batches)
+    else:
+        batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
+        encoded = _in_order(partial(_encode, how), batches, config.workers or threads())
+    for results in encoded:
         for result in results:
             if isinstance(result, Problem):
                 problems.append(result)
             else:
                 yield result
+
+
+def _encode(how: tuple[Mapping[str, int], str], records: Sequence[ImageRecord]) -> list[Any]:
+    """Return photos as their shards have them, or what is wrong with them.
+
+    Args:
+        how: the class index of each label, and the format of the shards.
+        records: the photos.
+    """
+    index, format_ = how
+
+    def encode(record: ImageRecord) -> Any:
+        try:
+            return _KINDS[format_].encode(record, index[record.label], portable(record.read()))
+        except ImageError as error:
+            return Problem(record.path, str(error))
+
+    return [encode(record) for record in records]
+
+
+def _on_nodes(
+    cluster: Cluster, how: tuple[Mapping[str, int], str], batches: Iterable[list[ImageRecord]]
+) -> Iterator[list[Any]]:
+    """Yield what `_encode` returns for each batch in order, computed on the nodes of a cluster."""
+    waiting: deque[tuple[Callable[[], list[Any] | None], list[ImageRecord]]] = deque()
+
+    def taken() -> list[Any]:
+        wait, batch = waiting.popleft()
+        found = wait()
+        return _encode(how, batch) if found is None else found  # the node was lost
+
+    for batch in batches:
+        waiting.append((cluster.start(_encode, how, photos=batch), batch))
+        if len(waiting) > 2 * cluster.machines:
+            yield taken()
+    while waiting:
+        yield taken()
 
 
 def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:

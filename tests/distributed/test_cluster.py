@@ -23,6 +23,8 @@ from pyarrow import parquet
 
 from regraft.backbones.base import load_backbone
 from regraft.cli.verbs import main
+from regraft.config.sweeping import SweepConfig
+from regraft.config.training import TrainConfig
 from regraft.distributed import carried as carrying
 from regraft.distributed import cluster as clusters
 from regraft.distributed.cluster import RayCluster, on_ray
@@ -30,6 +32,8 @@ from regraft.engines.openvino import OpenVinoEngine
 from regraft.errors import BackboneError, ConfigError, DataError
 from regraft.features.features import Extraction, extract
 from regraft.photos.dataset import Dataset, ImageRecord
+from regraft.sharding import shard
+from regraft.sweeping.sweeping import sweep
 from tests.conftest import SHAPES, Command, draw_folder
 from tests.s3 import s3_server
 
@@ -126,7 +130,7 @@ def test_a_node_that_is_lost_loses_nothing(
     counted = rows(cache)
     assert set(counted) == {record.digest for record in records}
     assert counted.total() - len(counted) <= 2 * SHARD  # what was under way on the lost node
-    assert "has ended; its photos are computed again" in caplog.text
+    assert "has ended; its work is done again" in caplog.text
 
 
 def test_a_driver_that_is_killed_resumes(many: Path, tmp_path: Path, cluster: Any, cache: Path) -> None:
@@ -174,6 +178,69 @@ def test_a_bucket_keeps_the_features_beyond_the_cache(photos: Path, cluster: Any
     assert np.array_equal(here.x[:40], first.x)
     assert np.array_equal(here.x, second.x)
     assert (first.computed, second.computed, second.cached) == (40, 20, 40)
+
+
+@pytest.mark.parametrize("format_", ["tfrecord", "webdataset"])
+def test_shards_are_the_same_to_the_byte(photos: Path, cluster: Any, tmp_path: Path, format_: str) -> None:
+    place = tmp_path / "photos"
+    shutil.copytree(photos, place)
+    next(place.rglob("*.jpg")).write_bytes(b"\xff\xd8\xff no photo")
+    options = {"format": format_, "per_shard": 25}
+    here = shard(place, tmp_path / "here", options)
+    called = Calls()
+    with on_ray(cluster.address), called:
+        there = shard(place, tmp_path / "there", options)
+    assert called.count == 1  # 60 photos are one batch
+    assert {**here, "out": ""} == {**there, "out": ""}
+    assert len(here["problems"]) == 1
+    for entry in here["shards"]:
+        one, other = (tmp_path / name / entry["file"] for name in ("here", "there"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_trials_of_a_sweep_are_tasks(photos: Path, cluster: Any, tmp_path: Path) -> None:
+    values = SweepConfig(head="logistic,prototype,discriminant,knn")
+    quick = TrainConfig(resolution=64)
+    here = sweep(photos, tmp_path / "here", values, quick)
+    called = Calls()
+    with on_ray(cluster.address), called:
+        there = sweep(photos, tmp_path / "there", values, quick)
+    assert called.count == 4
+    assert {(t.name, t.accuracy, t.log_loss) for t in here.trials} == {
+        (t.name, t.accuracy, t.log_loss) for t in there.trials
+    }
+    for trial in here.trials:
+        one, other = (place / trial.name / "head.safetensors" for place in (tmp_path / "here", tmp_path / "there"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_trial_whose_node_is_lost_runs_here(photos: Path, cluster: Any, tmp_path: Path) -> None:
+    called = Calls(lost=True)
+    with on_ray(cluster.address), called:
+        found = sweep(photos, tmp_path / "sweep", SweepConfig(head="logistic,knn"), TrainConfig(resolution=64))
+    assert called.count == 2
+    assert [trial.error for trial in found.trials] == ["", ""]
+
+
+class Calls:
+    """Counts what nodes were told to call; with ``lost``, each of them is killed then."""
+
+    def __init__(self, lost: bool = False) -> None:
+        self.count, self._lost, self._start = 0, lost, RayCluster.start
+
+    def __enter__(self) -> None:
+        def start(cluster: RayCluster, *args: Any, **options: Any) -> Any:
+            self.count += 1
+            wait = self._start(cluster, *args, **options)
+            if self._lost:
+                for member in cluster._crew.members.values():
+                    ray.kill(member.actor)
+            return wait
+
+        RayCluster.start = start  # type: ignore[method-assign]
+
+    def __exit__(self, *_: object) -> None:
+        RayCluster.start = self._start  # type: ignore[method-assign]
 
 
 def test_photos_in_the_cache_of_this_machine_are_sent_along(

@@ -216,6 +216,10 @@ def test_a_person_sees_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("flags", "told"),
     [
         (["--against", "RUN", "--write", "a.csv"], "--write is for a check without --against; leave one of them out"),
+        (
+            ["--against", "RUN", "--write-format", "fiftyone"],
+            "--write-format is for a check without --against; leave one of them out",
+        ),
         (["--against", "RUN", "--html", "a.html"], "--html is for a check without --against; leave one of them out"),
         (["--against", "RUN", "--resolution", "96"], "the run decides on resolution; leave --resolution"),
         (["--photos", "there"], "--photos is for the photos of a run; type --against RUN too"),

@@ -28,12 +28,17 @@ class ComputeOptions(OutputOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterOptions:
-    """Where the features of many photos are computed. A verb has these options beside its own."""
+class RayOptions:
+    """Which machines do the work. A verb has this option beside its own."""
 
     ray: str = ""
-    """Compute features on a Ray cluster: local for all cores of this machine, auto for the cluster that this machine
-    belongs to, or its address, such as 10.0.0.1:6379. It needs pip install 'regraft[ray]'."""
+    """Compute on a Ray cluster: local for all cores of this machine, auto for the cluster that this machine belongs to,
+    or its address, such as 10.0.0.1:6379. It needs pip install 'regraft[ray]'."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions(RayOptions):
+    """Where the features of many photos are computed. A verb has these options beside its own."""
 
     storage: str = ""
     """With --ray: folder or bucket, such as s3://BUCKET/FOLDER, in which the nodes keep features too; by default only

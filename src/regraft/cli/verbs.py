@@ -166,6 +166,7 @@ VERBS = {
         positionals=(_LABELLED,),
         options=(
             "regraft.cli.options:ShardOptions",
+            "regraft.cli.options:RayOptions",
             "regraft.config.levels:Levels",
             "regraft.config.sharding:ShardConfig",
         ),

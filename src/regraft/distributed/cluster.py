@@ -9,17 +9,18 @@ that was killed and is started again computes only what was under way.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regraft.distributed.carried import carried
-from regraft.distributed.crew import Crew
+from regraft.distributed.crew import Crew, told
 from regraft.distributed.node import Destination, Part
 from regraft.distributed.recipes import EngineRecipe
 from regraft.distributed.sessions import Session
@@ -28,7 +29,7 @@ from regraft.distributed.storage import Storage
 from regraft.engines.base import Engine
 from regraft.errors import BackboneError, ConfigError, DataError, ImageError, option
 from regraft.features.computing import NOT_FINITE
-from regraft.features.elsewhere import Filled, computed_on
+from regraft.features.elsewhere import Filled, T, computed_on
 from regraft.features.feature_cache import FeatureCache
 from regraft.foundation import console
 from regraft.foundation.cache_files import saving
@@ -74,6 +75,7 @@ class RayCluster:
         self._session = Session(address)
         self._storage = Storage(storage) if storage else None
         self._members: Crew | None = None
+        self._sent: dict[int, tuple[Any, Any]] = {}  # by its identity, what was sent to all nodes, with Ray's reference
 
     def __enter__(self) -> RayCluster:
         if not self._session.is_own:
@@ -137,6 +139,41 @@ class RayCluster:
                 continue
             _confirm([(photos[shard.numbers[i]], reason) for i, reason in answer.reasons.items()], engine, node)
             yield from ((number, answer.reasons.get(i, answer.x[i])) for i, number in enumerate(shard.numbers))
+
+    @property
+    def machines(self) -> int:
+        """The number of nodes that compute now, at least 1."""
+        self._crew.wait_for_one()
+        return len(self._crew.members)
+
+    def start(
+        self, function: Callable[..., T], shared: Any, *args: Any, photos: Sequence[Found] | None = None
+    ) -> Callable[[], T | None]:
+        """Let the node that has the least to do call a function; see `Cluster.start`."""
+        import ray
+
+        crew = self._crew
+        member = crew.wait_for_one()
+        if id(shared) not in self._sent:
+            self._sent[id(shared)] = shared, ray.put(shared)
+        sent = None if photos is None else carried([_absolute(photo) for photo in photos])
+        reference = member.actor.call.remote(function, self._sent[id(shared)][1], args, sent)
+        member.load += 1
+
+        def wait() -> T | None:
+            try:
+                result: T = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                if isinstance(error, ray.exceptions.RayTaskError):
+                    console.note(f"node {member.address}: {told(error)}")
+                else:  # the process or the node has ended
+                    crew.dismiss(member)
+                return None
+            finally:
+                member.load -= 1
+            return result
+
+        return wait
 
     @property
     def _crew(self) -> Crew:

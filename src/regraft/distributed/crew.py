@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from regraft.distributed.node import THREADS, Node
+from regraft.errors import BackboneError
 from regraft.foundation import console
 
 _RECRUIT_SECONDS = 3.0  # between two looks at which nodes there are
+_PATIENCE = 60.0  # seconds without any node after which the work is given up
+_TICK = 0.05  # seconds after which the nodes are looked at again
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +78,23 @@ class Crew:
                 self._absent[member.node] = f"node {member.address}: {told(error)}"
                 console.warn(f"node {member.address} is left out: {told(error)}")
 
+    def wait_for_one(self, fingerprint: str = "") -> Member:
+        """Wait until a member is up, one that can make an engine, and return the one with the smallest load.
+
+        Raises:
+            BackboneError: no node can compute the features.
+        """
+        end = monotonic() + _PATIENCE
+        while (found := self.able(fingerprint)) is None:
+            self.refresh()
+            if reasons := self.refusals(fingerprint):
+                raise BackboneError(f"no node can compute the features: {reasons}")
+            if monotonic() > end:
+                why = self.absences or "see what `ray status` prints"
+                raise BackboneError(f"the cluster has had no node with free cores for {_PATIENCE:.0f} s; {why}")
+            sleep(_TICK)
+        return found
+
     def dismiss(self, member: Member) -> None:
         """Leave out a member whose process has ended. If its node lives, a new process is started there."""
         if self.members.get(member.node) is member:
@@ -82,7 +102,7 @@ class Crew:
             self._looked = float("-inf")
             if member.node not in self._ended:
                 self._ended.add(member.node)
-                console.warn(f"the process on node {member.address} has ended; its photos are computed again")
+                console.warn(f"the process on node {member.address} has ended; its work is done again")
 
     def able(self, fingerprint: str) -> Member | None:
         """Return the member with the smallest load of those that have not refused an engine; None if there is none."""

@@ -8,11 +8,12 @@ Surprise: a node that does not see the driver's cache folder sends the part file
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from regraft.distributed.storage import Storage
 from regraft.engines.base import Engine
 from regraft.errors import RegraftError
 from regraft.features.computing import computed_records, computed_rows
+from regraft.features.elsewhere import T
 from regraft.features.parts import Row, part_of, write_part
 from regraft.foundation.files import limited_threads, threads
 from regraft.foundation.telemetry import without_telemetry
@@ -125,6 +127,13 @@ class Node:
             return Part("", None, (), reasons)
         name, data = _kept(recipe, rows, to)
         return Part(name, data, tuple(rows), reasons)
+
+    def call(
+        self, function: Callable[..., T], shared: Any, args: Sequence[Any], sent: Sequence[Found | Carried] | None
+    ) -> T:
+        """Return ``function(shared, *args)``, with the photos as the last argument if there are any."""
+        with self._computing, limited_threads(self._limit), landed(sent or ()) as photos:
+            return function(shared, *args) if sent is None else function(shared, *args, photos)
 
     def compute(self, recipe: EngineRecipe, sent: Sequence[Found | Carried]) -> Rows | Refusal:
         """Compute the features of photos, which are not kept."""

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from time import monotonic, sleep
 from typing import Any
 
 from regraft.distributed.crew import Crew, Member, told
@@ -26,7 +25,6 @@ MOST_PHOTOS, FEWEST_PHOTOS = 256, 16
 _AHEAD = 2  # shards that a node has been given: so the next one is there when one is done
 _ATTEMPTS = 3  # how often a shard is tried
 _TICK = 0.2  # seconds after which the nodes are looked at again; Ctrl-C is noticed as soon
-_PATIENCE = 60.0  # seconds without any node after which the work is given up
 _MOST_LOSSES = 10  # shards that may be lost with their processes, and `_LOSSES_PAID` more for each one that is answered
 _LOSSES_PAID = 3
 
@@ -88,14 +86,14 @@ class Distribution:
         Raises:
             BackboneError: no node can compute the features.
         """
-        self._require_nodes()
+        self._crew.wait_for_one(self._fingerprint)
         self._waiting = shards_of(len(self._photos), len(self._crew.hired))
         try:
             while self._waiting or self._failed or self._running:
                 self._crew.refresh()
                 self._hand_out()
                 if not self._running:
-                    self._require_nodes()
+                    self._crew.wait_for_one(self._fingerprint)
                     continue
                 done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_TICK)
                 for reference in done:
@@ -103,18 +101,6 @@ class Distribution:
         finally:  # also if the caller wants no more answers
             for shard, member in self._running.values():
                 member.load -= shard.weight
-
-    def _require_nodes(self) -> None:
-        """Wait until a member is up that can make the engine. Raises BackboneError."""
-        end = monotonic() + _PATIENCE
-        while self._crew.able(self._fingerprint) is None:
-            self._crew.refresh()
-            if reasons := self._crew.refusals(self._fingerprint):
-                raise BackboneError(f"no node can compute the features: {reasons}")
-            if monotonic() > end:
-                why = self._crew.absences or "see what `ray status` prints"
-                raise BackboneError(f"the cluster has had no node with free cores for {_PATIENCE:.0f} s; {why}")
-            sleep(_TICK / 4)
 
     def _hand_out(self) -> None:
         """Give shards to the members that have room for them, first those that have failed."""

@@ -248,8 +248,10 @@ class _FeatureSpace:
         """
         dice = np.random.default_rng(0)
         basis = dice.standard_normal((self._x.shape[1], _PROJECTED), np.float32) / np.float32(np.sqrt(_PROJECTED))
-        parts = [self._block(b) @ basis / self._lengths[b, np.newaxis] for b in _blocks(len(self._rows))]
-        return np.concatenate(parts)
+        result = np.empty((len(self._rows), _PROJECTED), np.float32)
+        for block in _blocks(len(result)):
+            result[block] = self._block(block) @ basis / self._lengths[block, np.newaxis]
+        return result
 
     def distance(self, pairs: Pairs) -> Matrix:
         """Return the distance between the directions of each pair, ``(P,)`` float32, 0 to 2."""

@@ -7,12 +7,12 @@ Surprise: the cluster is a context of the process, as the command line sets it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from regraft.engines.base import Engine
 from regraft.photos.dataset import ImageRecord
 from regraft.photos.unlabelled import Found
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,27 @@ class Cluster(Protocol):
 
         Raises:
             RegraftError: the cluster cannot compute the features. A photo that cannot be read raises no error.
+        """
+        ...
+
+    @property
+    def machines(self) -> int:
+        """The number of other machines that compute now, at least 1."""
+        ...
+
+    def start(
+        self, function: Callable[..., T], shared: Any, *args: Any, photos: Sequence[Found] | None = None
+    ) -> Callable[[], T | None]:
+        """Let another machine call ``function(shared, *args)``, and return at once.
+
+        Args:
+            function: a function of a module, which the other machines have too.
+            shared: a large argument, which is sent once for all calls.
+            args: further arguments, which are small.
+            photos: photos that the other machine can read, as one more argument of the function; None for none.
+
+        Returns:
+            A function that waits for the result and returns it; None where the call failed or the machine was lost.
         """
         ...
 

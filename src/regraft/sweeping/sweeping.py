@@ -12,10 +12,11 @@ import math
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -29,6 +30,7 @@ from regraft.config.values import options_of
 from regraft.drawing.html import displayed_by
 from regraft.engines.keras_backend import trainable_keras
 from regraft.errors import ConfigError, DataError, RegraftError, RunError, option
+from regraft.features.elsewhere import cluster_in_use
 from regraft.finetuning.finetuning import finetune
 from regraft.foundation import console
 from regraft.foundation.documents import MEBIBYTE, Fields, read_json
@@ -182,6 +184,7 @@ class _Bench:
     def __post_init__(self) -> None:
         self._dataset = open_labelled(self.photos, self.train)
         self._prepared: dict[TrainConfig, Prepared] = {}
+        self._sent: dict[str, Callable[[], dict[str, bytes] | None]] = {}  # by the name of a trial, how to wait for it
 
     def grid(self, config: SweepConfig) -> Iterator[Trial]:
         """Run every combination of values, and yield each trial.
@@ -204,9 +207,18 @@ class _Bench:
     def _all(self, combinations: Sequence[Options]) -> Iterator[Trial]:
         """Run combinations, each that gives the same classifier once, those without fine-tuning first."""
         wanted = {self._name(options): options for options in map(_effective, combinations)}
+        self._send({name: options for name, options in wanted.items() if name not in self.done})
         for name, options in sorted(wanted.items(), key=lambda item: item[1]["thaw"] != "0"):
             if name not in self.done:
                 yield self.run(options)
+
+    def _send(self, wanted: Mapping[str, Options]) -> None:
+        """Let the nodes of a cluster, if there is one, fit the heads of trials that are not finished."""
+        if (cluster := cluster_in_use()) is None:
+            return
+        for name, options in wanted.items():
+            if options["thaw"] == "0" and self._finished(self.folder / name, options) is None:
+                self._sent[name] = cluster.start(_learned, self._prepare(options), self._config(options))
 
     def search(self, config: SweepConfig) -> Iterator[Trial]:
         """Run ``config.trials`` trials drawn by Optuna's tree-structured Parzen estimator; yield each new one."""
@@ -272,11 +284,18 @@ class _Bench:
 
     def _frozen(self, folder: Path, options: Options) -> Classifier:
         """Train a trial on frozen features."""
-        prepared = self._prepare(options)
-        config = replace(prepared.config, **_head_options(self.train, options))
+        files = self._sent.pop(folder.name)() if folder.name in self._sent else None
         with claimed(folder, _TRIAL) as place:
-            classifier = learn(prepared, config, place.fresh, Clock(), as_trial=True)
-        return replace(classifier, path=place.path)
+            if files is None:  # there is no cluster, or the node was lost or had an error, which comes again here
+                learn(self._prepare(options), self._config(options), place.fresh, Clock(), as_trial=True)
+            for name, data in (files or {}).items():
+                (place.fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (place.fresh / name).write_bytes(data)
+        return Classifier.load(place.path)
+
+    def _config(self, options: Options) -> TrainConfig:
+        """Return the training options of a trial."""
+        return replace(self._prepare(options).config, **_head_options(self.train, options))
 
     def _tuned(self, folder: Path, options: Options) -> Classifier:
         """Train a fine-tuned trial, which starts from the frozen trial of the same backbone."""
@@ -338,11 +357,20 @@ class _Bench:
     def command(self, trial: Trial) -> str:
         """Return the command line that trains the classifier of a trial again."""
         options = trial.options
-        frozen = replace(self._prepare(options).config, **_head_options(self.train, options))
+        frozen = self._config(options)
         line = f"regraft train {shlex.quote(self.photos)} --out run{_flags(frozen, TrainConfig())}"
         if options["thaw"] == "0":
             return line
         return f"{line} && regraft finetune run{_flags(self._tuning(options), FinetuneConfig())}"
+
+
+def _learned(prepared: Prepared, config: TrainConfig) -> dict[str, bytes]:
+    """Train a trial, and return the files of its run folder by their names. This is what a node of a cluster does."""
+    with TemporaryDirectory(prefix="regraft-") as name:
+        folder = Path(name, "run")
+        folder.mkdir()
+        learn(prepared, config, folder, Clock(), as_trial=True)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _same_sides(folder: Path, prepared: Prepared) -> bool:

@@ -24,9 +24,11 @@ from regraft.reporting.documents import AuditReport
 
 def check(arguments: Any) -> int:
     """Run `regraft check`. Returns the exit code."""
-    options = CheckOptions(**given(arguments, CheckOptions))
-    config = FeatureConfig(**given(arguments, FeatureConfig))
+    typed = given(arguments, CheckOptions)
+    options, config = CheckOptions(**typed), FeatureConfig(**given(arguments, FeatureConfig))
     if options.against is not None:
+        if alone := [name for name in ("write", "write_format", "drop", "html") if name in typed]:
+            raise ConfigError(f"{option(alone[0])} is for a check without {option('against')}; leave one of them out")
         require_levels_alone(config)
         return _compare(arguments.photos, options, config if given(arguments, Levels) else None)
     if options.run_photos is not None:
@@ -50,9 +52,6 @@ def check(arguments: Any) -> int:
 def _compare(photos: str, options: CheckOptions, levels: Levels | None) -> int:
     """Compare photos with those of a run. Returns the exit code."""
     assert options.against is not None  # noqa: S101 (the caller has asked)
-    for name in ("write", "drop", "html"):
-        if getattr(options, name) is not None:
-            raise ConfigError(f"{option(name)} is for a check without {option('against')}; leave one of them out")
     found = check_drift(photos, options.against, levels, options.run_photos)
     for problem in found.problems:
         console.warn(f"left out {problem.path}: {problem.reason}")
