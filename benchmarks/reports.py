@@ -47,8 +47,8 @@ def covering(run: Path, cache: Path, count: int) -> dict[str, Any]:
     """The share of test photos on which covering the top of the map costs the answer more than covering elsewhere."""
     os.environ["REGRAFT_CACHE"] = str(cache)
     from regraft import Classifier
-    from regraft.classifiers.activation_maps import ActivationMaps
     from regraft.classifiers.classifier import open_photos, sides_of
+    from regraft.exploring.activation_maps import ActivationMaps
 
     classifier = Classifier.load(run)
     dataset = open_photos(classifier)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from regraft.classifiers.classifier import Classifier
+from regraft.data_sets import bucket as buckets
 from regraft.errors import DataError
 from regraft.foundation.buckets import place_of
 from regraft.foundation.tfrecord import example, frame
 from regraft.photos.dataset import Dataset
-from regraft.photos.sources import bucket as buckets
 from regraft.photos.unlabelled import photos_in
 from tests.conftest import Command
 from tests.s3 import s3_server

@@ -31,6 +31,7 @@ from regraft.distributed.cluster import RayCluster, on_ray
 from regraft.engines.openvino import OpenVinoEngine
 from regraft.errors import BackboneError, ConfigError, DataError
 from regraft.features.features import Extraction, extract
+from regraft.foundation.documents import read_tensors
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.sharding import shard
 from regraft.sweeping.sweeping import sweep
@@ -211,7 +212,10 @@ def test_the_trials_of_a_sweep_are_tasks(photos: Path, cluster: Any, tmp_path: P
     }
     for trial in here.trials:
         one, other = (place / trial.name / "head.safetensors" for place in (tmp_path / "here", tmp_path / "there"))
-        assert one.read_bytes() == other.read_bytes()
+        heads = [read_tensors(file, 2**26) for file in (one, other)]  # nodes have other numbers of cores for BLAS
+        assert heads[0].keys() == heads[1].keys()
+        for name, array in heads[0].items():
+            np.testing.assert_allclose(array, heads[1][name], rtol=1e-3, atol=1e-3)
 
 
 def test_a_trial_whose_node_is_lost_runs_here(photos: Path, cluster: Any, tmp_path: Path) -> None:

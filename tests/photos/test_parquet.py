@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
+from regraft.data_sets import parquet as source
 from regraft.errors import DataError
 from regraft.photos.dataset import Dataset
-from regraft.photos.sources import parquet as source
 from regraft.photos.sources.base import find_source
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from regraft import Classifier, RunError, SweepConfig, TrainConfig, sweep, train
 from regraft.errors import ConfigError, DataError
-from regraft.sweeping.sweeping import _powers_of_ten
+from regraft.sweeping.combinations import powers_of_ten
 from tests.conftest import Command, draw_folder
 from tests.features.test_duplicates import scene
 
@@ -76,7 +76,7 @@ def test_a_range_of_rates_is_searched_from_coarse_to_fine(photos: Path, tmp_path
     rates = sorted(float(trial.options["learning_rate"]) for trial in found.trials)
     assert {1e-4, 1e-3, 1e-2, 1e-1} < set(rates)
     assert len(rates) in (6, 8)  # at an end of the range half of the finer ones lie outside
-    assert _powers_of_ten(1e-5, 0.5) == ("1e-05", "0.0001", "0.001", "0.01", "0.1")
+    assert powers_of_ten(1e-5, 0.5) == ("1e-05", "0.0001", "0.001", "0.01", "0.1")
 
 
 @pytest.mark.skipif(find_spec("optuna") is None, reason="needs the extra sweep")

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from regraft.classifiers.intervals import f1_interval, wilson_interval
 
+MOST_CONFUSED = 1000
+"""The largest number of classes with a confusion matrix: one of 10,000 classes would have a hundred million numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
@@ -57,3 +60,12 @@ def per_class_metrics(
         )
 
     return tuple(one(i) for i in range(len(classes)))
+
+
+def confusion_matrix(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> tuple[tuple[int, ...], ...]:
+    """Return the confusion matrix as tuples of Python integers; empty with more than `MOST_CONFUSED` classes."""
+    if classes > MOST_CONFUSED:
+        return ()
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (y, predicted), 1)
+    return tuple(map(tuple, counts.tolist()))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.classifiers.calibration import is_novel
-from regraft.classifiers.class_metrics import ClassMetrics, per_class_metrics
+from regraft.classifiers.class_metrics import ClassMetrics, confusion_matrix, per_class_metrics
 from regraft.classifiers.confidence_metrics import (
     Bin,
     Coverage,
@@ -42,9 +42,6 @@ from regraft.foundation.large_arrays import row_blocks, rows_of
 from regraft.foundation.records import as_record
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Problem
-
-MOST_CONFUSED = 1000
-"""The largest number of classes with a confusion matrix: one of 10,000 classes would have a hundred million numbers."""
 
 TOP5_FROM = 6  # the smallest number of classes with a top-5 accuracy; with five classes it would always be 1
 
@@ -343,7 +340,7 @@ def measure_parts(
     """
     found = judged(parts, temperature)
     y, predicted = found.y, found.predicted
-    counts, per_class = _confusion(y, predicted, len(classes)), per_class_metrics(y, predicted, classes, design)
+    counts, per_class = confusion_matrix(y, predicted, len(classes)), per_class_metrics(y, predicted, classes, design)
     if not len(y):
         return Evaluation(0, per_class=per_class, confusion=counts)
     right, novel = predicted == y, is_novel(found.novelty, threshold)
@@ -393,12 +390,3 @@ def _going_together(answers: Any, y: Any, classes: int, paths: int) -> tuple[Ans
         found = f"{indices.dtype} from {indices.min()} to {indices.max()}"
         raise ConfigError(f"class indices are {found}; wanted whole numbers from 0 to {classes - 1}")
     return answers, indices.astype(np.int64)
-
-
-def _confusion(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> tuple[tuple[int, ...], ...]:
-    """Return the confusion matrix as tuples of Python integers; empty with more than `MOST_CONFUSED` classes."""
-    if classes > MOST_CONFUSED:
-        return ()
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (y, predicted), 1)
-    return tuple(map(tuple, counts.tolist()))

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.backbones.side_by_side import stage_widths
-from regraft.classifiers.activation_maps import Activation, ActivationMaps
 from regraft.classifiers.classifier import Classifier, open_photos, sides_of
 from regraft.classifiers.predictor import Answers
 from regraft.errors import RegraftError
+from regraft.exploring.activation_maps import Activation, ActivationMaps
 from regraft.features.neighbours import last_stage, nearest
 from regraft.foundation.files import digest_bytes
 from regraft.photos.dataset import ImageRecord

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.backbones.side_by_side import parts_of
-from regraft.classifiers.activation_maps import Activation
 from regraft.classifiers.learning_curves import Curves
 from regraft.classifiers.run_folder import LAYOUT
+from regraft.exploring.activation_maps import Activation
 from regraft.photos.sources.base import SIDES
 from regraft.reporting.html_pages import base64_text
 from regraft.reporting.pictures import TILE, Pictures

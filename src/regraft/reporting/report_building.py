@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from regraft.backbones.side_by_side import parts_of
-from regraft.classifiers.activation_maps import Activation, ActivationMaps
 from regraft.classifiers.classifier import Classifier, run_path
 from regraft.classifiers.learning_curves import Curves, read_curves
 from regraft.classifiers.run_folder import read_manifest
 from regraft.drawing.figures import confusion_figure, has_matplotlib, map_figure, png_of, reliability_figure
 from regraft.errors import ConfigError, RunError, option
+from regraft.exploring.activation_maps import Activation, ActivationMaps
 from regraft.features.neighbours import last_stage
 from regraft.foundation import console
 from regraft.foundation.files import as_path, write_text

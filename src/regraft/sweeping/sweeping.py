@@ -8,7 +8,6 @@ Surprise: the test photos are measured once, with the best classifier; the run o
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import shlex
 import shutil
@@ -25,7 +24,7 @@ from regraft.classifiers.evaluation import evaluate
 from regraft.classifiers.run_folder import LAYOUT, is_run, is_unfinished, read_run, read_split, write_measured
 from regraft.config.finetuning import FinetuneConfig
 from regraft.config.sweeping import SweepConfig
-from regraft.config.training import OF_ONE_HEAD, TrainConfig
+from regraft.config.training import TrainConfig
 from regraft.config.values import options_of
 from regraft.drawing.html import displayed_by
 from regraft.engines.keras_backend import trainable_keras
@@ -39,6 +38,7 @@ from regraft.foundation.files import as_path, atomic_file, digest_json, write_js
 from regraft.foundation.places import Product, claimed, locked, require_free
 from regraft.heads import base as head_base
 from regraft.photos.sources.base import SIDES, spec_of
+from regraft.sweeping.combinations import effective, flags_of, head_options, powers_of_ten
 from regraft.sweeping.trials import AXES, Options, Trial, line_of, tell_tensorboard, write_table
 from regraft.training.preparation import Clock, Prepared, open_labelled, prepare, report_problems, whole_spec
 from regraft.training.training import learn
@@ -193,7 +193,7 @@ class _Bench:
         """
         axes = {name: config.values(name) for name in AXES}
         if ".." in config.learning_rate:
-            axes["learning_rate"] = _powers_of_ten(*config.rates)
+            axes["learning_rate"] = powers_of_ten(*config.rates)
         combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
         yield from self._all(combinations)
         if ".." in config.learning_rate:
@@ -206,7 +206,7 @@ class _Bench:
 
     def _all(self, combinations: Sequence[Options]) -> Iterator[Trial]:
         """Run combinations, each that gives the same classifier once, those without fine-tuning first."""
-        wanted = {self._name(options): options for options in map(_effective, combinations)}
+        wanted = {self._name(options): options for options in map(effective, combinations)}
         self._send({name: options for name, options in wanted.items() if name not in self.done})
         for name, options in sorted(wanted.items(), key=lambda item: item[1]["thaw"] != "0"):
             if name not in self.done:
@@ -235,7 +235,7 @@ class _Bench:
                 else:
                     options[name] = drawn.suggest_categorical(name, config.values(name))
             known = set(self.done)
-            trial = self.run(_effective(options))
+            trial = self.run(effective(options))
             accuracy, log_loss = trial.score
             # Optuna takes one number: a thousandth of the (negative) log loss orders trials of equal accuracy.
             study.tell(drawn, accuracy + 1e-3 * log_loss)
@@ -295,11 +295,11 @@ class _Bench:
 
     def _config(self, options: Options) -> TrainConfig:
         """Return the training options of a trial."""
-        return replace(self._prepare(options).config, **_head_options(self.train, options))
+        return replace(self._prepare(options).config, **head_options(self.train, options))
 
     def _tuned(self, folder: Path, options: Options) -> Classifier:
         """Train a fine-tuned trial, which starts from the frozen trial of the same backbone."""
-        base = self.run(_effective({**options, "thaw": "0", "head": "logistic", "learning_rate": ""}))
+        base = self.run(effective({**options, "thaw": "0", "head": "logistic", "learning_rate": ""}))
         if base.error:
             raise RunError(base.error)
         found = finetune(self.folder / base.name, folder, self._tuning(options), existing="overwrite", as_trial=True)
@@ -321,7 +321,7 @@ class _Bench:
             "resolution": options["resolution"] or self.train.resolution,
             "stages": options["stages"] or self.train.stages,
         }
-        config = replace(self.train, folds=0, **seen, **_head_options(self.train, {**options, "head": "logistic"}))
+        config = replace(self.train, folds=0, **seen, **head_options(self.train, {**options, "head": "logistic"}))
         if config not in self._prepared:
             prepared = prepare(self._dataset, config, Clock(), self.photos)
             if not prepared.sides.val:
@@ -358,10 +358,10 @@ class _Bench:
         """Return the command line that trains the classifier of a trial again."""
         options = trial.options
         frozen = self._config(options)
-        line = f"regraft train {shlex.quote(self.photos)} --out run{_flags(frozen, TrainConfig())}"
+        line = f"regraft train {shlex.quote(self.photos)} --out run{flags_of(frozen, TrainConfig())}"
         if options["thaw"] == "0":
             return line
-        return f"{line} && regraft finetune run{_flags(self._tuning(options), FinetuneConfig())}"
+        return f"{line} && regraft finetune run{flags_of(self._tuning(options), FinetuneConfig())}"
 
 
 def _learned(prepared: Prepared, config: TrainConfig) -> dict[str, bytes]:
@@ -388,37 +388,3 @@ def _same_sides(folder: Path, prepared: Prepared) -> bool:
 def _files_of_trial(_: str, names: list[str]) -> list[str]:
     """Return the files that are not copied to ``best``: TensorBoard's logs, and the record of the trial."""
     return [name for name in names if name in (LAYOUT.trial, LAYOUT.logs) or name.startswith("events.")]
-
-
-def _effective(options: Options) -> dict[str, str]:
-    """Return the options without those that have no effect.
-
-    These are the learning rate of a head that has none, and the head where blocks are thawed.
-    """
-    thawed = options["thaw"] not in ("", "0")
-    head = "logistic" if thawed else options["head"] or "logistic"
-    rate = options["learning_rate"] if thawed or head == "sgd" else ""
-    return {**options, "head": head, "thaw": options["thaw"] or "0", "learning_rate": rate}
-
-
-def _head_options(train: TrainConfig, options: Options) -> dict[str, Any]:
-    """Return the options of a frozen trial's head; the options of other heads have their defaults."""
-    head, default = options["head"], TrainConfig()
-    own = {name: getattr(train if of == head else default, name) for name, of in OF_ONE_HEAD.items()}
-    rate = {"learning_rate": float(options["learning_rate"])} if head == "sgd" and options["learning_rate"] else {}
-    return {"head": head, **own, **rate}
-
-
-def _flags(config: Any, default: Any) -> str:
-    """Return the options that differ from the default, as command line flags."""
-    changed = {k: v for k, v in asdict(config).items() if v != getattr(default, k)}
-    return "".join(
-        f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
-        for name, value in changed.items()
-    )
-
-
-def _powers_of_ten(low: float, high: float) -> tuple[str, ...]:
-    """Return the learning rates ``low``, 10 × ``low``, 100 × ``low``, … up to ``high``, as text."""
-    count = math.floor(math.log10(high / low) + 1e-9) + 1
-    return tuple(f"{low * 10**i:.2g}" for i in range(count))

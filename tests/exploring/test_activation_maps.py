@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from regraft import Dataset, load_backbone, train
-from regraft.classifiers.activation_maps import GRID, ActivationMaps
 from regraft.classifiers.classifier import Classifier
 from regraft.engines.last_maps import LastMaps
+from regraft.exploring.activation_maps import GRID, ActivationMaps
 
 QUICK = {"effort": "quick"}
 
