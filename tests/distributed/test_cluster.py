@@ -168,8 +168,13 @@ def test_nodes_that_do_not_share_the_cache_send_their_files(
     assert extract(records, engine()).cached == 60
 
 
-def test_a_bucket_keeps_the_features_beyond_the_cache(photos: Path, cluster: Any, cache: Path) -> None:
-    bucket = s3_server("features")
+@pytest.fixture
+def bucket() -> str:
+    """A bucket for ``--storage``. The nodes inherit its credentials, so that it comes before the cluster."""
+    return s3_server("features")
+
+
+def test_a_bucket_keeps_the_features_beyond_the_cache(photos: Path, bucket: str, cluster: Any, cache: Path) -> None:
     records = Dataset.open(photos).records
     here = extracted_here(records, cache)
     with on_ray(cluster.address, bucket):
@@ -207,8 +212,10 @@ def test_the_trials_of_a_sweep_are_tasks(photos: Path, cluster: Any, tmp_path: P
     with on_ray(cluster.address), called:
         there = sweep(photos, tmp_path / "there", values, quick)
     assert called.count == 4
-    one, two = ({(t.name, t.accuracy, round(t.log_loss or 0, 4)) for t in found.trials} for found in (here, there))
-    assert one == two
+    trials_here, trials_there = (
+        {(t.name, t.accuracy, round(t.log_loss or 0, 4)) for t in found.trials} for found in (here, there)
+    )
+    assert trials_here == trials_there
     for trial in here.trials:
         one, other = (place / trial.name / "head.safetensors" for place in (tmp_path / "here", tmp_path / "there"))
         heads = [read_tensors(file, 2**26) for file in (one, other)]  # nodes have other numbers of cores for BLAS
@@ -240,7 +247,7 @@ class Calls:
                     ray.kill(member.actor)
             return wait
 
-        RayCluster.start = start  # type: ignore[method-assign]
+        RayCluster.start = start  # type: ignore[method-assign, assignment]
 
     def __exit__(self, *_: object) -> None:
         RayCluster.start = self._start  # type: ignore[method-assign]

@@ -41,11 +41,8 @@ def write(cache: FeatureCache, numbers: range) -> None:
 
 def rows_of(cache: FeatureCache, wanted: list[str]) -> dict[str, tuple[Any, Any]]:
     """Return the cached rows by digest."""
-    return {
-        digest: row
-        for part in cache.read(wanted)
-        for digest, *row in zip(part.digests, part.x, part.looks, strict=True)
-    }
+    found = (row for part in cache.read(wanted) for row in zip(part.digests, part.x, part.looks, strict=True))
+    return {digest: (x, look) for digest, x, look in found}
 
 
 def require_rows(cache: FeatureCache, numbers: range) -> None:

@@ -72,7 +72,12 @@ def test_photos_are_copied_once(rows: list[tuple[bytes, str]], tmp_path: Path, m
     path = write(tmp_path / "p.parquet", {"image": [data for data, _ in rows], "label": [label for _, label in rows]})
     first = Dataset.open(path)
     original, copied = source._copy, list[Path]()
-    monkeypatch.setattr(source, "_copy", lambda *args: (copied.append(args[0]), original(*args)))
+
+    def copy(file: Path, *more: Any) -> None:
+        copied.append(file)
+        original(file, *more)
+
+    monkeypatch.setattr(source, "_copy", copy)
     assert Dataset.open(path) == first
     assert copied == []
     write(path, {"image": [data for data, _ in rows[:50]], "label": [label for _, label in rows[:50]]})

@@ -66,6 +66,9 @@ class Discriminant(LinearOnRoots):
     """
 
     options: ClassVar[tuple[str, ...]] = ("class_weight",)
+    weight_: Matrix
+    bias_: Matrix
+    roots_: Roots | None = None
     penalty_: float
     factor_: float
 

@@ -98,6 +98,9 @@ class LogisticRegression(LinearOnRoots):
     """
 
     options: ClassVar[tuple[str, ...]] = ("class_weight",)
+    weight_: Matrix
+    bias_: Matrix
+    roots_: Roots | None = None
     strength_: float
     reason_: str
     left_out_: int = 0
