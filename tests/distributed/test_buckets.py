@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from regraft.classifiers.classifier import Classifier
 from regraft.data_sets import bucket as buckets
@@ -131,6 +132,16 @@ def test_a_disk_without_room_is_told(photos: Path, monkeypatch: pytest.MonkeyPat
 
 class _Full:
     free = 10
+
+
+def test_photos_without_class_folders_are_answered(photos: Path, regraft: Command, tmp_path: Path) -> None:
+    address, run = s3_server("new"), tmp_path / "run"
+    for path in sorted((photos / "circle").glob("*.jpg")):
+        put(address, path.name, path.read_bytes())
+    regraft("train", photos, "--resolution", "64", "--out", run)
+    assert len(regraft("predict", run, address).stdout.splitlines()) == 20
+    regraft("embed", address, "--resolution", "64", "--out", tmp_path / "features.parquet")
+    assert parquet.read_table(tmp_path / "features.parquet").num_rows == 20
 
 
 def test_commands_take_a_bucket(photos: Path, regraft: Command, tmp_path: Path) -> None:

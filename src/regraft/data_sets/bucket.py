@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -52,14 +52,17 @@ class Bucket:
         Raises:
             DataError: the store cannot be used, or there are no photos.
         """
-        place, problems = _copied(spec)
+        place, problems = self.copy(spec)
         source = find_source(str(place))
         listing = source.list_levels(str(place), levels) if isinstance(source, Layered) else source.list(str(place))
         return replace(listing, problems=(*problems, *listing.problems))
 
+    def copy(self, spec: str) -> tuple[Path, Sequence[Problem]]:
+        """Bring the copy of a folder or a file up to date; see `Copied.copy`."""
+        return _copied(spec)
+
 
 def _copied(spec: str) -> tuple[Path, list[Problem]]:
-    """Bring the copy of a folder or a file up to date; return its place, and the objects that could not be copied."""
     from pyarrow import fs
 
     name = spec.partition("?")[0].rstrip("/")

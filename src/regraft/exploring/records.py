@@ -13,7 +13,7 @@ from regraft.photos.dataset import Dataset, record_of
 from regraft.photos.images import Problem
 from regraft.photos.sources.base import Entry, Listing, find_source, spec_of
 from regraft.photos.sources.folder import IMAGE_SUFFIXES, Folder
-from regraft.photos.unlabelled import Found, files_in
+from regraft.photos.unlabelled import Found, copy_of, files_in
 
 
 def records_in(photos: str | os.PathLike[str] | Dataset, levels: Levels = Levels()) -> Dataset:  # noqa: B008 (frozen)
@@ -33,9 +33,10 @@ def records_in(photos: str | os.PathLike[str] | Dataset, levels: Levels = Levels
     if isinstance(photos, Dataset):
         return photos
     spec = spec_of(photos)
-    if not lacks_labels(spec):
+    place = copy_of(spec)
+    if not lacks_labels(place):
         return Dataset.open(spec, levels.label_from, levels.group_from)
-    found = list(files_in(spec))
+    found = list(files_in(place))
     entries = tuple(replace(photo, label="") for photo in found if isinstance(photo, Entry))
     return Dataset.of(Listing(entries, tuple(photo for photo in found if isinstance(photo, Problem))), spec)
 

@@ -73,7 +73,8 @@ class FeatureCache:
                 if part and at:
                     missing.difference_update(part.digests)
                     yield part if len(at) == len(part.digests) else part.select(at)
-        give_back_buffers()
+        if seen:
+            give_back_buffers()
 
     def known(self, wanted: Iterable[str]) -> set[str]:
         """Return the digests of ``wanted`` that are in the cache."""

@@ -28,6 +28,10 @@ Matrix = NDArray[np.float32]
 ClassWeight = Literal["none", "balanced", "logit-adjusted"]
 """How a head counts the classes; see `HeadConfig.class_weight`."""
 
+FEWEST_VAL = 50
+"""With fewer val photos, a hyperparameter that they choose is worse than the default: measured for the penalty of
+logistic regression (benchmarks/README.md)."""
+
 
 class Step(NamedTuple):
     """The losses and accuracies that a head reports while it learns. The values of an empty split are NaN.

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from regraft.heads.base import Matrix
 
 WIDEST = 4096
 """The largest number of features for which a decomposition is quicker than the steps that it saves."""

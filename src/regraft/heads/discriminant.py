@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from regraft.features.features import Features
 from regraft.foundation.large_arrays import blocks_of
 from regraft.heads.base import (
+    FEWEST_VAL,
     ClassWeight,
     Matrix,
     OnStep,
@@ -35,16 +36,13 @@ PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """The ridge penalties that are tried, in units of the mean variance of the features within a class."""
 
 _PENALTY = 1.0
-"""The penalty with fewer than `_FEWEST_VAL` val photos."""
+"""The penalty with fewer than `FEWEST_VAL` val photos."""
 
 _FACTORS = tuple(float(factor) for factor in np.geomspace(0.05, 2, 16))
 """The factors of the logits that are tried."""
 
 _FACTOR = 0.4
-"""The factor with fewer than `_FEWEST_VAL` val photos."""
-
-_FEWEST_VAL = 50
-"""With fewer val photos, the defaults are better than what they choose."""
+"""The factor with fewer than `FEWEST_VAL` val photos."""
 
 _MOST_LOGITS = 10_000_000
 """At most so many logits of val photos choose penalty and factor, as logits of 10,000 classes take much memory."""
@@ -84,7 +82,7 @@ class Discriminant(LinearOnRoots):
         some = _some(val)
         best = (float("inf"), _PENALTY, _FACTOR)
         x = self.roots_.of(some.x) if self.roots_ else some.x
-        for penalty in PENALTIES if len(val) >= _FEWEST_VAL else ():
+        for penalty in PENALTIES if len(val) >= FEWEST_VAL else ():
             weight, bias = solve(penalty)
             logits = x @ weight + bias
             tried = ((cross_entropy(logits * np.float32(f) + prior, some.y), penalty, f) for f in _FACTORS)

@@ -13,6 +13,7 @@ from regraft.features.features import Features
 from regraft.foundation import console
 from regraft.foundation.large_arrays import take
 from regraft.heads.base import (
+    FEWEST_VAL,
     ClassWeight,
     Head,
     Matrix,
@@ -52,10 +53,7 @@ _ROOT_STRENGTHS = (1.0, 10.0, 30.0, 100.0)
 """The inverse penalties that are tried on square roots."""
 
 _ROOT_STRENGTH = 30.0
-"""The inverse penalty on square roots where there are fewer than `_FEWEST_VAL` val photos."""
-
-_FEWEST_VAL = 50
-"""With fewer val photos, a penalty that they choose is worse than the default (benchmarks/README.md)."""
+"""The inverse penalty on square roots where there are fewer than `FEWEST_VAL` val photos."""
 
 _STRONG = 1.0
 """The inverse penalty on square roots at which heads hardly learn wrong labels, to find these."""
@@ -129,7 +127,6 @@ class LogisticRegression(LinearOnRoots):
         if self.roots_:
             train, val = self.roots_.of_features(train), self.roots_.of_features(val)
         solver = self._solver(train)
-        _warn_of_cost(self._problem(train))
         if self.roots_:
             train, strengths = self._without_doubts(train, strengths, solver)
         path, problem, start = Path(solver, val, on_step), self._problem(train), None
@@ -147,8 +144,11 @@ class LogisticRegression(LinearOnRoots):
         """Return how the fits on these photos are made, whose features are what the head learns on."""
         classes = len(train.classes)
         tolerance = self.tolerance / (10 if self.roots_ else 1) * min(1.0, _USUAL_CLASSES / classes)
-        costly = len(train) * classes > _COSTLY
-        return Solver(tolerance, self._problem(_sample(train)).curvature() if costly else None)
+        if len(train) * classes <= _COSTLY:
+            return Solver(tolerance)
+        some = self._problem(_sample(train))
+        _warn_of_cost(len(train), classes, some.seconds() / some.count * len(train))
+        return Solver(tolerance, some.curvature())
 
     def start_from(self, old: Head, places: Sequence[int]) -> None:
         """Start the next fit from an older head of this kind, where there are many photos. See `WarmStarted`."""
@@ -229,7 +229,7 @@ class LogisticRegression(LinearOnRoots):
     def _strengths(self, val: int) -> tuple[float, ...]:
         """Return the strengths to try where there are ``val`` val photos: one, where they are too few to choose."""
         if self.roots_:
-            return _ROOT_STRENGTHS if val >= _FEWEST_VAL else (_ROOT_STRENGTH,)
+            return _ROOT_STRENGTHS if val >= FEWEST_VAL else (_ROOT_STRENGTH,)
         strengths = self.strengths or STRENGTHS
         return strengths if val or len(strengths) == 1 else (_STRENGTH,)
 
@@ -266,14 +266,12 @@ def _sample(train: Features) -> Features:
     return train.select(np.sort(np.random.default_rng(0).permutation(len(train))[:_CHOOSE_ON]).tolist())
 
 
-def _warn_of_cost(problem: Problem) -> None:
-    """Warn before a fit that will take longer than `_LONG`."""
-    if problem.count * problem.classes < _COSTLY * 100:
-        return
-    seconds = problem.seconds() * _USUAL_STEPS
+def _warn_of_cost(photos: int, classes: int, objective: float) -> None:
+    """Warn before a fit that takes longer than `_LONG`; ``objective`` is the seconds of one evaluation."""
+    seconds = objective * _USUAL_STEPS
     if seconds > _LONG:
         duration = f"{seconds / 3600:.1f} hours" if seconds > 7200 else f"{seconds / 60:.0f} minutes"
         console.warn(
-            f"logistic regression on {problem.count:,} photos of {problem.classes:,} classes will take about "
-            f"{duration}; {option('head', 'discriminant')} is much faster"
+            f"logistic regression on {photos:,} photos of {classes:,} classes will take about {duration}; "
+            f"{option('head', 'discriminant')} is much faster"
         )

@@ -66,7 +66,7 @@ class Roots:
         if x.shape[1] != sum(self.widths):
             raise ValueError(f"there are {x.shape[1]} features; wanted {sum(self.widths)}")
         used = self._used()
-        width = len(self.columns)
+        width = sum(columns.stop - columns.start for columns, _ in used)
         result = x if scratch and width == x.shape[1] else empty((len(x), width))
 
         def fill(block: slice) -> None:

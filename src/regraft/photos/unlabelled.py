@@ -21,7 +21,7 @@ from regraft.foundation import console
 from regraft.foundation.files import kind_of
 from regraft.photos.dataset import Dataset, ImageRecord, looks_like_an_image
 from regraft.photos.images import Pixels, Problem, Transform, decode, read, upright_rgb
-from regraft.photos.sources.base import Entry, Source, registry
+from regraft.photos.sources.base import Copied, Entry, Source, registry
 from regraft.photos.sources.folder import IMAGE_SUFFIXES, Folder
 
 Photo = ImageRecord | Entry | str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
@@ -162,6 +162,7 @@ def _named(spec: str) -> Iterator[Entry | Problem]:
     """Yield a file, the photos in a folder, or the photos that another source lists, without regard to their labels."""
     if not spec:
         raise DataError(f"an empty text names no photo; {WANTED}")
+    spec = copy_of(spec)
     source = _source_of(spec)
     if source is None:
         yield from files_in(spec)
@@ -170,6 +171,22 @@ def _named(spec: str) -> Iterator[Entry | Problem]:
     for problem in listing.problems:
         console.warn(f"left out {problem.path}: {problem.reason}")
     yield from listing.entries
+
+
+def copy_of(spec: str) -> str:
+    """Return where the photos of ``spec`` are: the copy in the cache for a source that is `Copied`, else ``spec``.
+
+    Raises:
+        DataError: the photos cannot be copied.
+    """
+    for name in registry.lookup_order():
+        source = registry.load(name)()
+        if isinstance(source, Copied) and source.accepts(spec):
+            place, problems = source.copy(spec)
+            for problem in problems:
+                console.warn(f"left out {problem.path}: {problem.reason}")
+            return str(place)
+    return spec
 
 
 def files_in(spec: str) -> Iterator[Entry | Problem]:

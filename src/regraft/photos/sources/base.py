@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -100,6 +100,15 @@ class Layered(Protocol):
             spec: what the user typed.
             levels: which folders name classes and groups.
         """
+        ...
+
+
+@runtime_checkable
+class Copied(Protocol):
+    """A source that copies its photos into a folder of the cache, which need not be class folders."""
+
+    def copy(self, spec: str) -> tuple[Path, Sequence[Problem]]:
+        """Bring the copy up to date. Returns its place, and what could not be copied. Raises DataError."""
         ...
 
 
