@@ -184,6 +184,18 @@ def test_discriminant_analysis_learns_from_sums_alone() -> None:
     assert accuracies[0] > accuracies[1] - 0.05 > 0.5
 
 
+@pytest.mark.parametrize("each", [1, 2])
+def test_discriminant_analysis_of_classes_with_one_or_two_photos(each: int) -> None:
+    every = correlated(6000, 30)
+    first = [i for label in range(30) for i in np.flatnonzero(every.y == label)[:each].tolist()]
+    train, test = every.select(first), correlated(1000, 30, seed=3)
+    for val in (none_of(train), correlated(100, 30, seed=4)):
+        logits = Discriminant().fit(train, val).logits(test.x)
+        assert np.abs(logits).max() < 1000
+        assert np.mean(logits.argmax(1) == test.y) > 0.2
+        assert cross_entropy(logits, test.y) < np.log(30)
+
+
 def test_prototype_scale_is_calibrated_on_val() -> None:
     train, val = blobs(), blobs(seed=1)
     head = Prototype().fit(train, val)

@@ -132,10 +132,12 @@ class _Sums(NamedTuple):
 
     def solver(self) -> _Solve:
         """Decompose the covariance once, and return the function that gives weight and bias for a penalty."""
-        shares = (self.sizes / self.sizes.sum())[:, np.newaxis]
-        mean = self.by_class.sum(axis=0) / self.sizes.sum()
+        photos, present = self.sizes.sum(), np.count_nonzero(self.sizes)
+        shares, mean = (self.sizes / photos)[:, np.newaxis], self.by_class.sum(axis=0) / photos
         means = self.by_class / np.maximum(self.sizes, 1e-9)[:, np.newaxis] - mean * (shares > 0)
-        within = self.products / self.sizes.sum() - np.outer(mean, mean) - (means * shares).T @ means
+        total = self.products / photos - np.outer(mean, mean)
+        # The covariance of all photos counts as one photo: where each class has a single one, it is all that is known.
+        within = ((total - (means * shares).T @ means) * photos + total) / (photos - present + 1)
         variances, directions = np.linalg.eigh(within)
         unit, towards = max(float(variances.mean()), 1e-12), directions.T @ means.T
 
