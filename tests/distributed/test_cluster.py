@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -51,6 +52,18 @@ SHARD = 30
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_folder(tmp_path_factory.mktemp("many") / "photos", dict.fromkeys(SHAPES, 80), seed=3)
+
+
+@pytest.fixture(autouse=True)
+def _other_clusters(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test that wants no cluster wait for those of tests in other processes.
+
+    The address ``auto`` finds them. One that ends at that moment makes Ray's C++ code abort the process.
+    """
+    alone = "[auto]" in request.node.name
+    with (Path(tempfile.gettempdir()) / f"regraft-test-clusters-{os.getuid()}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture
