@@ -177,7 +177,11 @@ registry: Registry[type[BackboneSource]] = Registry("backbone source", BackboneE
 registry.register("embedded", "regraft.backbones.efficientnet_lite:EfficientNetLiteSource")
 registry.register("keras", "regraft.backbones.keras_applications:KerasSource")
 registry.register("keras_hub", "regraft.backbones.keras_hub:HubSource")
+registry.register("hf", "regraft.backbones.hugging_face:HuggingFaceSource")
 registry.register("file", "regraft.backbones.file:FileSource")  # last, so that a name selects a network before a file
+
+_NEED_PREFIX = ("keras_hub", "hf")
+"""The sources that do not know their names without a slow import or a network, so that their prefix must be typed."""
 
 
 def load_backbone(spec: str, size: int | None = None, **options: Any) -> Backbone:
@@ -213,7 +217,7 @@ def _find(spec: str, options: BackboneOptions) -> Backbone:
     if colon:
         return registry.load(source)().load(name, options)
     for source in registry.lookup_order():
-        if source == "keras_hub":  # it does not know its names without a slow import, so it needs its prefix
+        if source in _NEED_PREFIX:
             continue
         try:
             return registry.load(source)().load(spec, options)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.backbones.base import RANGES, Backbone, BackboneOptions
 from regraft.backbones.graphs import Described
+from regraft.backbones.openvino_network import named_output, read_network, with_features
 from regraft.errors import BackboneError, UnknownBackboneError, option
-from regraft.foundation import console
 from regraft.foundation.files import digest_file, digest_json
 from regraft.photos.images import Transform
 
@@ -129,20 +129,15 @@ class FileBackbone(Described):
         Raises:
             BackboneError: the file cannot be read, or has no such stage.
         """
-        import openvino
-
-        model = _read(self.path)
+        model = read_network(self.path)
         seen = self._input
         model.reshape([1, 3, seen.size, seen.size] if seen.first else [1, seen.size, seen.size, 3])
         wanted = [name for name in self.options.stages.split(",") if name and name != "last"]
-        outputs = [_named(model, name) for name in wanted] or [model.outputs[0].get_node().input_value(0)]
-        rows = [_pooled(output, seen.first, self.path) for output in outputs]
-        from openvino import opset13
-
-        features = opset13.concat(rows, 1) if len(rows) > 1 else rows[0]
-        result = openvino.Model([features.output(0)], model.get_parameters(), "features")
-        names = wanted or [model.outputs[0].get_node().input_value(0).get_node().get_friendly_name()]
-        return result, {name: row.get_output_shape(0)[-1] for name, row in zip(names, rows, strict=True)}
+        outputs = {name: named_output(model, name) for name in wanted}
+        if not outputs:
+            own = model.outputs[0].get_node().input_value(0)
+            outputs = {own.get_node().get_friendly_name(): own}
+        return with_features(model, outputs, seen.first, self.path)
 
 
 @dataclass(frozen=True)
@@ -182,7 +177,7 @@ class _Input:
 
 def _openvino_input(path: Path) -> tuple[tuple[int | None, ...], str]:
     """Return the shape and the type of the input of a file that OpenVINO reads. Raises BackboneError."""
-    model = _read(path)
+    model = read_network(path)
     if len(model.inputs) != 1:
         raise BackboneError(f"{path} takes {len(model.inputs)} inputs; wanted one, a photo")
     kind = model.inputs[0].get_element_type().get_type_name()
@@ -206,56 +201,3 @@ def _keras_input(path: Path) -> tuple[tuple[int | None, ...], str]:
         return tuple(one.get("batch_shape") or one["batch_input_shape"]), "f32"
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BackboneError(f"{path} is no .keras file of a network with one input: {error}") from error
-
-
-def _read(path: Path) -> Any:
-    """Return the ``openvino.Model`` of a file. Raises BackboneError."""
-    import openvino
-
-    try:
-        with console.silenced():  # the error below says all in one line
-            return openvino.Core().read_model(str(path))
-    except RuntimeError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise BackboneError(f"{path} cannot be read: {(lines or ['no reason given'])[-1].strip()}") from error
-
-
-def _named(model: Any, name: str) -> Any:
-    """Return the output of the layer or tensor called ``name``. Raises BackboneError if there is none."""
-    outputs = {op.get_friendly_name(): op.output(0) for op in model.get_ops() if op.outputs()}
-    outputs |= {known: output for op in model.get_ops() for output in op.outputs() for known in output.get_names()}
-    if name not in outputs:
-        import difflib
-
-        near = difflib.get_close_matches(name, outputs, n=3, cutoff=0.3)
-        raise BackboneError(f"there is no stage {name!r} in it; the nearest names are {', '.join(near) or 'none'}")
-    return outputs[name]
-
-
-def _pooled(output: Any, first: bool, path: Path) -> Any:
-    """Return the features (1, D) float32 of an output (1, D), (1, H, W, D) or (1, D, H, W).
-
-    Args:
-        output: the output of a layer.
-        first: whether the channels of the input come first.
-        path: the file, for the message.
-
-    Raises:
-        BackboneError: the output has another shape.
-    """
-    import numpy as np
-    from openvino import opset13
-
-    floats = opset13.convert(output, "f32")
-    shape = list(output.get_shape())
-    if len(shape) == 2:
-        return floats
-    if len(shape) != 4:
-        raise BackboneError(
-            f"{path} has the output {shape}; wanted (N, D) or (N, H, W, C); name a stage with {option('stages')}"
-        )
-    # For some formats OpenVINO changes the layout of inner layers. Activations are square, so if exactly one dimension
-    # differs from the two others, that dimension has the channels.
-    if (shape[2] == shape[3]) != (shape[1] == shape[2]):
-        first = shape[2] == shape[3]
-    return opset13.reduce_mean(floats, np.array([2, 3] if first else [1, 2], np.int64), keep_dims=False)

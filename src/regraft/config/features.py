@@ -55,9 +55,9 @@ class FeatureConfig(Levels):
     heading: ClassVar[str] = "features"
 
     backbone: str = "efficientnet_lite0"
-    """Pretrained network, as SOURCE:NAME or NAME; `regraft info backbones` lists them. NAME+NAME puts the features of
-    two networks side by side, for the work of both. auto tries those that are here on a few hundred of
-    the photos: see --budget."""
+    """Pretrained network, as SOURCE:NAME or NAME; `regraft info backbones` lists them. hf:OWNER/NAME is an ONNX network
+    of the Hugging Face Hub. NAME+NAME puts the features of two networks side by side, for the work of both. auto tries
+    those that are here on a few hundred of the photos: see --budget."""
 
     effort: Effort = "balanced"
     """Image size, as a trade of accuracy for time: quick is the size that the backbone was trained at; balanced is 9/7
