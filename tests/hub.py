@@ -51,6 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.partition("?")[0].strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             self._send_listing("/".join(parts[2:4]), parts[5])
+        elif parts[0] == "api":
+            self._send(404, b"", {})
         else:
             self._send_file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from regraft.backbones import hugging_face
 from regraft.backbones.base import load_backbone
 from regraft.downloads.hub_snapshot import snapshot
+from regraft.engines.last_maps import LastMaps
 from regraft.engines.openvino import OpenVinoEngine
 from regraft.errors import BackboneError
 from tests.conftest import Command
@@ -112,6 +113,9 @@ def test_the_features_are_what_the_classifier_is_computed_from_and_earlier_stage
     assert close(features[:, -WIDTH:], by_onnxruntime(convolutional(), photos, "features"))
     inner = by_onnxruntime(convolutional(), photos, backbone.stages[1].removeprefix("node_")).mean(axis=(2, 3))
     assert close(features[:, 6:14], inner)
+    maps = LastMaps.of(backbone)  # the average at the end of the network is found, for activation maps
+    assert maps is not None
+    assert maps.run(photos[0]).maps.shape == (2, 2, WIDTH)
     last = load_backbone(SPEC, stages="last")
     assert close(OpenVinoEngine(last, "f32").features(photos), features[:, -WIDTH:])
     assert load_backbone(SPEC, stages=backbone.stages[0]).widths == (6,)

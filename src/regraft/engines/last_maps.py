@@ -114,5 +114,8 @@ def _average(result: Any) -> Any:
 def _averaged_axes(average: Any) -> list[int]:
     """Return the axes that an operation of a graph averages over; none for an average over a part of the photo."""
     if average.get_type_name() == "ReduceMean":
-        return sorted(int(axis) % 4 for axis in np.ravel(average.input_value(1).get_node().get_data()))
-    return [2, 3] if list(average.output(0).get_shape())[2:] == [1, 1] else []  # AvgPool has its channels first
+        axes = average.input_value(1).get_node()
+        if axes.get_type_name() == "Constant":
+            return sorted(int(axis) % 4 for axis in np.ravel(axes.get_data()))
+    # AvgPool has its channels first, and so has ONNX' GlobalAveragePool, whose axes are computed from a shape.
+    return [2, 3] if list(average.output(0).get_shape())[2:] == [1, 1] else []
