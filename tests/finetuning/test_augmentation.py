@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def test_an_epoch_has_every_photo_at_most_once_and_the_same_each_time(made: tupl
     again, later = batches.batch(0, 1), batches.batch(1, 1)
     np.testing.assert_array_equal(batches.batch(0, 1)[0][0], again[0][0])
     assert not np.array_equal(again[0][1], later[0][1])
+
+
+def test_targets_are_the_probabilities_of_the_labels(made: tuple[Activations, Features]) -> None:
+    maps, features = made
+    certainty = np.linspace(0.5, 1, COUNT, dtype=np.float32)
+    (views, pooled), targets = augmented((maps, replace(features, certainty=certainty))).batch(0, 0)
+    rows = pooled[:, 0].astype(int)
+    assert len(views) == len(targets) == 5
+    np.testing.assert_allclose(targets[np.arange(5), features.y[rows]], certainty[rows])
+    np.testing.assert_allclose(targets.sum(axis=1), 1.0)
 
 
 def test_crops_move_and_are_mirrored(made: tuple[Activations, Features]) -> None:

@@ -70,6 +70,23 @@ def run(photos: Path, tmp_path: Path, regraft: Command) -> Path:
 
 
 @needs_tensorflow
+def test_probabilities_of_labels_are_learned(photos: Path, tmp_path: Path, regraft: Command) -> None:
+    """Where each label has the probability 0.7, no answers have a lower mean loss than 0.61, the entropy."""
+    rows = [
+        f"{path},{probability}"
+        for label, probability in (("Square", 0.3), ("circle", 0.7))
+        for path in sorted((photos / label).iterdir())
+    ]
+    (tmp_path / "graded.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    regraft("train", "graded.csv", "--effort", "quick", "--folds", "0", "--out", "run")
+    document = json.loads(regraft("finetune", "run", *QUICK, "--epochs", "1", "--json").stdout)
+    history = json.loads((tmp_path / "run-ft" / "history.json").read_text(encoding="utf-8"))
+    assert 0.6 < history[-1]["train_loss"] < 0.8
+    assert history[-1]["train_accuracy"] > 0.9
+    assert document["classes"] == ["0", "1"]
+
+
+@needs_tensorflow
 def test_a_run_with_folds_is_fine_tuned_on_sides_drawn_now(photos: Path, tmp_path: Path, regraft: Command) -> None:
     regraft("train", photos, "--effort", "quick", "--out", "folds")
     before = json.loads((tmp_path / "folds" / "metrics.json").read_text(encoding="utf-8"))

@@ -69,7 +69,7 @@ class Augmented:
         self.size: int = max(1, min(config.batch_size, len(self.rows)) // multiple) * multiple
         self.crop: int = max(1, round(side * CROP))
         classes = len(features.classes)
-        self.targets: NDArray[np.float32] = np.eye(classes, dtype=np.float32)[features.y]
+        self.targets: NDArray[np.float32] = features.targets()
         counts = np.bincount(features.y[self.rows], minlength=classes)
         share = len(self.rows) / (classes * np.maximum(counts, 1))
         self.weight: NDArray[np.float64] = (
