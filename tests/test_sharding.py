@@ -174,8 +174,8 @@ def test_shards_keep_the_probabilities_of_labels(kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("told", ["0.4", "1.1", "nan", "", "much"])
 def test_a_probability_that_is_none_is_passed_over(told: str, photos: Path, tmp_path: Path) -> None:
     data = next(photos.rglob("*.jpg")).read_bytes()
-    features = {"image/encoded": data, "image/class/text": "a", "image/regraft/probability": told}
-    (tmp_path / "one.tfrecord").write_bytes(frame(example(features)))
+    features = {"image/class/text": "a", "image/regraft/probability": told}
+    (tmp_path / "one.tfrecord").write_bytes(frame(example({"image/encoded": data, **features})))
     (record,) = Dataset.open(tmp_path / "one.tfrecord").records
     assert record.probability == 1.0
 

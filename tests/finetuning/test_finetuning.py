@@ -71,7 +71,10 @@ def run(photos: Path, tmp_path: Path, regraft: Command) -> Path:
 
 @needs_tensorflow
 def test_probabilities_of_labels_are_learned(photos: Path, tmp_path: Path, regraft: Command) -> None:
-    """Where each label has the probability 0.7, no answers have a lower mean loss than 0.61, the entropy."""
+    """Where each label has the probability 0.7, no answers have a lower mean loss than 0.61, the entropy.
+
+    With certain labels the loss of the second epoch is 0.001.
+    """
     rows = [
         f"{path},{probability}"
         for label, probability in (("Square", 0.3), ("circle", 0.7))
@@ -79,11 +82,11 @@ def test_probabilities_of_labels_are_learned(photos: Path, tmp_path: Path, regra
     ]
     (tmp_path / "graded.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
     regraft("train", "graded.csv", "--effort", "quick", "--folds", "0", "--out", "run")
-    document = json.loads(regraft("finetune", "run", *QUICK, "--epochs", "1", "--json").stdout)
-    history = json.loads((tmp_path / "run-ft" / "history.json").read_text(encoding="utf-8"))
-    assert 0.6 < history[-1]["train_loss"] < 0.8
-    assert history[-1]["train_accuracy"] > 0.9
-    assert document["classes"] == ["0", "1"]
+    regraft("finetune", "run", *QUICK, "--epochs", "2", "--mixup", "0")
+    start, *epochs = json.loads((tmp_path / "run-ft" / "history.json").read_text(encoding="utf-8"))
+    assert start["val_loss"] == pytest.approx(-np.log(0.7), abs=0.05)  # the head that it starts from has learned 0.7
+    assert min(epoch["train_loss"] for epoch in epochs) > 0.6
+    assert epochs[-1]["val_accuracy"] == 1.0
 
 
 @needs_tensorflow
@@ -216,7 +219,7 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
 def test_a_run_of_any_head_is_fine_tuned(head: tuple[str, ...], photos: Path, tmp_path: Path, regraft: Command) -> None:
     """The options of gradient descent once ended the command after all was trained."""
     regraft("train", photos, "--effort", "quick", "--folds", "0", "--head", *head, "--out", "run")
-    document = json.loads(regraft("finetune", "run", *QUICK, "--epochs", "1", "--json").stdout)
+    document = json.loads(regraft("finetune", "run", *QUICK, "--epochs", "1", "--mixup", "0", "--json").stdout)
     frozen = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     for side in ("val", "test"):
         beside = document["finetuned"]["beside"][side]

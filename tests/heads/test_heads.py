@@ -95,10 +95,8 @@ def test_a_probability_counts_as_the_votes_of_experts() -> None:
     np.testing.assert_allclose(softmax(soft.logits(test.x)), softmax(hard.logits(test.x)), atol=2e-3)
     plain = LogisticRegression([0.1], tolerance=1e-6).fit(replace(train, certainty=None), none_of(train))
     assert abs(softmax(soft.logits(test.x)) - softmax(plain.logits(test.x))).max() > 0.1
-    descended = [
-        GradientDescent(0.1, 50, batch_size=0).fit(one, none_of(one)).logits(test.x) for one in (train, votes(train))
-    ]
-    np.testing.assert_allclose(*descended, atol=1e-4)
+    steps = [GradientDescent(0.1, 50, batch_size=0).fit(one, none_of(one)) for one in (train, votes(train))]
+    np.testing.assert_allclose(steps[0].logits(test.x), steps[1].logits(test.x), atol=1e-4)
     logits = soft.logits(test.x)
     expected = cross_entropy(np.repeat(logits, VOTES, axis=0), votes(test).y)
     assert cross_entropy(logits, test.y, test.certainty) == pytest.approx(expected, rel=1e-5)
@@ -121,9 +119,9 @@ def test_the_gradient_by_probabilities_is_that_of_finite_differences(class_weigh
 
 def test_labels_that_are_all_certain_give_the_same_bits() -> None:
     train, val = blobs(300, 2), blobs(100, 2, seed=1)
-    sure = [replace(one, certainty=np.ones(len(one), np.float32)) for one in (train, val)]
+    sure, also = (replace(one, certainty=np.ones(len(one), np.float32)) for one in (train, val))
     for kind in (LogisticRegression, GradientDescent):
-        one, other = kind().fit(train, val), kind().fit(*sure)
+        one, other = kind().fit(train, val), kind().fit(sure, also)
         np.testing.assert_array_equal(one.weight_, other.weight_)
 
 
