@@ -66,6 +66,20 @@ def test_crops_move_and_are_mirrored(made: tuple[Activations, Features]) -> None
     assert 0.02 < right < 0.3
 
 
+@pytest.mark.parametrize(("symmetry", "expected"), [("none", 1), ("mirror", 2), ("all", 8)])
+def test_crops_are_symmetric_images_of_the_photo(tmp_path: Path, symmetry: str, expected: int) -> None:
+    photo = np.arange(10 * 10 * 3, dtype=np.uint8).reshape(10, 10, 3)
+    digest = digest_bytes(photo.tobytes())
+    Activations(tmp_path).write([digest], [photo])
+    features = Features(np.zeros((1, 1), np.float32), np.zeros(1, np.int64), ("a", "b"), (digest,), "drawn")
+    config = FinetuneConfig.from_dict({"symmetry": symmetry, "mixup": 0.0})
+    batches = Augmented([Activations(tmp_path)], features, (0,), 11, lambda x, _: [x], config)
+    found = {batches.batch(epoch, 0)[0][0].tobytes() for epoch in range(100)}
+    turned = [np.rot90(photo, turns) for turns in range(4)]
+    assert found <= {view.tobytes() for one in turned for view in (one[np.newaxis], one[np.newaxis, :, ::-1])}
+    assert len(found) == expected
+
+
 def test_one_of_the_views_is_drawn_each_time(made: tuple[Activations, Features], tmp_path: Path) -> None:
     maps, features = made
     larger = Activations(tmp_path / "larger")

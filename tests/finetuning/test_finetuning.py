@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from regraft.backbones.base import load_backbone
 from regraft.backbones.tuned_weights import write_weights
 from regraft.classifiers.held_out import HeldOut
 from regraft.config.finetuning import FinetuneConfig
@@ -360,6 +361,22 @@ def test_all_from_pixels_and_a_stage_by_name(run: Path, tmp_path: Path, regraft:
     assert stage["finetuned"]["blocks"] == 5
     for thaw, told in (("stage:nonsense", "there is no stage 'nonsense'"), ("99", "blocks to thaw, not 99")):
         assert told in regraft("finetune", run, "--thaw", thaw, "--out", thaw[-2:], code=1).stderr
+
+
+@needs_tensorflow
+def test_batch_normalisation_alone_is_trained(run: Path, tmp_path: Path, regraft: Command) -> None:
+    """As in the fourth of the posts: all convolutions stay as they are, and the rest of the network learns."""
+    few = ("--thaw", "batch-norm", "--epochs", "1", "--batch-size", "8", "--out", "norms", "--json")
+    assert json.loads(regraft("finetune", run, *few).stdout)["finetuned"]["blocks"] == 0
+    network = load_backbone("efficientnet_lite0").keras_model()
+    assert network is not None
+    kinds = [(type(layer).__name__, len(layer.variables)) for layer in network.layers]
+    kind_of = [kind for kind, count in kinds for _ in range(count)]
+    learned = load_file(tmp_path / "norms" / "backbone.safetensors")
+    assert {kind_of[int(number)] for number in learned} == {"BatchNormalization"}
+    assert len(learned) == kind_of.count("BatchNormalization")
+    changed = [not np.array_equal(x, network.variables[int(number)].numpy()) for number, x in learned.items()]
+    assert np.mean(changed) > 0.9
 
 
 @pytest.mark.skipif(find_spec("jax") is None, reason="needs the extra jax")
