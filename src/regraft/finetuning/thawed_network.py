@@ -153,10 +153,12 @@ class Thawed:
         for part in np.array_split(rows, max(1, len(rows) // 64)):  # batches of 64 to 127 limit the memory
             maps = np.stack([self._val[self.photos.records[i].digest] for i in part])
             found.append(np.asarray(self.model.predict_on_batch(self.inputs(maps, part)), np.float32))
-        logits, y = np.concatenate(found), self.photos.features.y[rows]
+        features = self.photos.features
+        logits, y = np.concatenate(found), features.y[rows]
+        certainty = None if features.certainty is None else features.certainty[rows]
         ranked = np.argsort(-logits, axis=1)
         top5 = float((ranked[:, :5] == y[:, np.newaxis]).any(axis=1).mean())
-        return cross_entropy(logits, y), float((ranked[:, 0] == y).mean()), top5
+        return cross_entropy(logits, y, certainty), float((ranked[:, 0] == y).mean()), top5
 
     def train_batches(self, config: FinetuneConfig) -> Augmented:
         """Return the training batches.
