@@ -27,7 +27,7 @@ from regraft.errors import BackboneError, option
 from regraft.foundation import console
 from regraft.foundation.cache_files import writable_place
 from regraft.foundation.documents import MEBIBYTE, Fields, mended, read_json
-from regraft.foundation.files import digest_json, shelter_in
+from regraft.foundation.files import digest_json, set_environment, shelter_in
 from regraft.photos.images import Transform
 from regraft.photos.preprocessor_config import Processor, read_processor
 
@@ -67,6 +67,7 @@ class HuggingFaceSource:
             raise BackboneError(f"hf:{name} names no network; wanted hf:OWNER/NAME, with @REVISION if you like")
         if find_spec("huggingface_hub") is None:
             raise BackboneError(f"hf:{name} needs huggingface_hub; type pip install 'regraft[hf]'")
+        set_environment("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the library is imported
         for given in ("weights", "pixels"):
             if getattr(options, given):
                 raise BackboneError(f"hf:{name} has its own {given}; leave {option(given)} out")
