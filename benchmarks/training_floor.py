@@ -91,7 +91,10 @@ def floor_of(network: Any, photos: int, side: int) -> Callable[[], Any]:
         for _ in range(parts)
     ]
     maps = [
-        [(tf.random.normal((photos // parts, s, s, c)), tf.random.normal((k, k, c, 1)), t) for s, c, k, t in convolutions]
+        [
+            (tf.random.normal((photos // parts, s, s, c)), tf.random.normal((k, k, c, 1)), t)
+            for s, c, k, t in convolutions
+        ]
         for _ in range(parts)
     ]
 

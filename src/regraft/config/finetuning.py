@@ -136,7 +136,9 @@ class FinetuneConfig(OptimizerConfig):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(choices)}")
         if not re.fullmatch(r"auto|all|batch-norm|[1-9]\d*|stage:.+", self.thaw):
-            raise ConfigError(f"thaw {self.thaw!r} is neither a number of blocks nor stage:NAME, all, batch-norm or auto")
+            raise ConfigError(
+                f"thaw {self.thaw!r} is neither a number of blocks nor stage:NAME, all, batch-norm or auto"
+            )
         if self.folds == 1 or not 0 <= self.folds <= MOST_FOLDS:
             raise ConfigError(f"folds {self.folds}: wanted 0 for none, or 2 to {MOST_FOLDS}")
         if self.folds and self.budget:
