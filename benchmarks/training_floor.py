@@ -1,8 +1,8 @@
 """How near is a training step of fine-tuning to its floor, and where do its seconds go?
 
-The floor is the thawed blocks' matrix products (each forward, and twice backward) and depthwise convolutions (forward, and
-the gradient by their input) alone, on the same shapes, in the same precision, on the same cores, in the same run. Steps
-and floors are timed in turns. Needs a run folder, whose backbone and head are taken, and the extra tensorflow.
+The floor is the thawed blocks' matrix products (each forward, and twice backward) and depthwise convolutions (forward,
+and the gradient by their input) alone, on the same shapes, in the same precision, on the same cores, in the same run.
+Steps and floors are timed in turns. Needs a run folder, whose backbone and head are taken, and the extra tensorflow.
 """
 
 from __future__ import annotations

@@ -179,9 +179,7 @@ def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool, nor
 def _set_trainable(layer: Any, batch_norm: BatchNorm, norms_only: bool) -> bool:
     """Freeze a layer that is not to be trained, and return whether training changes the layer."""
     kind = type(layer).__name__
-    if norms_only:
-        layer.trainable = False
-    elif kind == "DepthwiseConv2D":  # few weights, whose gradient takes half of a step's time (docs/decisions.md)
+    if norms_only or kind == "DepthwiseConv2D":
         layer.trainable = False
     if kind == "BatchNormalization":
         layer.trainable = batch_norm != "frozen"

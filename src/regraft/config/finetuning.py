@@ -38,9 +38,9 @@ class ThawConfig(FoldsConfig):
     heading: ClassVar[str] = "what is trained"
 
     thaw: str = "auto"
-    """How much of the backbone to unfreeze: a number of blocks at its end, stage:NAME and all that follows, all (training
-    from pixels), or batch-norm (the batch normalisation of all layers, from pixels, while all convolutions stay
-    frozen); auto is the blocks of the last resolution."""
+    """How much of the backbone to unfreeze: a number of blocks at its end, stage:NAME and all that follows, all
+    (training from pixels), or batch-norm (the batch normalisation of all layers, from pixels, while all convolutions
+    stay frozen); auto is the blocks of the last resolution."""
 
     budget: str = ""
     """Longest training time, such as 90s, 10m or 2h: with --thaw auto, as many blocks are unfrozen as it allows."""
@@ -107,7 +107,7 @@ class FinetuneConfig(OptimizerConfig):
     heading: ClassVar[str] = "augmentation and regularisation"
 
     augment: Literal["crop", "colour", "randaugment"] = "crop"
-    """Augmentation: random crops and symmetric images; with --thaw all also colour, or two operations of RandAugment."""
+    """Augmentation: random crops and symmetric images; with --thaw all also colour, or two changes of RandAugment."""
 
     symmetry: Literal["mirror", "all", "none"] = "mirror"
     """Images of a photo that have the same class: its mirror image; all eight rotations and mirror images, for photos
