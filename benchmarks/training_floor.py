@@ -40,7 +40,7 @@ def main() -> None:
     side = round(thawed.side * CROP)
     step = training_step(thawed, config, side, classes)
     floor = floor_of(thawed.upper.model, config.batch_size, side)
-    seconds = {name: [] for name in ("step", "floor")}
+    seconds: dict[str, list[float]] = {"step": [], "floor": []}
     for number in range(options.repeats + 2):
         for name, work in (("step", step), ("floor", floor)):
             start = time.perf_counter()
