@@ -40,19 +40,20 @@ def main() -> None:
     side = round(thawed.side * CROP)
     step = training_step(thawed, config, side, classes)
     floor = floor_of(thawed.upper.model, config.batch_size, side)
-    seconds: dict[str, list[float]] = {"step": [], "floor": []}
+    seconds: dict[str, list[tuple[float, float]]] = {"step": [], "floor": []}
     for number in range(options.repeats + 2):
         for name, work in (("step", step), ("floor", floor)):
-            start = time.perf_counter()
+            start = np.array((time.perf_counter(), time.process_time()))
             work()
             if number > 1:  # the first two compile
-                seconds[name].append(time.perf_counter() - start)
-    median = {name: float(np.median(values)) for name, values in seconds.items()}
+                seconds[name].append(tuple((time.perf_counter(), time.process_time()) - start))
+    median, of_cores = ({name: np.median(rows, axis=0)[i] for name, rows in seconds.items()} for i in (0, 1))
     report(
         blocks=thawed.blocks,
         side=side,
         photos_per_s={name: round(config.batch_size / value, 1) for name, value in median.items()},
         share_of_the_floor=round(median["floor"] / median["step"], 3),
+        share_in_processor_time=round(of_cores["floor"] / of_cores["step"], 3),
         precision="bf16" if runs_bf16() else "f32",
     )
 
