@@ -160,6 +160,26 @@ def identities(dataset: Dataset, sides: Split, side: Side) -> list[tuple[str, st
     return [(dataset.records[i].identity, dataset.records[i].label) for i in getattr(sides, side)]
 
 
+@pytest.mark.parametrize("kind", ["tfrecord", "webdataset"])
+def test_shards_keep_the_probabilities_of_labels(kind: str, tmp_path: Path) -> None:
+    draw_folder(tmp_path, {"a": 4})
+    rows = [f"a/{i:03}.jpg,{p}" for i, p in enumerate((0, 1 / 3, 0.5, 1))]
+    (tmp_path / "p.csv").write_text("\n".join(["path,label", *rows]))
+    shard(tmp_path / "p.csv", tmp_path / "s", ShardConfig(format=kind))  # type: ignore[arg-type]
+    before, after = Dataset.open(tmp_path / "p.csv"), Dataset.open(tmp_path / "s")
+    assert {r.probability for r in before.records} == {0.5, 1 - 1 / 3, 1.0}
+    assert after.digest == before.digest
+
+
+@pytest.mark.parametrize("told", ["0.4", "1.1", "nan", "", "much"])
+def test_a_probability_that_is_none_is_passed_over(told: str, photos: Path, tmp_path: Path) -> None:
+    data = next(photos.rglob("*.jpg")).read_bytes()
+    features = {"image/class/text": "a", "image/regraft/probability": told}
+    (tmp_path / "one.tfrecord").write_bytes(frame(example({"image/encoded": data, **features})))
+    (record,) = Dataset.open(tmp_path / "one.tfrecord").records
+    assert record.probability == 1.0
+
+
 def test_a_manifest_of_photos_in_shards_keeps_their_identity(odd: Path, tmp_path: Path) -> None:
     shard(odd, tmp_path / "s", ShardConfig(format="webdataset"))
     direct = Dataset.open(tmp_path / "s")

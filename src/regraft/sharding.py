@@ -53,8 +53,8 @@ def shard(
     An upright JPEG in sRGB and a plain PNG keep their bytes. Other photos are rotated, converted to sRGB and encoded as
     JPEG of quality 95, since readers of shards mostly ignore EXIF and colour profiles, and cannot read rarer formats.
     The photos are sorted by their digests, which is as good as shuffled. If the data set defines a split, each side has
-    its own shards. Each record has the photo's group and the digest of the original photo, so that training on the
-    shards uses the same split as training on the photos.
+    its own shards. Each record has the photo's group, the probability of its label where that is below 1, and the
+    digest of the original photo, so that training on the shards uses the same split as training on the photos.
 
     Args:
         photos: any spec that `Dataset.open` accepts, or a `Dataset`.
@@ -221,6 +221,7 @@ class _TFRecordShard:
             "image/class/text": record.label,
             "image/regraft/digest": record.identity,
             **({"image/regraft/group": _text(record.group)} if record.group else {}),
+            **({"image/regraft/probability": str(record.probability)} if record.probability < 1 else {}),
         }
         return frame(example(values))
 
@@ -252,7 +253,11 @@ class _WebDatasetShard:
             "width": photo.width,
             "height": photo.height,
         }
-        facts["regraft"] = {"digest": record.identity, **({"group": _text(record.group)} if record.group else {})}
+        facts["regraft"] = {
+            "digest": record.identity,
+            **({"group": _text(record.group)} if record.group else {}),
+            **({"probability": record.probability} if record.probability < 1 else {}),
+        }
         return {
             "jpg" if photo.format == "JPEG" else "png": photo.data,
             "cls": str(label).encode(),

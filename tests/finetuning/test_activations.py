@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from regraft.engines.base import Loader
 from regraft.errors import ConfigError
 from regraft.finetuning import activations
-from regraft.finetuning.activations import Activations, extract_pixels
+from regraft.finetuning.activations import Activations, extract_maps, extract_pixels
 from regraft.foundation.files import cache_folder
 from regraft.photos.dataset import Dataset, ImageRecord
 from regraft.photos.images import Transform
@@ -29,6 +32,23 @@ def records(photos: Path) -> tuple[ImageRecord, ...]:
 def pixels(records: tuple[ImageRecord, ...], disk: float = 1.0) -> np.ndarray:
     found = extract_pixels(records, TRANSFORM, disk)
     return np.stack([found[record.digest] for record in records])
+
+
+class Echo:
+    """An engine whose network returns the pixels that it gets."""
+
+    fingerprint = "echo"
+    backbone = SimpleNamespace(transform=TRANSFORM)
+
+    def compute(self, loaders: Sequence[Loader]) -> Iterator[tuple[int, np.ndarray]]:
+        yield from enumerate(loader() for loader in loaders)
+
+
+def test_turned_photos_have_activations_of_their_own(records: tuple[ImageRecord, ...]) -> None:
+    engine: Any = Echo()
+    upright, turned = (extract_maps(records, engine, 1.0, turns) for turns in (0, 1))
+    for record in records:
+        np.testing.assert_array_equal(turned[record.digest], np.rot90(upright[record.digest]))
 
 
 def part(suffix: str) -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,36 @@ def test_an_epoch_has_every_photo_at_most_once_and_the_same_each_time(made: tupl
     assert not np.array_equal(again[0][1], later[0][1])
 
 
+def test_targets_are_the_probabilities_of_the_labels(made: tuple[Activations, Features]) -> None:
+    maps, features = made
+    certainty = np.linspace(0.5, 1, COUNT, dtype=np.float32)
+    (views, pooled), targets = augmented((maps, replace(features, certainty=certainty))).batch(0, 0)
+    rows = pooled[:, 0].astype(int)
+    assert len(views) == len(targets) == 5
+    np.testing.assert_allclose(targets[np.arange(5), features.y[rows]], certainty[rows])
+    np.testing.assert_allclose(targets.sum(axis=1), 1.0)
+
+
 def test_crops_move_and_are_mirrored(made: tuple[Activations, Features]) -> None:
     views = np.concatenate([augmented(made).batch(epoch, 0)[0][0] for epoch in range(20)])
     assert views.shape[1:] == (9, 9, 3)
     left, right = ((views[:, 0, column, 0] >= 100).mean() for column in (0, -1))
     assert 0.02 < left < 0.3  # one of four places has the first column, on either side
     assert 0.02 < right < 0.3
+
+
+@pytest.mark.parametrize(("symmetry", "expected"), [("none", 1), ("mirror", 2), ("all", 8)])
+def test_crops_are_symmetric_images_of_the_photo(tmp_path: Path, symmetry: str, expected: int) -> None:
+    photo = np.arange(10 * 10 * 3, dtype=np.uint8).reshape(10, 10, 3)
+    digest = digest_bytes(photo.tobytes())
+    Activations(tmp_path).write([digest], [photo])
+    features = Features(np.zeros((1, 1), np.float32), np.zeros(1, np.int64), ("a", "b"), (digest,), "drawn")
+    config = FinetuneConfig.from_dict({"symmetry": symmetry, "mixup": 0.0})
+    batches = Augmented([Activations(tmp_path)], features, (0,), 11, lambda x, _: [x], config)
+    found = {batches.batch(epoch, 0)[0][0].tobytes() for epoch in range(100)}
+    turned = [np.rot90(photo, turns) for turns in range(4)]
+    assert found <= {view.tobytes() for one in turned for view in (one[np.newaxis], one[np.newaxis, :, ::-1])}
+    assert len(found) == expected
 
 
 def test_one_of_the_views_is_drawn_each_time(made: tuple[Activations, Features], tmp_path: Path) -> None:

@@ -69,6 +69,69 @@ def test_logistic_regression_agrees_with_scikit_learn(
     np.testing.assert_allclose(softmax(ours.logits(test.x)), expected, atol=2e-3)
 
 
+VOTES = 4
+"""So many experts grade each photo of `graded`."""
+
+
+def graded(count: int = 200, seed: int = 0) -> Features:
+    """Two clusters, in which the probability of each label is one of 0.5, 0.75 and 1."""
+    sure = np.random.default_rng(seed + 50).integers(2, VOTES + 1, count) / VOTES
+    return replace(blobs(count, 2, seed=seed), certainty=sure.astype(np.float32))
+
+
+def votes(features: Features) -> Features:
+    """Each photo as often as there are experts, with the label that each of them gave it."""
+    assert features.certainty is not None
+    right = np.arange(VOTES) < features.certainty[:, np.newaxis] * VOTES
+    y = np.where(right, features.y[:, np.newaxis], 1 - features.y[:, np.newaxis]).ravel()
+    copies = features.select(np.repeat(np.arange(len(features)), VOTES).tolist())
+    return replace(copies, y=y, certainty=None)
+
+
+def test_a_probability_counts_as_the_votes_of_experts() -> None:
+    train, test = graded(), graded(seed=1)
+    soft = LogisticRegression([0.1], tolerance=1e-6).fit(train, none_of(train))
+    hard = LogisticRegression([0.1 / VOTES], tolerance=1e-6).fit(votes(train), none_of(train))
+    np.testing.assert_allclose(softmax(soft.logits(test.x)), softmax(hard.logits(test.x)), atol=2e-3)
+    plain = LogisticRegression([0.1], tolerance=1e-6).fit(replace(train, certainty=None), none_of(train))
+    assert abs(softmax(soft.logits(test.x)) - softmax(plain.logits(test.x))).max() > 0.1
+    steps = [GradientDescent(0.1, 50, batch_size=0).fit(one, none_of(one)) for one in (train, votes(train))]
+    np.testing.assert_allclose(steps[0].logits(test.x), steps[1].logits(test.x), atol=1e-4)
+    logits = soft.logits(test.x)
+    expected = cross_entropy(np.repeat(logits, VOTES, axis=0), votes(test).y)
+    assert cross_entropy(logits, test.y, test.certainty) == pytest.approx(expected, rel=1e-5)
+    assert -(test.targets() * np.log(softmax(logits))).sum(axis=1).mean() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+def test_the_gradient_by_probabilities_is_that_of_finite_differences(class_weight: ClassWeight) -> None:
+    train = graded(60)
+    problem = Problem(train, class_weight, Scaling.of(train.x))
+    objective, dice = problem.penalised(0.1), np.random.default_rng(0)
+    at = (0.3 * dice.normal(size=problem.zeros().size)).astype(np.float32)
+    _, gradient = objective(at)
+    for _ in range(10):
+        step = dice.normal(size=at.size).astype(np.float32)
+        step *= 0.02 / np.linalg.norm(step)
+        found = objective(at + step)[0] - objective(at - step)[0]
+        assert found == pytest.approx(2 * float(step @ gradient), abs=2e-5)
+
+
+def test_labels_that_are_all_certain_give_the_same_bits() -> None:
+    train, val = blobs(300, 2), blobs(100, 2, seed=1)
+    sure, also = (replace(one, certainty=np.ones(len(one), np.float32)) for one in (train, val))
+    for kind in (LogisticRegression, GradientDescent):
+        one, other = kind().fit(train, val), kind().fit(sure, also)
+        np.testing.assert_array_equal(one.weight_, other.weight_)
+
+
+def test_the_strength_is_chosen_by_the_probabilities_of_val() -> None:
+    train, val = blobs(100, 2, spread=2.0), replace(blobs(400, 2, seed=3), certainty=np.full(400, 0.6, np.float32))
+    strengths = (0.0001, 0.001, 0.01, 0.1, 1.0)
+    chosen = [LogisticRegression(strengths).fit(train, one).strength_ for one in (val, replace(val, certainty=None))]
+    assert chosen[0] < chosen[1]
+
+
 def test_the_strength_is_the_one_with_the_lowest_loss_on_val() -> None:
     train, val = blobs(60, spread=2.0), blobs(400, seed=3, spread=2.0)
     strengths = (0.0003, 0.001, 0.01, 0.1, 1.0)

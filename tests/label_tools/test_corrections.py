@@ -297,6 +297,17 @@ def test_a_data_set_has_the_labels_of_the_rows(three: Dataset, tmp_path: Path) -
     assert three.records[0].label == "Square"  # a new data set, not this one
 
 
+def test_a_correction_is_certain(tmp_path: Path) -> None:
+    draw_folder(tmp_path, {"a": 4})
+    (tmp_path / "p.csv").write_text("path,label\n" + "".join(f"a/{i:03}.jpg,{0.2 * i:.1f}\n" for i in range(4)))
+    graded = Dataset.open(tmp_path / "p.csv")
+    assert [(r.label, r.probability) for r in graded.records] == [("0", 1.0), ("0", 0.8), ("0", 0.6), ("1", 0.6)]
+    _, second, third, _ = graded.records
+    rows = Corrections((Correction("label", second.digest, "0", "1"), Correction("confirm", third.digest, "0")))
+    found = rows.apply(graded).records
+    assert [(r.label, r.probability) for r in found] == [("0", 1.0), ("1", 1.0), ("0", 1.0), ("1", 0.6)]
+
+
 def test_an_added_photo_is_of_the_runs_of_its_source(three: Dataset, tmp_path: Path) -> None:
     new = draw_folder(tmp_path / "new", {"x": 1}, seed=50) / "x" / "000.jpg"
     row = Correction("label", digest_file(new), "", "b", str(new), source="/pets")

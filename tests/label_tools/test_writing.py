@@ -91,6 +91,27 @@ def test_photos_inside_other_files_are_left_out(
     assert not (tmp_path / "none.json").exists()
 
 
+def test_a_manifest_keeps_probabilities_where_their_classes_are_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = draw_folder(tmp_path / "p", {"a": 4})
+    (folder / "labels.txt").write_text("good\nbad\n")
+    (folder / "p.csv").write_text(
+        "path,label\n" + "".join(f"a/{i:03}.jpg,{p}\n" for i, p in enumerate((0, 1 / 3, 0.5, 1)))
+    )
+    graded = Dataset.open(folder / "p.csv")
+    photos = [Reviewed(record) for record in graded.records]
+    write_photos(folder / "again.csv", photos)
+    again = Dataset.open(folder / "again.csv")
+    assert [r.label for r in again.records] == ["good", "good", "bad", "bad"]
+    assert [r.probability for r in again.records] == pytest.approx([r.probability for r in graded.records])
+    assert caplog.text == ""
+    write_photos(tmp_path / "elsewhere.csv", photos)
+    assert "has the more probable class of each photo: no labels.txt beside it" in caplog.text
+    elsewhere = Dataset.open(tmp_path / "elsewhere.csv")
+    assert [(r.label, r.probability) for r in elsewhere.records] == [(r.label, 1.0) for r in graded.records]
+
+
 def test_nothing_is_replaced(tmp_path: Path, reviewed: list[Reviewed]) -> None:
     (tmp_path / "labels.json").write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match="is there already"):

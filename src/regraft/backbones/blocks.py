@@ -132,7 +132,7 @@ class Upper:
             original.set_weights([*learned, *values[len(learned) :]])
 
 
-def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool) -> Upper:
+def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool, norms_only: bool = False) -> Upper:
     """Return the part of a network above a cut, with a copy of the weights, for training.
 
     Frozen batch normalisation is folded into the convolution before it. `Upper.write_back` divides it out again.
@@ -144,6 +144,7 @@ def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool) -> 
         batch_norm: ``frozen`` keeps the batch normalisation as it is; ``trained`` trains its weights and updates its
             statistics; ``statistics`` only updates its statistics.
         bf16: whether the matrix products are computed in bf16.
+        norms_only: whether all layers but batch normalisation stay frozen.
     """
     import keras
 
@@ -165,7 +166,7 @@ def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool) -> 
             values[id(op.output)] = new(inputs if len(inputs) > 1 or isinstance(op.input, list) else inputs[0])
             if new.weights:
                 _take_weights(op, new, folded.get(op), scale)
-                layers += [(op, new, scale)] if _set_trainable(new, batch_norm) else []
+                layers += [(op, new, scale)] if _set_trainable(new, batch_norm, norms_only) else []
         else:
             args, kwargs = node.arguments.fill_in(values)
             values[id(op.output)] = op(*args, **kwargs)
@@ -175,10 +176,12 @@ def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool) -> 
     return Upper(model, sum(x.shape[-1] for x in maps if id(x) not in values or id(x) == id(cut)), layers)
 
 
-def _set_trainable(layer: Any, batch_norm: BatchNorm) -> bool:
+def _set_trainable(layer: Any, batch_norm: BatchNorm, norms_only: bool) -> bool:
     """Freeze a layer that is not to be trained, and return whether training changes the layer."""
     kind = type(layer).__name__
-    if kind == "DepthwiseConv2D":  # few weights, whose gradient takes half of a step's time (docs/decisions.md)
+    if norms_only:
+        layer.trainable = False
+    elif kind == "DepthwiseConv2D":  # few weights, whose gradient takes half of a step's time (docs/decisions.md)
         layer.trainable = False
     if kind == "BatchNormalization":
         layer.trainable = batch_norm != "frozen"

@@ -33,4 +33,6 @@ def training_features(prepared: Prepared, how: Distortion) -> Features:
         return train
     views = views_of([prepared.dataset.records[i] for i in prepared.sides.train], how)
     x = extract(views, load_engine(prepared.backbone, prepared.config)).x
-    return replace(train, x=x, y=np.repeat(train.y, VIEWS), digests=tuple(v.digest for v in views))
+    certainty = None if train.certainty is None else np.repeat(train.certainty, VIEWS)
+    digests = tuple(v.digest for v in views)
+    return replace(train, x=x, y=np.repeat(train.y, VIEWS), digests=digests, certainty=certainty)

@@ -38,8 +38,9 @@ class ThawConfig(FoldsConfig):
     heading: ClassVar[str] = "what is trained"
 
     thaw: str = "auto"
-    """How much of the backbone to unfreeze: a number of blocks at its end, stage:NAME and all that follows, or all
-    (training from pixels); auto is the blocks of the last resolution."""
+    """How much of the backbone to unfreeze: a number of blocks at its end, stage:NAME and all that follows, all (training
+    from pixels), or batch-norm (the batch normalisation of all layers, from pixels, while all convolutions stay
+    frozen); auto is the blocks of the last resolution."""
 
     budget: str = ""
     """Longest training time, such as 90s, 10m or 2h: with --thaw auto, as many blocks are unfrozen as it allows."""
@@ -106,7 +107,11 @@ class FinetuneConfig(OptimizerConfig):
     heading: ClassVar[str] = "augmentation and regularisation"
 
     augment: Literal["crop", "colour", "randaugment"] = "crop"
-    """Augmentation: random crops and mirroring; with --thaw all also colour, or two operations of RandAugment."""
+    """Augmentation: random crops and symmetric images; with --thaw all also colour, or two operations of RandAugment."""
+
+    symmetry: Literal["mirror", "all", "none"] = "mirror"
+    """Images of a photo that have the same class: its mirror image; all eight rotations and mirror images, for photos
+    without an up, from above or through a microscope (four times the activations); or none, as for written text."""
 
     mixup: float = 0.2
     """Alpha of mixup, which blends pairs of photos; 0 for none."""
@@ -130,8 +135,8 @@ class FinetuneConfig(OptimizerConfig):
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(choices)}")
-        if not re.fullmatch(r"auto|all|[1-9]\d*|stage:.+", self.thaw):
-            raise ConfigError(f"thaw {self.thaw!r} is neither a number of blocks nor stage:NAME, all or auto")
+        if not re.fullmatch(r"auto|all|batch-norm|[1-9]\d*|stage:.+", self.thaw):
+            raise ConfigError(f"thaw {self.thaw!r} is neither a number of blocks nor stage:NAME, all, batch-norm or auto")
         if self.folds == 1 or not 0 <= self.folds <= MOST_FOLDS:
             raise ConfigError(f"folds {self.folds}: wanted 0 for none, or 2 to {MOST_FOLDS}")
         if self.folds and self.budget:
@@ -164,6 +169,7 @@ _CHOICES = {
     "optimizer": ("adamw", "sgd", "rmsprop"),
     "schedule": ("cosine", "step"),
     "augment": ("crop", "colour", "randaugment"),
+    "symmetry": ("mirror", "all", "none"),
     "class_weight": ("none", "balanced"),
     "backend": ("auto", "tensorflow", "jax"),
 }

@@ -42,6 +42,8 @@ class Features:
         backbone: the full name of the backbone that computed the features.
         stages: the number of features of each stage, for each backbone whose features stand side by side (usually
             one), in the order of the columns; empty if unknown.
+        certainty: the probability of the class ``y`` of each photo, ``(N,)`` float32, where the labels are
+            probabilities of two classes; the rest belongs to the other class. None where all labels are certain.
         scratch: whether who gets these features may write into ``x``, as nobody else reads it. It saves the memory of a
             copy, whose first use takes as long as the arithmetic.
     """
@@ -52,13 +54,25 @@ class Features:
     digests: tuple[str, ...]
     backbone: str
     stages: tuple[tuple[int, ...], ...] = ()
+    certainty: NDArray[np.float32] | None = None
     scratch: bool = False
 
     def select(self, indices: Sequence[int], scratch: bool = False) -> Features:
         """Return a copy of the features of the photos at ``indices``, in that order."""
         rows = np.asarray(indices, dtype=np.int64)
         digests = tuple(self.digests[i] for i in rows)
-        return replace(self, x=take(self.x, rows), y=self.y[rows], digests=digests, scratch=scratch)
+        certainty = None if self.certainty is None else self.certainty[rows]
+        return replace(
+            self, x=take(self.x, rows), y=self.y[rows], digests=digests, certainty=certainty, scratch=scratch
+        )
+
+    def targets(self) -> NDArray[np.float32]:
+        """Return the probability of each class for each photo, ``(N, C)``: 1 or 0 where the labels are certain."""
+        result = np.eye(len(self.classes), dtype=np.float32)[self.y]
+        if self.certainty is not None:
+            certainty = self.certainty[:, np.newaxis]
+            result = certainty * result + (1 - certainty) * (1 - result)
+        return result
 
     def __len__(self) -> int:
         return len(self.y)
@@ -229,5 +243,12 @@ def labelled_features(
         dataset, x, looks = dataset.without(extraction.problems), take(x, np.flatnonzero(kept)), looks[kept]
     index = {label: i for i, label in enumerate(dataset.classes)}
     y = np.array([index[r.label] for r in dataset.records], np.int64)
-    digests = tuple(r.digest for r in dataset.records)
-    return dataset, Features(x, y, dataset.classes, digests, backbone.name, stage_widths(backbone)), looks
+    digests, stages = tuple(r.digest for r in dataset.records), stage_widths(backbone)
+    return dataset, Features(x, y, dataset.classes, digests, backbone.name, stages, _certainty(dataset)), looks
+
+
+def _certainty(dataset: Dataset) -> NDArray[np.float32] | None:
+    """Return the probability of each photo's label, ``(N,)``; None if all are certain, or of more than two classes."""
+    if len(dataset.classes) != 2 or all(r.probability == 1 for r in dataset.records):
+        return None
+    return np.array([r.probability for r in dataset.records], np.float32)

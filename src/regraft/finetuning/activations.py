@@ -124,20 +124,22 @@ def _checksum(path: Path) -> str:
         return crc32(data)
 
 
-def extract_maps(records: Sequence[ImageRecord], engine: Engine, disk: float) -> Activations:
+def extract_maps(records: Sequence[ImageRecord], engine: Engine, disk: float, turns: int = 0) -> Activations:
     """Return the activations ``(h, w, C)`` of photos in float16, from the cache or computed now.
 
     Args:
         records: the photos; one that cannot be read is left out.
         engine: the engine of the frozen blocks.
         disk: the largest size of all cached activations, in gigabytes; older ones are deleted to stay below it.
+        turns: by how many quarter turns, counterclockwise, each photo is rotated before it goes into the network.
 
     Raises:
         ConfigError: these activations alone take more than ``disk`` gigabytes.
         TrainingError: the activations cannot be written to disk.
     """
-    loaders = partial(_transformed, transform=engine.backbone.transform)
-    return _store(engine.fingerprint, records, lambda some: engine.compute(loaders(some)), disk)
+    loaders = partial(_transformed, transform=engine.backbone.transform, turns=turns)
+    key = digest_json([engine.fingerprint, turns]) if turns else engine.fingerprint
+    return _store(key, records, lambda some: engine.compute(loaders(some)), disk)
 
 
 def extract_pixels(records: Sequence[ImageRecord], transform: Transform, disk: float) -> Activations:
@@ -156,12 +158,12 @@ def extract_pixels(records: Sequence[ImageRecord], transform: Transform, disk: f
     return _store(key, records, lambda some: _decode(_transformed(some, transform)), disk)
 
 
-def _transformed(records: Sequence[ImageRecord], transform: Transform) -> list[Loader]:
-    return [partial(_load, record, transform) for record in records]
+def _transformed(records: Sequence[ImageRecord], transform: Transform, turns: int = 0) -> list[Loader]:
+    return [partial(_load, record, transform, turns) for record in records]
 
 
-def _load(record: ImageRecord, transform: Transform) -> NDArray[np.uint8]:
-    return transform.load(record.read_unchanged())
+def _load(record: ImageRecord, transform: Transform, turns: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(np.rot90(transform.load(record.read_unchanged()), turns))
 
 
 def _decode(loaders: Sequence[Loader]) -> Results:

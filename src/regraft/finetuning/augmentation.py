@@ -34,13 +34,13 @@ MakeInputs = Callable[[NDArray[Any], NDArray[np.int64]], Inputs]
 
 
 class Augmented:
-    """Training batches with random crops and mirroring, colour changes (of pixels), then mixup or CutMix.
+    """Training batches with random crops and symmetric images, colour changes (of pixels), then mixup or CutMix.
 
     mixup: H. Zhang et al. (2018, arXiv:1710.09412). CutMix: S. Yun et al. (2019, arXiv:1905.04899).
 
     Args:
-        views: caches of the training photos in one or more sizes; for each photo and batch one of them is drawn. They
-            hold activations (h, w, C), larger than the network's input, or pixels (h, w, 3).
+        views: caches of the training photos in one or more sizes and rotations; for each photo and batch one of them is
+            drawn. They hold activations (h, w, C), larger than the network's input, or pixels (h, w, 3).
         features: the features of all photos; their digests are the keys of ``views``.
         train: the row numbers of the train photos.
         side: the height and width of the activations, or pixels, that the backbone is made for.
@@ -69,7 +69,7 @@ class Augmented:
         self.size: int = max(1, min(config.batch_size, len(self.rows)) // multiple) * multiple
         self.crop: int = max(1, round(side * CROP))
         classes = len(features.classes)
-        self.targets: NDArray[np.float32] = np.eye(classes, dtype=np.float32)[features.y]
+        self.targets: NDArray[np.float32] = features.targets()
         counts = np.bincount(features.y[self.rows], minlength=classes)
         share = len(self.rows) / (classes * np.maximum(counts, 1))
         self.weight: NDArray[np.float64] = (
@@ -105,7 +105,7 @@ class Augmented:
 
         def view_of(i: int) -> NDArray[Any]:
             maps = self.views[int(dices[i].integers(len(self.views)))][self.features.digests[rows[i]]]
-            view = _cropped(maps, self.crop, dices[i])
+            view = _symmetric(_cropped(maps, self.crop, dices[i]), self.config.symmetry, dices[i])
             return change(view, dices[i]) if change else view
 
         if change is None:
@@ -115,9 +115,21 @@ class Augmented:
 
 
 def _cropped(maps: NDArray[Any], side: int, dice: Dice) -> NDArray[Any]:
-    """Return a random crop (side, side, C) of ``maps`` (h, w, C), mirrored with probability 0.5."""
+    """Return a random crop (side, side, C) of ``maps`` (h, w, C)."""
     top, left = dice.integers(0, [length - side + 1 for length in maps.shape[:2]])
-    view = maps[top : top + side, left : left + side]
+    return maps[top : top + side, left : left + side]
+
+
+def _symmetric(view: NDArray[Any], symmetry: str, dice: Dice) -> NDArray[Any]:
+    """Return a crop or its mirror image; of ``all`` symmetries, a crop of pixels is rotated too.
+
+    Activations are mirrored, which is nearly the same as to compute those of the mirror image. They are not rotated:
+    convolutions have learned from mirror images, but not from rotated photos.
+    """
+    if symmetry == "none":
+        return view
+    if symmetry == "all" and view.dtype == np.uint8:
+        view = np.rot90(view, int(dice.integers(4)))
     return view[:, ::-1] if dice.random() < 0.5 else view
 
 

@@ -88,7 +88,8 @@ class Thawed:
         self.blocks: int = _count(whole, backbone, config.thaw)
         cut = blocks(whole)[-self.blocks] if self.blocks else whole.inputs[0]
         bf16 = keras.backend.backend() == "tensorflow" and runs_bf16()
-        self.upper: Upper = upper(whole, cut, config.batch_norm, bf16)
+        norms_only = config.thaw == "batch-norm"
+        self.upper: Upper = upper(whole, cut, "trained" if norms_only else config.batch_norm, bf16, norms_only)
         self.side: int = int(cut.shape[1])
         weight, bias = head
         start = keras.Input((None, None, cut.shape[-1]))
@@ -120,17 +121,23 @@ class Thawed:
         larger = [max(size + 32, round(size * _LARGER * _VIEW_RATIO**i / 32) * 32) for i in range(config.views)]
         train = [photos.records[i] for i in photos.train]
         val = [photos.records[i] for i in photos.val]
-        self._train = [self._maps(train, one, features, config.disk) for one in larger]
+        turns = range(4 if config.symmetry == "all" and self.blocks else 1)  # pixels are rotated when they are read
+        self._train = [self._maps(train, one, features, config.disk, turn) for one in larger for turn in turns]
         self._val = self._maps(val, size, features, config.disk)
 
-    def _maps(self, records: list[ImageRecord], size: int, features: FeatureConfig, disk: float) -> Activations:
-        """Return the network's input for photos scaled to ``size``: activations, or pixels where all is thawed."""
+    def _maps(
+        self, records: list[ImageRecord], size: int, features: FeatureConfig, disk: float, turns: int = 0
+    ) -> Activations:
+        """Return the network's input for photos scaled to ``size``: activations, or pixels where all is thawed.
+
+        Before activations are computed, the photos are rotated by so many quarter ``turns``.
+        """
         options = self.backbone.options
         wanted = {key: getattr(options, key) for key in ("stages", "weights", "pixels", "tuned")}
         if not self.blocks:
             return extract_pixels(records, replace(self.backbone.transform, size=size), disk)
         trunk = load_backbone(self.backbone.name, size, thawed=self.blocks, **wanted)
-        return extract_maps(records, load_engine(trunk, features, trained=self._trained), disk)
+        return extract_maps(records, load_engine(trunk, features, trained=self._trained), disk, turns)
 
     def inputs(self, maps: NDArray[Any], rows: NDArray[np.int64]) -> Inputs:
         """Return the inputs of ``model`` for activations or pixels (B, h, w, C) of the photos at ``rows`` (B,)."""
@@ -146,10 +153,12 @@ class Thawed:
         for part in np.array_split(rows, max(1, len(rows) // 64)):  # batches of 64 to 127 limit the memory
             maps = np.stack([self._val[self.photos.records[i].digest] for i in part])
             found.append(np.asarray(self.model.predict_on_batch(self.inputs(maps, part)), np.float32))
-        logits, y = np.concatenate(found), self.photos.features.y[rows]
+        features = self.photos.features
+        logits, y = np.concatenate(found), features.y[rows]
+        certainty = None if features.certainty is None else features.certainty[rows]
         ranked = np.argsort(-logits, axis=1)
         top5 = float((ranked[:, :5] == y[:, np.newaxis]).any(axis=1).mean())
-        return cross_entropy(logits, y), float((ranked[:, 0] == y).mean()), top5
+        return cross_entropy(logits, y, certainty), float((ranked[:, 0] == y).mean()), top5
 
     def train_batches(self, config: FinetuneConfig) -> Augmented:
         """Return the training batches.
@@ -210,7 +219,7 @@ def _count(network: Any, backbone: Backbone, thaw: str) -> int:
     Raises:
         BackboneError: the backbone has not so many blocks, or no such stage.
     """
-    if thaw == "all":
+    if thaw in ("all", "batch-norm"):
         return 0
     sides = [int(cut.shape[1]) for cut in blocks(network)]
     if thaw.isdigit():

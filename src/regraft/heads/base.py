@@ -227,12 +227,25 @@ def softmax(logits: Matrix) -> Matrix:
     return result
 
 
-def cross_entropy(logits: Matrix, y: NDArray[np.int64]) -> float:
-    """Return the mean cross-entropy of logits (N, C) and class indices (N,) in nats; NaN if there are no rows."""
+def cross_entropy(logits: Matrix, y: NDArray[np.int64], certainty: Matrix | None = None) -> float:
+    """Return the mean cross-entropy of logits (N, C) in nats; NaN if there are no rows.
+
+    Args:
+        logits: the logits.
+        y: the class indices, (N,).
+        certainty: the probabilities of these classes, (N,), as `Features` has them; None where the labels are certain.
+    """
     if not len(y):
         return float("nan")
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]))
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - mean_logits(shifted, y, certainty)))
+
+
+def mean_logits(logits: Matrix, y: NDArray[np.int64], certainty: Matrix | None) -> Matrix:
+    """Return the logit (N,) of each photo's class; where the class has a probability, the mean over both classes."""
+    rows = np.arange(len(y))
+    truth: Matrix = logits[rows, y]
+    return truth if certainty is None else certainty * truth + (1 - certainty) * logits[rows, 1 - y]
 
 
 def accuracy(logits: Matrix, y: NDArray[np.int64]) -> float:

@@ -29,6 +29,7 @@ from regraft.heads.base import (
     accuracy,
     cross_entropy,
     logits_of,
+    mean_logits,
     photo_weights,
 )
 from regraft.heads.curvature import WIDEST, Curvature
@@ -117,7 +118,7 @@ class Path:
         best = Fit(strengths[0], parameters, float("inf"))
         for strength in strengths:
             parameters = self._solver.solve(problem, strength, parameters, partial(self._report, problem))
-            loss = cross_entropy(_logits(self._val, problem, parameters), self._val.y) if len(self._val) else 0.0
+            loss = _loss(_logits(self._val, problem, parameters), self._val) if len(self._val) else 0.0
             if loss < best.loss:
                 best, rises = Fit(strength, parameters, loss), 0
             else:
@@ -129,12 +130,16 @@ class Path:
     def _report(self, problem: Problem, parameters: Matrix) -> None:
         self._steps += 1
         if self._on_step:
-            logits, y = _logits(self._some, problem, parameters), self._some.y
-            self._on_step(Step(self._steps, *problem.last, cross_entropy(logits, y), accuracy(logits, y)))
+            logits = _logits(self._some, problem, parameters)
+            self._on_step(Step(self._steps, *problem.last, _loss(logits, self._some), accuracy(logits, self._some.y)))
 
 
 def _logits(features: Features, problem: Problem, parameters: Matrix) -> Matrix:
     return logits_of(features.x, *problem.unpack(parameters))
+
+
+def _loss(logits: Matrix, photos: Features) -> float:
+    return cross_entropy(logits, photos.y, photos.certainty)
 
 
 class Problem:
@@ -151,7 +156,7 @@ class Problem:
     """
 
     def __init__(self, train: Features, class_weight: ClassWeight, scaling: Scaling) -> None:
-        self._x, self._y = train.x, train.y
+        self._x, self._y, self._certainty = train.x, train.y, train.certainty
         self.count: int = len(train.x)
         self.width: int = train.x.shape[1]
         self.classes: int = len(train.classes)
@@ -230,18 +235,23 @@ class Problem:
         for start in range(part.start, part.stop, _BLOCK_ROWS):
             block = slice(start, min(start + _BLOCK_ROWS, part.stop))
             x, y, weights = self._x[block], self._y[block], self._weights[block]
-            rows = np.arange(len(y))
+            rows, certainty = np.arange(len(y)), None if self._certainty is None else self._certainty[block]
             logits = x @ weight + bias
             logits -= logits.max(axis=1, keepdims=True)
             truth = logits[rows, y].copy()
+            expected = truth if certainty is None else mean_logits(logits, y, certainty)
             residual = np.exp(logits, out=logits)
             totals = residual.sum(axis=1)
-            losses = np.log(totals) - truth
+            losses = np.log(totals) - expected
             sums.loss += float(weights @ losses)
             sums.total += float(losses.sum())
             sums.right += float(np.count_nonzero(truth == 0.0))  # 0 means that the true class has the largest logit
             residual /= totals[:, np.newaxis]
-            residual[rows, y] -= 1.0
+            if certainty is None:
+                residual[rows, y] -= 1.0
+            else:
+                residual[rows, y] -= certainty
+                residual[rows, 1 - y] -= 1 - certainty
             residual *= weights[:, np.newaxis]
             sums.towards_bias += residual.sum(axis=0)
             sums.towards_weight += np.ascontiguousarray(residual.T) @ x

@@ -78,7 +78,7 @@ class GradientDescent(Linear):
         scaling, rng = Scaling.of(train.x), np.random.default_rng(0)
         x: Matrix = (train.x - scaling.mean) / scaling.spread
         weights = photo_weights(train, self.class_weight)[:, np.newaxis]
-        targets = np.eye(len(train.classes), dtype=np.float32)[train.y]
+        targets, certainty = train.targets(), train.certainty
         weight, bias = np.zeros((x.shape[1], len(train.classes)), np.float32), np.zeros(len(train.classes), np.float32)
         draws = _draws(train.y, self.batch_size, self.balanced, rng)
         for number, rows in zip(range(1, self.steps + 1), draws, strict=False):
@@ -87,8 +87,9 @@ class GradientDescent(Linear):
             if on_step and (number == 1 or number % self.report_every == 0 or number == self.steps):
                 self._keep(scaling, weight, bias)
                 val_logits, y = self.logits(val.x), train.y[rows]
-                val_loss, val_accuracy = cross_entropy(val_logits, val.y), accuracy(val_logits, val.y)
-                on_step(Step(number, cross_entropy(logits, y), accuracy(logits, y), val_loss, val_accuracy))
+                loss = cross_entropy(logits, y, None if certainty is None else certainty[rows])
+                val_loss, val_accuracy = cross_entropy(val_logits, val.y, val.certainty), accuracy(val_logits, val.y)
+                on_step(Step(number, loss, accuracy(logits, y), val_loss, val_accuracy))
             error = (softmax(logits) - targets[rows]) * weights[rows] * np.float32(self.learning_rate / len(rows))
             weight -= batch.T @ error
             bias -= error.sum(axis=0)

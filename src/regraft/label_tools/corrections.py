@@ -192,8 +192,9 @@ class Corrections:
     def apply(self, dataset: Dataset, adds: bool = True) -> Dataset:
         """Return the data set with the corrected labels, without the excluded photos, and with the added photos.
 
-        A photo to add that is missing or has changed is among the ``problems`` of the result. A photo that the data set
-        has already is not added. Classes keep their order; new classes come after them, sorted.
+        A corrected or confirmed label is certain, whatever probability the source gives it. A photo to add that is
+        missing or has changed is among the ``problems`` of the result. A photo that the data set has already is not
+        added. Classes keep their order; new classes come after them, sorted.
 
         Args:
             dataset: photos with the labels that their source gives them.
@@ -213,7 +214,7 @@ class Corrections:
             if row is not None:
                 used[row.id] = row
             if row is None or row.action != "exclude":
-                kept.append(replace(record, label=row.label or record.label) if row else record)
+                kept.append(replace(record, label=row.label or record.label, probability=1.0) if row else record)
         added, problems = self._added(dataset, used) if adds else ([], [])
         if not (kept or added):
             raise DataError(f"the corrections leave out all {len(dataset.records)} photos; undo some of them")

@@ -21,6 +21,7 @@ from regraft.errors import ConfigError, DataError, option
 from regraft.foundation import console
 from regraft.foundation.places import Product, claimed, require_writable
 from regraft.photos.dataset import ImageRecord
+from regraft.photos.sources.manifest import probability_classes
 
 Format = Literal["manifest", "label-studio", "fiftyone"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -87,9 +88,28 @@ def _manifest(path: Path, photos: Sequence[Reviewed]) -> str:
     """Return the text of a CSV table that `train` takes, with paths relative to its folder."""
     text = io.StringIO()
     records = [photo.record for photo in photos]
-    rows = [(_relative(r.path, path), r.label, r.split or "", r.group or "") for r in records]
+    labels = _labels(path, records)
+    rows = [
+        (_relative(r.path, path), label, r.split or "", r.group or "") for r, label in zip(records, labels, strict=True)
+    ]
     csv.writer(text, lineterminator="\n").writerows([("path", "label", "split", "group"), *rows])
     return text.getvalue()
+
+
+def _labels(path: Path, records: Sequence[ImageRecord]) -> list[str]:
+    """Return the labels of photos as a manifest at ``path`` has them: probabilities where that is what they are.
+
+    The names of the two classes are not in such a manifest. Where they would not be found beside it, the labels are the
+    more probable classes.
+    """
+    labels = [r.label for r in records]
+    if all(r.probability == 1 for r in records):
+        return labels
+    classes = probability_classes(path.parent)
+    if not set(labels) <= set(classes):
+        console.warn(f"{path} has the more probable class of each photo: no labels.txt beside it names the two classes")
+        return labels
+    return [f"{r.probability if r.label == classes[1] else 1 - r.probability:.9g}" for r in records]
 
 
 def _label_studio(_: Path, photos: Sequence[Reviewed]) -> str:

@@ -41,6 +41,7 @@ class ImageRecord:
         group: the name of the group that the data set gives the photo; None if it gives none.
         part: the position of the photo's bytes in a shard; None if the photo is a file of its own.
         origin: the digest of the photo from which this photo was made, since shards may encode a photo again; or None.
+        probability: the probability, 0.5 to 1, that the label is right; the rest belongs to the other of two classes.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class ImageRecord:
     group: str | None = None
     part: Part | None = None
     origin: str | None = None
+    probability: float = 1.0
 
     @property
     def identity(self) -> str:
@@ -139,7 +141,8 @@ class Dataset:
     @property
     def digest(self) -> str:
         """The digest of the photos' contents and labels. It does not depend on their file names or order."""
-        return digest_json(sorted((r.digest, r.label) for r in self.records))
+        rows = ((r.digest, r.label) if r.probability == 1 else (r.digest, r.label, r.probability) for r in self.records)
+        return digest_json(sorted(rows))
 
     def counts(self) -> dict[str, int]:
         """Return the number of photos of each class, in the order of the classes."""
@@ -234,9 +237,8 @@ def _record(entry: Entry, digest: str) -> ImageRecord:
     group = entry.group
     if group is None and entry.part and entry.part.box:
         group = digest  # all that is cropped from one photo stays on one side of the split
-    return ImageRecord(
-        entry.path, entry.label, cropped_digest(digest, entry.part), entry.split, group, entry.part, entry.origin
-    )
+    digest = cropped_digest(digest, entry.part)
+    return ImageRecord(entry.path, entry.label, digest, entry.split, group, entry.part, entry.origin, entry.probability)
 
 
 def record_of(entry: Entry) -> ImageRecord | Problem:

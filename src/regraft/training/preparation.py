@@ -39,6 +39,9 @@ from regraft.photos.splitting import Split, group_counts, split
 from regraft.training.folding import NEVER
 from regraft.training.keeping import Places, extend_folds, extend_split
 
+_OF_CLASSES = ("discriminant", "knn", "prototype")
+"""The heads that learn from classes alone, where labels are probabilities."""
+
 
 class Clock:
     """Measure how long each step of a training takes, in seconds: ``with clock("scan"): …``."""
@@ -219,6 +222,7 @@ def require_trainable(prepared: Prepared) -> None:
     dataset, sides = prepared.dataset, prepared.sides
     report_problems(dataset.problems)
     require_two_classes(dataset)
+    _tell_what_is_learned(prepared)
     trained = Counter(dataset.records[i].label for i in sides.train)
     single = [label for label, count in dataset.counts().items() if count == 1 and trained[label]]
     if single:
@@ -241,6 +245,20 @@ def require_trainable(prepared: Prepared) -> None:
     whole = [label for label in dataset.classes if label not in measured and label not in single]
     if whole:
         console.warn(f"classes with all their photos in train, which cannot be measured: {', '.join(whole)}")
+
+
+def _tell_what_is_learned(prepared: Prepared) -> None:
+    """Say so where the labels are probabilities, and the head learns from the more probable classes alone."""
+    dataset, head = prepared.dataset, prepared.config.head
+    if all(record.probability == 1 for record in dataset.records):
+        return
+    if len(dataset.classes) > 2:
+        console.warn(
+            f"labels are probabilities of two classes, and there are {len(dataset.classes)}: the head learns from the "
+            "more probable class of each photo, not from its probability"
+        )
+    elif head in _OF_CLASSES:
+        console.note(f"the head {head} learns from the more probable class of each photo, not from its probability")
 
 
 def require_two_classes(dataset: Dataset) -> None:

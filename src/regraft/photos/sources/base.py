@@ -7,6 +7,7 @@ Surprise: a source opens no photo. It only lists them, and `Dataset.open` reads 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import unicodedata
@@ -25,6 +26,7 @@ from regraft.photos.images import Part, Problem
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"([0-9]{1,99}\.?[0-9]{0,99}|\.[0-9]{1,99})(e[-+]?[0-9]{1,3})?", re.IGNORECASE)
 _WANTED = "wanted a folder that holds one folder of photos for each class"
 _MAX_LABELS = 2**24  # bytes of labels.txt
 _SIDE_NAMES: dict[str, Side] = {
@@ -50,6 +52,8 @@ class Entry:
         group: the name of a group, such as a patient, a camera or a burst, whose photos stay on one side; or None.
         part: the position of the photo's bytes in a shard; None if the photo is a file of its own.
         origin: the digest of the photo from which this photo was made, 64 hexadecimal digits; None if not known.
+        probability: the probability, 0.5 to 1, that the label is right; the rest belongs to the other class. Below 1
+            only in data sets of two classes.
     """
 
     path: Path
@@ -58,6 +62,7 @@ class Entry:
     group: str | None = None
     part: Part | None = None
     origin: str | None = None
+    probability: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,12 @@ def label_of(text: str) -> str:
 def origin_of(text: str) -> str | None:
     """Return ``text`` if it is a SHA-256 digest of 64 hexadecimal digits, else None."""
     return text if _DIGEST.fullmatch(text) else None
+
+
+def probability_of(text: str) -> float | None:
+    """Return the number from 0 to 1 that a text gives; None if it gives none."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return value if 0 <= value <= 1 else None
 
 
 def flaw_of_label(label: str) -> str:

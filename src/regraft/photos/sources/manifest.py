@@ -1,6 +1,6 @@
 """The source for a table of photos: CSV, TSV, JSON lines or Parquet.
 
-The columns are ``path`` and ``label``, and optionally ``split`` and ``group``.
+The columns are ``path`` and ``label``, and optionally ``split`` and ``group``. Labels may be probabilities.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from regraft.foundation import console
 from regraft.foundation.tables import SUFFIXES, Columns, rows_of
 from regraft.photos.boxes import Box
 from regraft.photos.images import Part, Problem
-from regraft.photos.sources.base import Entry, Listing, label_of, read_labels, registry, side_of
+from regraft.photos.sources.base import Entry, Listing, label_of, probability_of, read_labels, registry, side_of
 from regraft.photos.sources.shards import label_by_text
 
 _MAX_PATH, _MAX_LABEL = 4000, 1000  # the most characters of a path and of a label
@@ -29,7 +29,8 @@ _COLUMNS = Columns(
 class Manifest:
     """A table such as ``photos.csv``. Its paths are relative to the table's folder.
 
-    If a label is a number, a file ``labels.txt`` beside the table gives the name of the class.
+    If a label is a number, a file ``labels.txt`` beside the table gives the name of the class. If all labels are
+    numbers from 0 to 1, some of them in between, they are the probabilities of the second of two classes.
     """
 
     def accepts(self, spec: str) -> bool:
@@ -44,8 +45,8 @@ class Manifest:
             DataError: the file is not a table of photos.
         """
         file = Path(spec).expanduser()
-        rows = _Rows(file)
-        found: dict[tuple[str, str], Entry] = {}
+        rows = _Rows(file, probability_classes(file.parent) if _holds_probabilities(file) else None)
+        found: dict[tuple[str, str, float], Entry] = {}
         problems: list[Problem] = []
         repeated = 0
         for number, row in enumerate(rows_of(file, _COLUMNS), 1):
@@ -53,7 +54,7 @@ class Manifest:
             if isinstance(result, Problem):
                 problems.append(result)
                 continue
-            key = (str(result.path), result.label)
+            key = (str(result.path), result.label, result.probability)
             repeated += key in found
             found.setdefault(key, result)
         if repeated:
@@ -61,15 +62,47 @@ class Manifest:
         return Listing(tuple(found.values()), tuple(problems))
 
 
+def _holds_probabilities(file: Path) -> bool:
+    """Return whether each label of a table is a number from 0 to 1, and one of them lies in between.
+
+    The rows are read up to the first label that is no such number.
+    """
+    between = False
+    for row in rows_of(file, _COLUMNS):
+        if label := label_of(_text(row.get("label"))):
+            probability = probability_of(label)
+            if probability is None:
+                return False
+            between = between or 0 < probability < 1
+    return between
+
+
+def probability_classes(folder: Path) -> tuple[str, str]:
+    """Return the two classes of the tables of probabilities in a folder; the probabilities are those of the second.
+
+    Returns:
+        The two lines of ``labels.txt`` in the folder, if it has two that differ; else ``0`` and ``1``.
+    """
+    names = read_labels(folder)
+    return (names[0], names[1]) if len(names) == 2 == len(set(names)) else ("0", "1")
+
+
 class _Rows:
     """A reader that turns the rows of a table into entries.
 
     Args:
         file: the table.
+        classes: the two classes where the labels are probabilities of the second of them; else None.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, classes: tuple[str, str] | None) -> None:
+        if classes:
+            first, second = classes
+            console.note(
+                f"the labels of {file} are read as probabilities of {second!r}; below 0.5, a photo is {first!r}"
+            )
         self._file = file
+        self._classes = classes
         self._names = read_labels(file.parent)
         self._labels: dict[str, str] = {}
         self._shards: dict[str, dict[Path, Entry]] = {}
@@ -84,7 +117,7 @@ class _Rows:
         if not label or len(label) > _MAX_LABEL:
             reason = f"a label of more than {_MAX_LABEL:,} characters" if label else "no label"
             return Problem(path, f"row {number} of {self._file.name} gives it {reason}")
-        label = label_by_text(label, self._names)
+        label, probability = self._label(label)
         if isinstance(row.get("group"), list | dict | bytes):
             return Problem(path, f"row {number} of {self._file.name} gives it a group that is no text")
         given, group = _text(row.get("split")).strip(), _text(row.get("group")).strip()
@@ -94,7 +127,15 @@ class _Rows:
             part, origin = self._in_shard(path)
         except (DataError, OSError) as error:
             return Problem(path, str(error))
-        return Entry(path, self._labels.setdefault(label, label), side_of(given), group or None, part, origin)
+        label = self._labels.setdefault(label, label)
+        return Entry(path, label, side_of(given), group or None, part, origin, probability)
+
+    def _label(self, text: str) -> tuple[str, float]:
+        """Return the class that a cell names, and the probability that this is the class of the photo."""
+        probability = probability_of(text) if self._classes else None
+        if self._classes is None or probability is None:  # None with classes, if the file has changed meanwhile
+            return label_by_text(text, self._names), 1.0
+        return self._classes[probability >= 0.5], max(probability, 1 - probability)
 
     def _in_shard(self, path: Path) -> tuple[Part | None, str | None]:
         """Return the position and the origin of a photo ``shard#name`` or ``photo#box=…``; otherwise None and None.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regraft.errors import DataError
 from regraft.photos.images import Problem
-from regraft.photos.sources.base import Entry, Listing, Side, side_of
+from regraft.photos.sources.base import Entry, Listing, Side, probability_of, side_of
 
 _BESIDE = (".txt", ".json", ".md", ".csv")  # files that may lie beside shards
 _DIGITS = 9  # the most digits of a class index: Python refuses to convert very long numbers
@@ -75,6 +75,12 @@ def label_by_text(text: str, names: list[str]) -> str:
     """Return the class name for a text: if it is a class index, the line in ``names`` (labels.txt), else the text."""
     numbered = text.isascii() and text.isdecimal() and len(text) <= _DIGITS
     return names[int(text)] if numbered and int(text) < len(names) else text
+
+
+def certainty_of(text: str) -> float:
+    """Return the probability of a photo's label that a record gives as text; 1 if it gives none from 0.5 to 1."""
+    probability = probability_of(text)
+    return probability if probability is not None and probability >= 0.5 else 1.0
 
 
 def listing_of(found: list[Entry | Problem], none: str) -> Listing:

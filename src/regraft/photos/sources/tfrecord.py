@@ -9,13 +9,14 @@ from pathlib import Path
 from regraft.foundation.tfrecord import DamagedError, Feature, Span, looks_like_records, records
 from regraft.photos.images import Part, Problem
 from regraft.photos.sources.base import Entry, Listing, Side, label_of, origin_of, read_labels
-from regraft.photos.sources.shards import label_by_number, listing_of, shard_files, sides_of
+from regraft.photos.sources.shards import certainty_of, label_by_number, listing_of, shard_files, sides_of
 
 _IMAGE = ("image/encoded", "image_raw", "image")
 _NUMBER = ("image/class/label", "label")
 _TEXT = "image/class/text"
 _GROUP = "image/regraft/group"
 _ORIGIN = "image/regraft/digest"
+_PROBABILITY = "image/regraft/probability"
 _MAX_LABEL = 4000  # bytes of a class name
 _MAX_PROBLEMS = 1000  # bad records, after which a shard is not read further
 
@@ -64,8 +65,9 @@ def read_shard(
             label = _label(features, labels, view, number)
             if isinstance(photo, Span) and label:
                 part = Part(file, photo.start, photo.stop - photo.start)
-                group, origin = (_text(features.get(name, ()), view) for name in (_GROUP, _ORIGIN))
-                yield Entry(path, label, side, group or None, part, origin_of(origin))
+                ours = (_text(features.get(name, ()), view) for name in (_GROUP, _ORIGIN, _PROBABILITY))
+                group, origin, probability = ours
+                yield Entry(path, label, side, group or None, part, origin_of(origin), certainty_of(probability))
             else:
                 problems += 1
                 yield Problem(path, "a record without a photo" if label else "a record without a label")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from regraft.downloads.tar import DamagedTarError, Member, Tar
 from regraft.photos.images import Part, Problem
 from regraft.photos.sources.base import Entry, Listing, Side, label_of, origin_of, read_labels
-from regraft.photos.sources.shards import label_by_text, listing_of, shard_files, sides_of
+from regraft.photos.sources.shards import certainty_of, label_by_text, listing_of, shard_files, sides_of
 
 _IMAGE = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "ppm")
 _LABEL = ("json", "cls", "txt")  # the first of these that gives a label is used
@@ -55,11 +55,13 @@ class _Told(NamedTuple):
         label: the name or index of the class; empty if the member gives none.
         group: the name of the photo's group, which stays on one side of the split; or None.
         origin: the digest of the photo from which this photo was made; or None.
+        probability: the probability that the label is right.
     """
 
     label: str
-    group: str | None
-    origin: str | None
+    group: str | None = None
+    origin: str | None = None
+    probability: float = 1.0
 
 
 def _read_shard(file: Path, side: Side | None, names: list[str]) -> Iterator[Entry | Problem]:
@@ -76,7 +78,8 @@ def _read_shard(file: Path, side: Side | None, names: list[str]) -> Iterator[Ent
         if part.offset + part.length > size:
             yield Problem(path, "cut off with its shard")
         elif told:
-            yield Entry(path, label_by_text(told.label, names), side, told.group, part, told.origin)
+            label = label_by_text(told.label, names)
+            yield Entry(path, label, side, told.group, part, told.origin, told.probability)
         else:
             yield Problem(path, "no .cls, .json or .txt beside it gives a label")
 
@@ -116,11 +119,13 @@ def _told(shard: Tar, member: Member, kind: str) -> _Told:
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
-            return _Told("", None, None)  # the .cls member may still give the label
+            return _Told("")  # the .cls member may still give the label
         found, ours = (document.get(key) if isinstance(document, dict) else None for key in ("label", "regraft"))
     label = label_of(str(found)) if isinstance(found, str | int | float) else ""
-    group, origin = (str(ours.get(key) or "") if isinstance(ours, dict) else "" for key in ("group", "digest"))
-    return _Told(label if len(label) <= _MAX_LABEL else "", group or None, origin_of(origin))
+    names = ("group", "digest", "probability")
+    group, origin, probability = (str(ours.get(key) or "") if isinstance(ours, dict) else "" for key in names)
+    label = label if len(label) <= _MAX_LABEL else ""
+    return _Told(label, group or None, origin_of(origin), certainty_of(probability))
 
 
 def _is_shard(file: Path) -> bool:
