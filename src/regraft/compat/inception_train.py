@@ -23,7 +23,7 @@ from regraft.config.finetuning import FinetuneConfig
 from regraft.config.training import TrainConfig
 from regraft.errors import RunError
 from regraft.finetuning.finetuning import finetune
-from regraft.finetuning.training_loop import Course
+from regraft.finetuning.pace import Course
 from regraft.foundation import console
 from regraft.foundation.tensorboard import EventFile
 from regraft.training.preparation import whole_spec

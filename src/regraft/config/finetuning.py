@@ -43,7 +43,8 @@ class ThawConfig(FoldsConfig):
     stay frozen); auto is the blocks of the last resolution."""
 
     budget: str = ""
-    """Longest training time, such as 90s, 10m or 2h: with --thaw auto, as many blocks are unfrozen as it allows."""
+    """Longest training time, such as 90s, 10m or 2h: with --thaw auto, as many blocks are unfrozen as it allows; if the
+    machine becomes slower meanwhile, fewer steps are taken. The time for activations does not count."""
 
     batch_norm: Literal["frozen", "trained", "statistics"] = "frozen"
     """Batch normalisation of the unfrozen blocks: frozen, trained, or only its moving statistics are updated."""

@@ -23,6 +23,7 @@ from regraft.classifiers.classifier import Classifier, open_photos, run_path
 from regraft.classifiers.metrics import Metrics, require_accuracy
 from regraft.classifiers.paired_evaluation import compare_predictors, what_is_worse
 from regraft.classifiers.run_folder import LAYOUT, is_run, is_unfinished
+from regraft.config.features import seconds_of
 from regraft.config.finetuning import FinetuneConfig
 from regraft.config.training import OF_ONE_HEAD, TrainConfig
 from regraft.config.values import options_of
@@ -34,6 +35,7 @@ from regraft.finetuning.begun import Begun, existing_option, read_begun, write_b
 from regraft.finetuning.epoch_logs import EpochLogs
 from regraft.finetuning.folds import TunedFolds, discard, is_to_overwrite, tune_folds
 from regraft.finetuning.history_plot import plot_history
+from regraft.finetuning.pace import Course
 from regraft.finetuning.starting_point import (
     Opened,
     in_floats,
@@ -43,7 +45,7 @@ from regraft.finetuning.starting_point import (
     with_features,
 )
 from regraft.finetuning.thawed_network import Photos, Thawed, affordable
-from regraft.finetuning.training_loop import Course, Epoch, Trainer, is_out_of_memory
+from regraft.finetuning.training_loop import Epoch, Trainer, is_out_of_memory
 from regraft.foundation import console
 from regraft.foundation.documents import write_tensors
 from regraft.foundation.files import as_path, atomic_folder, digest_json, write_json
@@ -160,7 +162,8 @@ def _finetuned(
         thawed.load(seen, in_floats(before), config, before.precision)
     _begin(site, opened.before, asked, config.thaw, existing)
     with clock("training"):
-        trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course)
+        budget = seconds_of(asked.budget) if asked.budget else 0.0
+        trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course, budget)
     learned_head = _write_learned(thawed, folder)
     measured = ("val",) if as_trial or folds else ("val", "test")
     after = _measured(replace(before, config=options), (dataset, sides), learned_head, folder, measured)
@@ -310,13 +313,19 @@ def _show(thawed: Thawed, folder: Path, number: int) -> None:
 
 
 def _trained(
-    thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any], course: Course | None
+    thawed: Thawed,
+    config: FinetuneConfig,
+    folder: Path,
+    hyperparameters: Mapping[str, Any],
+    course: Course | None,
+    budget: float,
 ) -> Trainer:
     """Train the network; where memory is too short, begin again with half the batch size."""
     begun = thawed.model.get_weights()
     while True:
         try:
-            return _trained_once(thawed, config, folder, hyperparameters, course)
+            trainer = Trainer(thawed.model, config, folder / LAYOUT.checkpoints, thawed.dense.variables, course, budget)
+            return _trained_once(trainer, thawed, config, folder, hyperparameters)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -330,9 +339,8 @@ def _trained(
 
 
 def _trained_once(
-    thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any], course: Course | None
+    trainer: Trainer, thawed: Thawed, config: FinetuneConfig, folder: Path, hyperparameters: Mapping[str, Any]
 ) -> Trainer:
-    trainer = Trainer(thawed.model, config, folder / LAYOUT.checkpoints, thawed.dense.variables, course)
     with EpochLogs(folder / LAYOUT.logs, hyperparameters, thawed, config.histograms) as draw:
 
         def on_epoch(epoch: Epoch) -> None:

@@ -23,6 +23,7 @@ from regraft.config.finetuning import FinetuneConfig
 from regraft.engines.tensorflow import tensorflow_has_gpu, tensorflow_step
 from regraft.errors import RunError, TrainingError, option
 from regraft.finetuning.begun import existing_option
+from regraft.finetuning.pace import Course, Pace
 from regraft.foundation import console
 from regraft.foundation.documents import (
     MEBIBYTE,
@@ -102,23 +103,6 @@ class Epoch:
         return cls(0, math.nan, math.nan, math.nan, *val, 0.0, math.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
-    """A training whose length is a number of steps, not of epochs.
-
-    Attributes:
-        steps: the number of steps; a training that stopped after fewer steps can be resumed with more.
-        period: the steps from one checkpoint to the next; each period is an `Epoch` of the history.
-        rate: returns the learning rate of a step, by the step's number from 0.
-        on_step: called after each step with its number, loss, learning rate and seconds.
-    """
-
-    steps: int
-    period: int
-    rate: Callable[[int], float]
-    on_step: Callable[[int, float, float, float], None]
-
-
 class Trainer:
     """The training of one network.
 
@@ -128,10 +112,18 @@ class Trainer:
         folder: the folder for checkpoints; training resumes from the checkpoints in it.
         head: the variables of the head, which are trained with ``config.head_learning_rate``.
         course: a number of steps and a schedule that replace the configured ones.
+        budget: the seconds that the training may take; 0 for any number. It gets fewer steps than configured if the
+            machine is too slow for all of them.
     """
 
     def __init__(
-        self, model: Any, config: FinetuneConfig, folder: Path, head: list[Any], course: Course | None = None
+        self,
+        model: Any,
+        config: FinetuneConfig,
+        folder: Path,
+        head: list[Any],
+        course: Course | None = None,
+        budget: float = 0.0,
     ) -> None:
         import keras
 
@@ -139,6 +131,7 @@ class Trainer:
         self.config: FinetuneConfig = config
         self.folder: Path = folder
         self.course: Course | None = course
+        self.budget: float = budget
         self.history: list[Epoch] = []
         self._begun = model.get_weights()
         factor = config.head_learning_rate / config.learning_rate if config.learning_rate else 1.0
@@ -174,20 +167,25 @@ class Trainer:
             TrainingError: the loss is NaN or infinite.
         """
         self._restore()
+        period = self.course.period if self.course else len(batches)
+        pace = Pace(self.config, self.course.steps if self.course else period * self.config.epochs, period, self.budget)
+
+        def validated() -> Validation:
+            start = perf_counter()
+            figures = validate()
+            pace.validated(perf_counter() - start)
+            return figures
+
         if not self.history:
-            self.history.append(Epoch.start(validate()))
+            self.history.append(Epoch.start(validated()))
         if on_epoch:
             for known in self.history:
                 on_epoch(known)
-        period = self.course.period if self.course else len(batches)
-        steps = self.course.steps if self.course else period * self.config.epochs
-        for epoch in range(len(self.history) - 1, -(-steps // period)):
-            if self._is_over():
-                break
-            start, first = perf_counter(), epoch * period
-            losses, rate = self._trained(batches, range(first, min(first + period, steps)), steps)
+        while (first := (len(self.history) - 1) * period) < pace.steps and not self._is_over():
+            start = perf_counter()
+            losses, rate = self._trained(batches, range(first, min(first + period, pace.steps)), pace)
             seconds = perf_counter() - start
-            self._finish(epoch, losses, validate(), rate, seconds)
+            self._finish(losses, validated(), rate, seconds)
             if on_epoch:
                 on_epoch(self.history[-1])
         self._read(self._best())
@@ -195,9 +193,9 @@ class Trainer:
         return self
 
     def _trained(
-        self, batches: Batches, numbers: range, steps: int
+        self, batches: Batches, numbers: range, pace: Pace
     ) -> tuple[list[tuple[float, float, float, int]], float]:
-        """Take the training steps with these numbers.
+        """Take the training steps with these numbers, or fewer if a time budget wants it.
 
         Returns:
             Loss, top-1, top-5 and number of photos for each step, and the learning rate of the last step.
@@ -206,7 +204,8 @@ class Trainer:
         name, rate = self._name(len(self.history)), 0.0
         with console.progress(name, len(numbers)) as advance:
             for number, (inputs, targets) in zip(numbers, _ahead(batches, numbers), strict=True):
-                start, rate = perf_counter(), self._rate(number, steps)
+                start = perf_counter()
+                rate = self.course.rate(number) if self.course else pace.rate(number)
                 self.optimizer.learning_rate.assign(rate)
                 losses.append((*self._step(inputs, targets), len(targets)))
                 self._require_number(losses[-1][0], number)
@@ -214,6 +213,9 @@ class Trainer:
                 advance(label=f"{name}: loss {mean[0]:.3f}, accuracy {mean[1]:.1%}")
                 if self.course:
                     self.course.on_step(number, losses[-1][0], rate, perf_counter() - start)
+                pace.stepped(number + 1)
+                if number + 1 >= pace.steps:
+                    break
         return losses, rate
 
     def _name(self, number: int) -> str:
@@ -234,17 +236,15 @@ class Trainer:
         loss, accuracy, top5 = self.model.train_on_batch(inputs, targets)
         return float(loss), float(accuracy), float(top5)
 
-    def _finish(
-        self, epoch: int, losses: list[tuple[float, float, float, int]], val: Validation, rate: float, s: float
-    ) -> None:
+    def _finish(self, losses: list[tuple[float, float, float, int]], val: Validation, rate: float, s: float) -> None:
         """Add a trained epoch to the history, save its checkpoint, and print its figures."""
         *train, count = (np.array(column) for column in zip(*losses, strict=True))
         loss, top1, top5 = (float(column.mean()) for column in train)
-        done = Epoch(epoch + 1, loss, top1, top5, *val, rate, float(count.sum() / s))
+        done = Epoch(len(self.history), loss, top1, top5, *val, rate, float(count.sum() / s))
         self.history.append(done)
         self._save()
         console.note(
-            f"{self._name(epoch + 1)}: loss {done.train_loss:.3f}, val loss {done.val_loss:.3f}, "
+            f"{self._name(done.number)}: loss {done.train_loss:.3f}, val loss {done.val_loss:.3f}, "
             f"val accuracy {done.val_accuracy:.1%}, {done.photos_per_s:.0f} photos/s"
         )
 
@@ -288,21 +288,6 @@ class Trainer:
         if over and done < self.config.epochs:
             console.note(f"stopped: val loss has not improved for {self.config.patience} epochs")
         return over
-
-    def _rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of ``step`` (from 0) of ``steps``.
-
-        It rises linearly during warm-up; then it falls to 0 along half a cosine, or to 1/10 and 1/100 in two steps.
-        """
-        if self.course:
-            return self.course.rate(step)
-        warm = max(1, round(self.config.warmup * steps))
-        if step < warm:
-            return self.config.learning_rate * (step + 1) / warm
-        share = (step - warm) / max(1, steps - warm)
-        if self.config.schedule == "step":
-            return self.config.learning_rate * 0.1 ** int(share * 3)
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def _require_number(self, loss: float, step: int) -> None:
         """Raise TrainingError where the loss is NaN or infinite."""
