@@ -25,7 +25,7 @@ AUGMENT = transforms.Compose([transforms.RandomResizedCrop(224), transforms.Rand
 CROP = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), *TO_TENSOR])
 
 
-class Photos(Dataset[tuple[Tensor, int]]):
+class Photos(Dataset[tuple[Tensor, int]]):  # type: ignore[misc]
     """Photos as tensors (3, 224, 224), each with the index of its class."""
 
     def __init__(self, photos: Sequence[Photo], classes: Sequence[str], transform: transforms.Compose) -> None:
