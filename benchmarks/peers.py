@@ -47,6 +47,8 @@ BENCHMARKS = Path(__file__).resolve().parent
 PROGRAMS = BENCHMARKS / "peers"
 LAST_LINES = 5  # of a failed process, which are reported
 PACKAGES = {"torch": ("fastai", "timm", "torch"), "autogluon": ("autogluon.multimodal", "timm", "torch")}
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads of torch that spin took ten times as long beside other work
 VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
 
 
@@ -238,7 +240,7 @@ class Bench:
         }
         folder = self._scratch / f"{name}{fold.number}"
         folder.mkdir()
-        variables = {"REGRAFT_CACHE": str(self._scratch / f"cache-{name}"), "HF_HUB_OFFLINE": "1"}
+        variables = {"REGRAFT_CACHE": str(self._scratch / f"cache-{name}"), **OFFLINE, **PATIENT}
         if not system.environment:
             paths = (str(BENCHMARKS), os.environ.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -23,7 +23,7 @@ def main() -> None:
             "tf_efficientnet_lite0", pretrained=True, pretrained_cfg_overlay={"file": weights}, num_classes=0
         )
         save_for_hf(network, f"{folder}/network", safe_serialization=False)
-        predictor = MultiModalPredictor(label="label", problem_type="multiclass", path=f"{folder}/run")
+        predictor = MultiModalPredictor(label="label", problem_type="classification", path=f"{folder}/run")
         predictor.fit(
             pd.DataFrame(fold.train),
             tuning_data=pd.DataFrame(fold.val),

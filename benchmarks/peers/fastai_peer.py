@@ -1,7 +1,7 @@
 """fastai as its vision tutorial has it: python fastai_peer.py MANIFEST TABLE WEIGHTS SEED.
 
 `vision_learner` and `fine_tune(3)`, so an epoch of the head and three of all layers, with the tutorial's presizing to
-460 px and augmentation at 224 px. Photos are decoded in the process itself, which was the fastest on two cores.
+460 px and augmentation at 224 px. Photos are decoded in the process itself, as two cores are busy with the network.
 """
 
 from __future__ import annotations
