@@ -96,9 +96,9 @@ def rows(path: Path) -> list[list[str]]:
 
 def test_a_photo_in_large_by_keyboard_alone(browser: Any, address: str, place: Path) -> None:
     with opened_page(browser, address, 390) as page:
-        page.focus("#pick-photos-button")
+        page.wait_for_load_state("networkidle")  # what the page draws at its start may take the focus away
         with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
+            page.press("#pick-photos-button", "Enter")
         chooser.value.set_files([place / "new" / "01.jpg", place / "new" / "02.jpg"])
         page.wait_for_selector("#answers li:first-child canvas.heat")
         page.focus("#clear")
