@@ -7,6 +7,7 @@ kernel is larger than one pixel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,13 +52,8 @@ def blocks(network: keras.Model) -> list[Any]:
     for op in order:
         for parent in set(_parents(op)):
             children[parent].append(op)
-    # A joint is an operation through which all paths pass: nothing before it is used after it.
-    reach, joints = 0, []
-    for i, op in enumerate(order[:-1]):
-        if reach <= i:
-            joints.append(op)
-        reach = max([reach, *(place[child] for child in children[op])])
-    joints = [op for op in joints if _is_map(op) and _parents(op)]
+    uses = [max((place[child] for child in children[op]), default=i) for i, op in enumerate(order)]
+    joints = [order[i] for i in joints_of(uses)[:-1] if _is_map(order[i]) and _parents(order[i])]
     # A block begins where branches meet (several parents) or part (several children).
     found = [op for op in joints if sum(map(_is_map, set(_parents(op)))) > 1 or sum(map(_is_map, children[op])) > 1]
     found = [op for op, later in zip_longest(found, found[1:]) if _has_weights(order, op, later)]
@@ -66,6 +62,20 @@ def blocks(network: keras.Model) -> list[Any]:
     if not found:
         raise BackboneError(f"the backbone has no blocks that can be thawed one by one; type {option('thaw', 'all')}")
     return [op.output for op in found]
+
+
+def joints_of(last_use: Sequence[int]) -> list[int]:
+    """Return the numbers of the operations through which all paths pass: nothing before them is used after them.
+
+    ``last_use`` has for each operation, in the order of computation, the number of the last one that uses its result,
+    or its own if none does.
+    """
+    reach, joints = 0, []
+    for number, last in enumerate(last_use):
+        if reach <= number:
+            joints.append(number)
+        reach = max(reach, last)
+    return joints
 
 
 def _is_map(op: Any) -> bool:

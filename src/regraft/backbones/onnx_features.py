@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from regraft.backbones.blocks import joints_of
 from regraft.backbones.openvino_network import named_output, with_features
 from regraft.errors import BackboneError, option
 
@@ -210,9 +211,4 @@ def _joints(part: Any) -> list[Any]:
     for i, op in enumerate(ops):
         for source in _live_inputs(op, live):
             last_use[place[source.get_node().get_name()]] = i
-    reach, joints = 0, []
-    for i, op in enumerate(ops):
-        if reach <= i:
-            joints.append(op)
-        reach = max(reach, last_use[i])
-    return joints
+    return [ops[i] for i in joints_of(last_use)]
