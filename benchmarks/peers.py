@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, help="how many of the folds; by default all")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="names with commas between them")
+    parser.add_argument("--outcomes", type=Path, help="folder to keep outcomes in; those it has are not measured again")
     parser.add_argument("--environments", type=Path, help="folder of the peers' environments; by default in the cache")
     options = parser.parse_args()
     names = options.systems.split(",")
@@ -135,13 +136,14 @@ def main() -> None:
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(Path(scratch), environments)
+        place = (options.outcomes or Path(scratch) / "outcomes").resolve()
+        bench, kept = Bench(Path(scratch), place, environments), Outcomes(place)
         for fold in list(bench.folds(options.photos.resolve(), options.folds))[: options.only]:
             for name in names:
                 if name in failures:
                     continue
                 try:
-                    outcomes[name].append(bench.measure(name, fold))
+                    outcomes[name].append(kept.find(name, fold) or kept.add(name, fold, bench.measure(name, fold)))
                 except FailedError as error:
                     failures[name] = str(error)
                 tell(name, fold.number, outcomes[name], failures)
@@ -202,10 +204,13 @@ class Environments:
 
 
 class Bench:
-    """The folds of a folder of photos, and the systems that are measured on them in a scratch folder."""
+    """The folds of a folder of photos, and the systems that are measured on them in a scratch folder.
 
-    def __init__(self, scratch: Path, environments: Environments) -> None:
-        self._scratch, self._environments = scratch, environments
+    The caches of regraft lie in a folder of their own, which outlives the scratch folder where outcomes are kept.
+    """
+
+    def __init__(self, scratch: Path, caches: Path, environments: Environments) -> None:
+        self._scratch, self._caches, self._environments = scratch, caches, environments
 
     def folds(self, photos: Path, count: int) -> Iterator[Fold]:
         """Write the tables of each fold. All photos are read, so that the first system need not wait for the disk."""
@@ -240,7 +245,7 @@ class Bench:
         }
         folder = self._scratch / f"{name}{fold.number}"
         folder.mkdir()
-        variables = {"REGRAFT_CACHE": str(self._scratch / f"cache-{name}"), **OFFLINE, **PATIENT}
+        variables = {"REGRAFT_CACHE": str(self._caches / f"cache-{name}"), **OFFLINE, **PATIENT}
         if not system.environment:
             paths = (str(BENCHMARKS), os.environ.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -249,6 +254,31 @@ class Bench:
         shutil.rmtree(folder)
         seconds, mebibytes = zip(*usages, strict=True)
         return Outcome(Usage(sum(seconds), max(mebibytes)), right)
+
+
+class Outcomes:
+    """A folder of outcomes, one file for each system and fold. A table of hours is measured in several parts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, name: str, fold: Fold) -> Outcome | None:
+        """Return the outcome of a system on a fold, if it was measured."""
+        try:
+            found = json.loads(self._place(name, fold).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return Outcome(Usage(**found["usage"]), np.array(found["right"], bool))
+
+    def add(self, name: str, fold: Fold, outcome: Outcome) -> Outcome:
+        """Keep the outcome of a system on a fold, and return it."""
+        kept = {"usage": outcome.usage._asdict(), "right": outcome.right.astype(int).tolist()}
+        self._place(name, fold).write_text(json.dumps(kept), encoding="utf-8")
+        return outcome
+
+    def _place(self, name: str, fold: Fold) -> Path:
+        return self._folder / f"{name}-{fold.number}.json"
 
 
 def run(command: Sequence[str], variables: dict[str, str], folder: Path) -> Usage:

@@ -216,7 +216,7 @@ def test_a_quantised_export_that_agrees_too_little_is_refused(
 
 
 @NEEDS_ONNX
-@pytest.mark.parametrize("head", ["knn", "prototype"])
+@pytest.mark.parametrize("head", ["knn", "prototype", "kernel"])
 def test_every_head_goes_along(head: str, run: Path, tmp_path: Path) -> None:
     photos = Classifier.load(run).source
     train(photos, tmp_path / "run", TrainConfig(effort="quick", val=0.2, head=head))

@@ -154,7 +154,7 @@ def test_steps_are_true_and_fall() -> None:
     assert steps[-1].val_loss == pytest.approx(cross_entropy(head.logits(val.x), val.y), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["logistic", "sgd", "knn", "discriminant"])
+@pytest.mark.parametrize("name", ["logistic", "kernel", "sgd", "knn", "discriminant"])
 @pytest.mark.parametrize("class_weight", ["balanced", "logit-adjusted"])
 def test_class_weights_help_the_rare_class(name: str, class_weight: ClassWeight) -> None:
     train = blobs(600, classes=2, spread=3.0)
@@ -173,7 +173,7 @@ def test_class_weights_help_the_rare_class(name: str, class_weight: ClassWeight)
     np.testing.assert_array_equal(again.logits(test.x), weighted.logits(test.x))
 
 
-@pytest.mark.parametrize("name", ["logistic", "sgd", "knn", "discriminant"])
+@pytest.mark.parametrize("name", ["logistic", "kernel", "sgd", "knn", "discriminant"])
 @pytest.mark.parametrize("class_weight", ["balanced", "logit-adjusted"])
 def test_class_weights_do_not_turn_every_answer_into_a_rare_class(name: str, class_weight: ClassWeight) -> None:
     every = blobs(1000, classes=3, spread=2.0)

@@ -85,7 +85,7 @@ def test_a_class_of_one_photo_is_trained_on_and_not_measured(tmp_path: Path, cac
     assert np.isnan(kept.answers.novelty).sum() == 1
 
 
-@pytest.mark.parametrize("head", ["knn", "prototype", "sgd"])
+@pytest.mark.parametrize("head", ["knn", "prototype", "sgd", "kernel"])
 def test_every_head_can_be_measured_in_folds(head: str, photos: Path, tmp_path: Path, cache: Path) -> None:
     classifier = train(photos, tmp_path / "run", {**QUICK, "head": head})
     assert classifier.metrics["folds"]["accuracy"] > 0.6

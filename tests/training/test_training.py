@@ -61,7 +61,7 @@ def test_bad_photos_are_left_out_by_name(
     assert "cut.jpg: damaged" in caplog.text
 
 
-@pytest.mark.parametrize("head", ["prototype", "knn"])
+@pytest.mark.parametrize("head", ["prototype", "knn", "kernel"])
 def test_every_head_goes_the_whole_way(head: str, photos: Path, tmp_path: Path, cache: Path) -> None:
     classifier = train(photos, tmp_path / "run", TrainConfig(effort="quick", head=head))
     loaded = Classifier.load(tmp_path / "run")

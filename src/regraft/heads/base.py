@@ -128,6 +128,7 @@ class WarmStarted(Protocol):
 
 registry: Registry[type[Head]] = Registry("head")
 registry.register("discriminant", "regraft.heads.discriminant:Discriminant")
+registry.register("kernel", "regraft.heads.kernel:KernelLogisticRegression")
 registry.register("knn", "regraft.heads.neighbours:Neighbours")
 registry.register("logistic", "regraft.heads.logistic:LogisticRegression")
 registry.register("prototype", "regraft.heads.prototype:Prototype")
