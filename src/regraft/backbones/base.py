@@ -43,6 +43,7 @@ class BackboneOptions:
         stages: the layers that make the features: their names, separated by commas, or ``last``.
         weights: ``imagenet``, ``none`` for random weights, or the path of a file of weights.
         pixels: the range of pixels that a network on disk expects: a key of `RANGES`.
+        symmetry: ``mirror`` or ``all`` for features that are means over symmetric images of the photo (`Symmetric`).
         tuned: the path of a file of fine-tuned weights (`Tuned`).
         thawed: the number of the last blocks that are thawed. If it is above 0, the backbone returns the activations
             at which these blocks begin, and not the features (`Trunk`).
@@ -52,6 +53,7 @@ class BackboneOptions:
     stages: str = ""
     weights: str = ""
     pixels: str = ""
+    symmetry: str = ""
     tuned: str = ""
     thawed: int = 0
 
@@ -208,6 +210,9 @@ def load_backbone(spec: str, size: int | None = None, **options: Any) -> Backbon
     if wanted.thawed:
         wrap = import_module("regraft.backbones.tuned_weights")
         backbone = wrap.Trunk(backbone, wanted)
+    if wanted.symmetry:
+        wrap = import_module("regraft.backbones.symmetric")
+        backbone = wrap.Symmetric(backbone, wanted)
     return backbone
 
 

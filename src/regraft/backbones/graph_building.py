@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from regraft.backbones import graphs
-from regraft.backbones.base import GraphBackbone, load_backbone
+from regraft.backbones.base import Backbone, GraphBackbone, load_backbone
 from regraft.backbones.channels_first import CannotConvertError, channels_first
+from regraft.backbones.symmetric import Symmetric, averaged
 from regraft.errors import BackboneError
 from regraft.foundation.keras_import import import_keras
 from regraft.photos.images import Transform
@@ -42,19 +43,33 @@ def write_graph(spec: str, options: dict[str, Any], out: str) -> None:
     path = Path(out)
     bare = path.parent / "bare"
     bare.mkdir()
-    if (network := backbone.keras_model()) is not None:
-        widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
-        model = _from_keras(_fastest(network), bare / "bare.xml")
-    elif not backbone.has_keras_model:
-        model, widths = cast("GraphBackbone", backbone).openvino_model()
-    else:
-        raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
+    model, widths = _bare_model(backbone.base if isinstance(backbone, Symmetric) else backbone, bare / "bare.xml")
+    if isinstance(backbone, Symmetric):
+        model = averaged(model, backbone.options.symmetry)
     model = _with_transform(model, backbone.transform)
     openvino.save_model(model, path, compress_to_fp16=False)
     path.with_suffix(".json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
     del model
     # Not in a finally clause: after a failure on a full disk, `kept_folder` needs the disk to be as full as it was.
     shutil.rmtree(bare)
+
+
+def _bare_model(backbone: Backbone, path: Path) -> tuple[Any, dict[str, int]]:
+    """Return the OpenVINO model of a backbone for one photo after mean and standard deviation, and its stages.
+
+    Args:
+        backbone: the backbone.
+        path: where Keras may write a model.
+
+    Raises:
+        BackboneError: the backbone cannot be built.
+    """
+    if (network := backbone.keras_model()) is not None:
+        widths = getattr(network, "regraft_stages", None) or {"output": network.outputs[0].shape[-1]}
+        return _from_keras(_fastest(network), path), widths
+    if not backbone.has_keras_model:
+        return cast("GraphBackbone", backbone).openvino_model()
+    raise BackboneError(f"{backbone.name} brings neither a Keras model nor a graph")
 
 
 def _from_keras(network: Any, bare: Path) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CODE_VERSION = 1  # raise it when the results of the same weights and photo change
 
 
-class _Wrapped(Described, ABC):
+class Wrapped(Described, ABC):
     """A backbone that is made from another one, and shares its description.
 
     Attributes:
@@ -67,7 +67,7 @@ class _Wrapped(Described, ABC):
         return network
 
 
-class Tuned(_Wrapped):
+class Tuned(Wrapped):
     """A backbone with fine-tuned weights: all or some of its weights come from a file that `write_weights` wrote."""
 
     @cached_property
@@ -90,7 +90,7 @@ class Tuned(_Wrapped):
         return network
 
 
-class Trunk(_Wrapped):
+class Trunk(Wrapped):
     """The frozen part of a backbone. It returns the activations (h, w, C) at which the first thawed block begins."""
 
     @cached_property

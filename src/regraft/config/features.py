@@ -79,6 +79,11 @@ class FeatureConfig(Levels):
     """For a network from a file or of keras_hub: the range of pixel values that it expects: 0..255, 0..1, -1..1,
     imagenet or caffe."""
 
+    symmetry: Literal["none", "mirror", "all"] = "none"
+    """Features that are means over symmetric images of a photo: all for its eight rotations and mirror images, at eight
+    times the work, for photos without an up, from above or through a microscope; mirror for the photo and its mirror
+    image, at twice the work. Such a run is not fine-tuned."""
+
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     """Numeric precision in which features are computed. auto is the fastest of bf16 and fp32 that works on this
     processor. int8 is calibrated on the photos by `train`, which then reports the loss of accuracy."""
@@ -96,6 +101,7 @@ class FeatureConfig(Levels):
         require_types(self)
         Levels.__post_init__(self)  # with slots, super() would not find its class
         choices = {"precision": ("auto", "fp32", "bf16", "int8"), "effort": tuple(_EFFORTS)}
+        choices["symmetry"] = ("none", "mirror", "all")
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(known)}")

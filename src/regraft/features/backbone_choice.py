@@ -77,7 +77,8 @@ def choose_backbone(config: FeatureConfig, records: Sequence[ImageRecord]) -> Ba
 
 
 def _options(config: FeatureConfig) -> dict[str, Any]:
-    return {"stages": config.stages, "weights": config.weights, "pixels": config.pixels}
+    symmetry = "" if config.symmetry == "none" else config.symmetry
+    return {"stages": config.stages, "weights": config.weights, "pixels": config.pixels, "symmetry": symmetry}
 
 
 def _named(config: FeatureConfig) -> tuple[Backbone, list[str]]:

@@ -87,7 +87,8 @@ def judge(facts: Facts, run: str) -> Verdict:
     found = facts.evaluation
     limits, following = _limits(facts)
     backbone, run = facts.classifier.backbone, quote(run)
-    can_be_tuned = len(parts_of(backbone)) == 1 and backbone.has_keras_model and not backbone.options.tuned
+    is_changed = bool(backbone.options.tuned or backbone.options.symmetry)
+    can_be_tuned = len(parts_of(backbone)) == 1 and backbone.has_keras_model and not is_changed
     if can_be_tuned and "next_small" not in (s.key for s in following):
         following.append(Sentence("next_finetune", {"command": {"code": f"regraft finetune {run}"}}))
     following.append(Sentence("next_use", {"command": {"code": f"regraft predict {run} PHOTOS"}}))
