@@ -4,6 +4,7 @@ All systems start from the ImageNet weights of EfficientNet-Lite0 that regraft h
 each fold a tenth of the other photos is val, which a system may use to stop early. Systems take turns within a fold.
 
     train, finetune            `regraft train`, and `regraft finetune` after it, with their defaults
+    kernel                     `regraft train --head kernel`
     keras, keras-thawed        the Keras tutorial, without and with its second part
     pytorch, pytorch-thawed    the PyTorch tutorial, its network frozen or fine-tuned
     fastai                     `vision_learner` and `fine_tune(3)`
@@ -81,6 +82,7 @@ def peer(program: str, environment: str, *options: str) -> System:
 
 OURS = {
     "train": ours("train {manifest} --out run", "predict run {test} --out answers.csv"),
+    "kernel": ours("train {manifest} --head kernel --out run", "predict run {test} --out answers.csv"),
     "finetune": ours(
         "train {manifest} --out run", "finetune run --out tuned", "predict tuned {test} --out answers.csv"
     ),
