@@ -86,7 +86,7 @@ def _columns_of(file: Path) -> _Columns | None:
             if opened.read(4) != b"PAR1":
                 return None
         schema = parquet.read_schema(file)
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return None
     bytes_of = [field.name for field in schema if _has_bytes(field.type)]
     image = next((name for name in _IMAGES if name in bytes_of), "")
@@ -131,7 +131,7 @@ def _copied(file: Path) -> Path:
             try:
                 with atomic_folder(place) as fresh:
                     _copy(file, columns, fresh)
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, ValueError, pa.ArrowException) as error:
                 raise DataError(
                     f"{file} cannot be copied into the cache: {' '.join(str(error).split())[:300]}"
                 ) from error

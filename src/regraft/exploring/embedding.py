@@ -99,7 +99,7 @@ def _is_ours(file: Path) -> bool:
 
     try:
         return file.is_file() and b"regraft.stages" in (parquet.read_schema(file).metadata or {})
-    except (OSError, ArrowException):
+    except (OSError, ValueError, ArrowException):
         return False
 
 

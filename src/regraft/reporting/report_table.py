@@ -80,5 +80,5 @@ def is_table(path: Path) -> bool:
         return False
     try:
         return (parquet.read_schema(path).metadata or {}).get(_MARK.encode()) == b"report"
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return False
