@@ -147,7 +147,7 @@ def _cached_features(folder: Path) -> list[dict[str, Any]]:
             try:
                 require_regular(part)
                 metadata = parquet.read_metadata(part)
-            except (OSError, ValueError, ArrowException):  # a damaged file is set aside by the next process that reads it
+            except (OSError, ValueError, ArrowException):  # the next process that reads it sets it aside
                 continue
             rows += metadata.num_rows
             names[(metadata.metadata or {}).get(b"regraft.backbone", b"").decode("utf-8", "replace")] += 1
