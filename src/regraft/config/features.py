@@ -80,9 +80,9 @@ class FeatureConfig(Levels):
     imagenet or caffe."""
 
     symmetry: Literal["none", "mirror", "all"] = "none"
-    """Features that are means over symmetric images of a photo: all for its eight rotations and mirror images, at eight
-    times the work, for photos without an up, from above or through a microscope; mirror for the photo and its mirror
-    image, at twice the work. Such a run is not fine-tuned."""
+    """Take the mean of the features over images of a photo that have the same class: mirror takes the photo and its
+    mirror image, for twice the work; all takes the eight rotations and mirror images, for eight times the work, where
+    nothing is up, as in photos from above or through a microscope. Such a run cannot be fine-tuned."""
 
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     """Numeric precision in which features are computed. auto is the fastest of bf16 and fp32 that works on this
@@ -100,8 +100,11 @@ class FeatureConfig(Levels):
         """Check the types of the values, and what no type can say."""
         require_types(self)
         Levels.__post_init__(self)  # with slots, super() would not find its class
-        choices = {"precision": ("auto", "fp32", "bf16", "int8"), "effort": tuple(_EFFORTS)}
-        choices["symmetry"] = ("none", "mirror", "all")
+        choices = {
+            "symmetry": ("none", "mirror", "all"),
+            "precision": ("auto", "fp32", "bf16", "int8"),
+            "effort": tuple(_EFFORTS),
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"unknown {name} {getattr(self, name)!r}; there is {', '.join(known)}")

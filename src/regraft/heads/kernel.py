@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.features.features import Features
-from regraft.foundation.large_arrays import empty, row_blocks, take
+from regraft.foundation.large_arrays import blocks_of, empty, give_back, take
 from regraft.heads.base import (
     FEWEST_VAL,
     ClassWeight,
@@ -51,9 +51,9 @@ class KernelLogisticRegression:
     """Multinomial logistic regression on the similarities of a photo to training photos, with an L2 penalty.
 
     The similarity of two photos is a Gaussian of the distance between the signed square roots of their features
-    (`Roots`); its width is the mean squared distance of two training photos. The training photos to which a photo is
-    compared are the landmarks: all, or `_LANDMARKS` that are drawn with a fixed seed. The penalty is that of the kernel
-    space which the landmarks span.
+    (`Roots`). The squared distance is divided by its mean over pairs of training photos. The training photos to which a
+    photo is compared are the landmarks: all, or `_LANDMARKS` that are drawn with a fixed seed. The penalty is that of
+    the kernel space which the landmarks span.
 
     Source: T. Hastie and J. Zhu, Kernel Logistic Regression and the Import Vector Machine, 2001, with the landmarks of
     C. Williams and M. Seeger, Using the Nyström Method to Speed Up Kernel Machines, 2000.
@@ -92,29 +92,29 @@ class KernelLogisticRegression:
         require_two_classes(train)
         self.roots_ = Roots.suited(train) if train.stages else Roots((train.x.shape[1],), (1.0,))
         chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:_LANDMARKS])
-        self._compare_with(self.roots_.of(take(train.x, chosen)))
+        roots = self.roots_.of(take(train.x, chosen))
+        # Without their mean, as the distances of photos that are alike drown in rounding errors of long vectors.
+        self.centre_ = mean_of(roots)
+        self._compare_with(roots - self.centre_)
+        spread = float(self._lengths.mean(dtype=np.float64))
+        self.gamma_ = 1 / (2 * spread) if spread > _LEAST_SPREAD else 1.0
         among = self._similarities(self.landmarks_.astype(np.float64))
         lower = np.linalg.cholesky(among + _JITTER * np.eye(len(among)))
         whiten = np.linalg.inv(lower).T.astype(np.float32)  # similarities @ whiten: coordinates in the kernel space
+        train, val = (replace(side, x=self._compared(side.x, whiten), stages=()) for side in (train, val))
+        problem = Problem(train, self.class_weight, Scaling.centre(train.x))
+        strengths = _STRENGTHS if len(val) >= FEWEST_VAL else (_STRENGTH,)
         with blas_threads(1):  # the objective has threads of its own
-            train, val = (replace(side, x=self._compared(side.x, whiten), stages=()) for side in (train, val))
-            problem = Problem(train, self.class_weight, Scaling.centre(train.x))
-            strengths = _STRENGTHS if len(val) >= FEWEST_VAL else (_STRENGTH,)
             found = Path(Solver(_TOLERANCE), val, on_step).best(problem, strengths)
         weight, bias = problem.unpack(found.parameters)
         self.weight_, self.bias_ = whiten @ weight, bias - adjustment(train, self.class_weight)
         self.strength_ = found.strength
         return self
 
-    def _compare_with(self, roots: Matrix) -> None:
-        """Set the landmarks (M, E), and the width of the similarity that suits them.
-
-        Their mean is subtracted, as the distances of photos that are alike drown in rounding errors of long vectors.
-        """
-        self.centre_ = mean_of(roots)
-        self.landmarks_ = roots - self.centre_
-        spread = float((self.landmarks_.astype(np.float64) ** 2).sum(axis=1).mean())
-        self.gamma_ = 1 / (2 * spread) if spread > _LEAST_SPREAD else 1.0
+    def _compare_with(self, landmarks: Matrix) -> None:
+        """Set the landmarks (M, E), and their squared lengths (M,), which each photo that is answered needs."""
+        self.landmarks_ = landmarks
+        self._lengths: Matrix = (landmarks**2).sum(axis=1)
 
     def logits(self, x: Matrix) -> Matrix:
         """Return the logits (N, C) of features (N, D)."""
@@ -123,13 +123,14 @@ class KernelLogisticRegression:
     def _compared(self, x: Matrix, weight: Matrix) -> Matrix:
         """Return the similarities (N, M) of features (N, D) to the landmarks, times a weight (M, K): (N, K)."""
         result = empty((len(x), weight.shape[1]))
-        for block in row_blocks(len(x), _BLOCK_ROWS):
-            result[block] = self._similarities(self.roots_.of(x[block]) - self.centre_) @ weight
+        for block, rows in blocks_of(x, _BLOCK_ROWS):
+            result[block] = self._similarities(self.roots_.of(rows) - self.centre_) @ weight
+            give_back(result[block])
         return result
 
     def _similarities(self, roots: NDArray[Any]) -> NDArray[Any]:
         """Return the similarities (n, M), from 0 to 1, of square roots (n, E), less the mean, to the landmarks."""
-        squares = (roots**2).sum(axis=1)[:, np.newaxis] + (self.landmarks_**2).sum(axis=1)
+        squares = (roots**2).sum(axis=1)[:, np.newaxis] + self._lengths
         distances = np.maximum(squares - 2 * roots @ self.landmarks_.T, 0)
         result: NDArray[Any] = np.exp(-self.gamma_ * distances)
         return result
@@ -140,7 +141,7 @@ class KernelLogisticRegression:
 
         roots = ops.subtract(self.roots_.as_keras(x), self.centre_)
         gamma = np.float32(self.gamma_)
-        towards = constant_dense(roots, 2 * gamma * self.landmarks_.T, -gamma * (self.landmarks_**2).sum(axis=1))
+        towards = constant_dense(roots, 2 * gamma * self.landmarks_.T, -gamma * self._lengths)
         own = ops.multiply(ops.sum(ops.square(roots), axis=1, keepdims=True), gamma)
         return constant_dense(ops.exp(ops.minimum(ops.subtract(towards, own), 0.0)), self.weight_, self.bias_)
 
@@ -165,7 +166,7 @@ class KernelLogisticRegression:
         head = cls()
         head.roots_ = Roots.from_state(state)
         head.centre_ = array_of(state, "landmark_centre", (len(head.roots_.columns),))
-        head.landmarks_ = array_of(state, "landmarks", (None, len(head.centre_)))
+        head._compare_with(array_of(state, "landmarks", (None, len(head.centre_))))
         head.weight_ = array_of(state, "landmark_weight", (len(head.landmarks_), None))
         head.bias_ = array_of(state, "landmark_bias", (head.weight_.shape[1],))
         head.gamma_ = float(array_of(state, "gamma", (1,), np.float64)[0])
