@@ -1,8 +1,9 @@
 """What does fine-tuning gain, and how long does it take; and how much faster is it than plain Keras from pixels?
 
 For each salt `regraft train` and `regraft finetune --folds 5`, as processes, all in one run: before and after on all
-photos, in turns. With ``--keras`` there are sides in place of folds, and for the first so many salts also
-``keras_finetune.py``: the same layers, the same start, the same epochs, from pixels. Needs the extra tensorflow.
+photos, in turns, and the seconds of each step. With ``--folds 0`` sides take the place of folds, as they do with
+``--keras``, which for the first so many salts also runs ``keras_finetune.py``: the same layers, the same start, the
+same epochs, from pixels. Needs the extra tensorflow.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ def main() -> None:
     parser.add_argument("photos")
     parser.add_argument("--salts", default=",b,c", help="with commas")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--train", default="", help="options of `regraft train`")
+    parser.add_argument("--finetune", default="", help="options of `regraft finetune`")
     parser.add_argument("--keras", type=int, default=0, help="for how many of the salts to run plain Keras too")
     options = parser.parse_args()
     photos = Path(options.photos).resolve()
@@ -30,7 +34,9 @@ def main() -> None:
         folder = Path(name)
         found = []
         for number, salt in enumerate(options.salts.split(",")):
-            row = measured(photos, salt, folder, () if options.keras else ("--folds", str(options.folds)))
+            folds = 0 if options.keras else options.folds
+            tuning = (*options.finetune.split(), "--folds", str(folds))
+            row = measured(photos, salt, folder, options.train.split(), tuning)
             if number < options.keras:
                 row["keras"] = plain_keras(photos, folder)
             print(json.dumps(row), file=sys.stderr, flush=True)
@@ -42,11 +48,12 @@ def main() -> None:
     report(rows=found, mean_gain_in_points=gains)
 
 
-def measured(photos: Path, salt: str, folder: Path, folds: tuple[str, ...]) -> dict[str, Any]:
+def measured(photos: Path, salt: str, folder: Path, training: Sequence[str], tuning: Sequence[str]) -> dict[str, Any]:
     """Accuracy before and after, and seconds; only the first salt computes features."""
     cache = folder / "cache"
-    regraft("train", photos, "--folds", "0", "--salt", salt, "--out", "run", "--overwrite", cache=cache, cwd=folder)
-    done = regraft("finetune", "run", *folds, "--out", "tuned", "--overwrite", "--json", cache=cache, cwd=folder)
+    sides = ("--folds", "0", "--salt", salt)
+    regraft("train", photos, *sides, *training, "--out", "run", "--overwrite", cache=cache, cwd=folder)
+    done = regraft("finetune", "run", *tuning, "--out", "tuned", "--overwrite", "--json", cache=cache, cwd=folder)
     document = json.loads(done.stdout)
     return {
         "salt": salt,

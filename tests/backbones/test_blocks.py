@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from regraft.backbones.base import load_backbone
-from regraft.backbones.blocks import blocks, pooled_maps, upper
+from regraft.backbones.blocks import blocks, joined, pooled_maps, upper
+from regraft.backbones.tuned_weights import write_weights
 from regraft.errors import BackboneError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' own, on OpenVINO
@@ -83,6 +85,44 @@ def test_the_upper_part_is_the_network_and_goes_back_into_it(name: str) -> None:
     after = computed(whole, photo)
     again = computed(part.model, computed(keras.Model(whole.inputs[0], cut), photo))
     assert np.abs(again - after[:, part.kept :]).max() <= 1e-3 * np.abs(after).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "changed"),
+    [
+        ("embedded:efficientnet_lite0", 5, 1472),  # two of five stages
+        ("embedded:efficientnet_lite0", 1, 1280),  # the 192 channels of stage 6 are those at which the block begins
+        pytest.param("keras:mobilenet_v2", 2, 1280, marks=pytest.mark.slow),
+        pytest.param("keras:resnet50", 2, 2048, marks=pytest.mark.slow),
+    ],
+)
+def test_fine_tuned_features_stand_beside_the_frozen_ones(name: str, count: int, changed: int) -> None:
+    frozen, tuned = network(name), network(name)
+    dice = np.random.default_rng(0)
+    for _, trained, _ in (part := upper(tuned, blocks(tuned)[-count], "frozen", bf16=False)).layers:
+        for variable in trained.trainable_variables:
+            variable.assign(variable.numpy() * dice.uniform(0.5, 1.5, variable.shape).astype(np.float32))
+    part.write_back()
+    both = joined(frozen, tuned, count)
+    photo = dice.normal(size=(1, 96, 96, 3)).astype(np.float32)
+    first, second = computed(frozen, photo), computed(tuned, photo)
+    expected = np.concatenate([first, second[:, part.kept :]], axis=1)
+    np.testing.assert_allclose(computed(both, photo), expected, atol=1e-5 * np.abs(expected).max())
+    assert both.outputs[0].shape[1] - first.shape[1] == second.shape[1] - part.kept == changed
+    assert sum(both.regraft_stages.values()) == expected.shape[1]
+    below = sum(len(op.weights) for op in tuned.layers) - sum(
+        len(op.weights) for op in both.layers if "tuned_" in op.name
+    )
+    assert len(both.weights) == len(frozen.weights) + len(tuned.weights) - below  # what lies below is there once
+
+
+@pytest.mark.parametrize("wrong", ["0", "17", "many"])
+def test_blocks_beside_which_there_are_none(wrong: str, tmp_path: Path) -> None:
+    whole = network("embedded:efficientnet_lite0")
+    write_weights(whole, [], tmp_path / "w")
+    backbone = load_backbone("efficientnet_lite0", 96, tuned=str(tmp_path / "w"), beside=wrong)
+    with pytest.raises(BackboneError, match="blocks"):
+        backbone.keras_model()
 
 
 def test_a_network_without_maps_has_no_blocks() -> None:

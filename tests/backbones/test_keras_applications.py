@@ -137,7 +137,13 @@ def test_the_whole_job_on_a_keras_network(photos: Path, regraft: Command, tmp_pa
     assert document["features"] == {"computed": 60, "cached": 0}
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["backbone"]["name"] == "keras:mobilenet_0.25"
-    assert manifest["backbone"]["options"] == {"stages": "", "weights": "none", "pixels": "", "symmetry": ""}
+    assert manifest["backbone"]["options"] == {
+        "stages": "",
+        "weights": "none",
+        "pixels": "",
+        "symmetry": "",
+        "beside": "",
+    }
     assert manifest["backbone"]["stages"][-1] == "conv_pw_13_relu"
     answers = json.loads(regraft("predict", "run", photos / "circle" / "000.jpg", "--json").stdout)
     assert len(answers) == 1

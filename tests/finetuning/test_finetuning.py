@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from regraft.backbones.base import load_backbone
 from regraft.backbones.tuned_weights import write_weights
+from regraft.classifiers.classifier import Classifier
 from regraft.classifiers.held_out import HeldOut
 from regraft.config.finetuning import FinetuneConfig
 from regraft.engines import keras_backend
@@ -211,6 +212,7 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
     "head",
     [
         ("sgd", "--learning-rate", "0.05", "--steps", "50", "--batch-size", "20"),
+        ("kernel",),
         pytest.param(("knn",), marks=pytest.mark.slow),
         pytest.param(("prototype",), marks=pytest.mark.slow),
         pytest.param(("logistic", "--class-weight", "balanced"), marks=pytest.mark.slow),
@@ -218,7 +220,10 @@ def test_everything_works_on_a_fine_tuned_run(run: Path, photos: Path, tmp_path:
     ids=lambda head: head[0],
 )
 def test_a_run_of_any_head_is_fine_tuned(head: tuple[str, ...], photos: Path, tmp_path: Path, regraft: Command) -> None:
-    """The options of gradient descent once ended the command after all was trained."""
+    """A kernel head stays one, and others become linear.
+
+    The options of gradient descent once ended the command after all was trained.
+    """
     regraft("train", photos, "--effort", "quick", "--folds", "0", "--head", *head, "--out", "run")
     document = json.loads(regraft("finetune", "run", *QUICK, "--epochs", "1", "--mixup", "0", "--json").stdout)
     frozen = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
@@ -231,8 +236,30 @@ def test_a_run_of_any_head_is_fine_tuned(head: tuple[str, ...], photos: Path, tm
         change = beside["accuracy"]
         assert change["difference"] == pytest.approx((change["gained"] - change["lost"]) / beside["n"])
     config = (tmp_path / "run-ft" / "config.toml").read_text(encoding="utf-8")
-    assert 'head = "logistic"' in config
+    assert f'head = "{"kernel" if head[0] == "kernel" else "logistic"}"' in config
     assert ("balanced" in config) == ("balanced" in head)
+
+
+@needs_tensorflow
+def test_a_kernel_head_learns_from_frozen_and_fine_tuned_features_of_symmetric_images(
+    photos: Path, tmp_path: Path, regraft: Command
+) -> None:
+    regraft(
+        "train", photos, "--effort", "quick", "--folds", "0", "--head", "kernel", "--symmetry", "all", "--out", "run"
+    )
+    regraft("finetune", "run", *QUICK, "--epochs", "1")
+    frozen, tuned = (Classifier.load(tmp_path / name) for name in ("run", "run-ft"))
+    assert 'symmetry = "all"' in (tmp_path / "run-ft" / "config.toml").read_text(encoding="utf-8")
+    assert tuned.backbone.stages == (*frozen.backbone.stages, "tuned stage6", "tuned head")
+    assert sum(tuned.head.state()["root_widths"]) == tuned.backbone.num_features == frozen.backbone.num_features + 1472
+
+    with Image.open(photos / "circle" / "000.jpg") as image:
+        image.save(tmp_path / "upright.png")
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
+    upright, turned = tuned.predict_proba([tmp_path / "upright.png", tmp_path / "turned.png"])
+    np.testing.assert_allclose(upright, turned, atol=5e-3)
+    told = regraft("finetune", "run-ft", code=1).stderr
+    assert "frozen and fine-tuned features side by side, which cannot be fine-tuned again; start from the run" in told
 
 
 @needs_tensorflow

@@ -45,6 +45,8 @@ class BackboneOptions:
         pixels: the range of pixels that a network on disk expects: a key of `RANGES`.
         symmetry: ``mirror`` or ``all`` for features that are means over symmetric images of the photo (`Symmetric`).
         tuned: the path of a file of fine-tuned weights (`Tuned`).
+        beside: with ``tuned``: the number of the last blocks, as text, whose frozen features stand beside the
+            fine-tuned ones; empty for the fine-tuned features alone.
         thawed: the number of the last blocks that are thawed. If it is above 0, the backbone returns the activations
             at which these blocks begin, and not the features (`Trunk`).
     """
@@ -55,6 +57,7 @@ class BackboneOptions:
     pixels: str = ""
     symmetry: str = ""
     tuned: str = ""
+    beside: str = ""
     thawed: int = 0
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ kernel is larger than one pixel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,14 +28,18 @@ def pooled_maps(network: keras.Model) -> list[Any]:
     Raises:
         BackboneError: the features are not averages of activations over space.
     """
-    last = network.operations[-1]
-    rows = last.input if type(last).__name__ == "Concatenate" else [network.outputs[0]]
-    pools = [row._keras_history.operation for row in rows]
+    pools = [row._keras_history.operation for row in _rows(network)]
     if any(type(pool).__name__ != "GlobalAveragePooling2D" for pool in pools):
         raise BackboneError(
             "the backbone's features are not averages over space: it has no blocks to thaw, and stays frozen"
         )
     return [pool.input for pool in pools]
+
+
+def _rows(network: keras.Model) -> list[Any]:
+    """Return the parts of the features, one for each stage."""
+    last = network.operations[-1]
+    return list(last.input) if type(last).__name__ == "Concatenate" else [network.outputs[0]]
 
 
 def blocks(network: keras.Model) -> list[Any]:
@@ -163,27 +167,95 @@ def upper(network: keras.Model, cut: Any, batch_norm: BatchNorm, bf16: bool, nor
     values: dict[int, Any] = {id(cut): start}
     folded = _foldable(network) if batch_norm == "frozen" else {}
     layers: list[tuple[Any, Any, Any]] = []
-    for op in network.operations:
-        node = op._inbound_nodes[0]
-        given = [id(x) for x in node.input_tensors]
-        if not given or id(op.output) in values or not all(x in values for x in given):
-            continue
+    for op in _above(network, values):
         if op in folded.values():  # a batch normalisation that is folded into the convolution before it
-            values[id(op.output)] = values[given[0]]
-        elif isinstance(op, keras.layers.Layer):
-            inputs = [values[x] for x in given]
-            new, scale = _counterpart(op, folded.get(op), bf16)
-            values[id(op.output)] = new(inputs if len(inputs) > 1 or isinstance(op.input, list) else inputs[0])
-            if new.weights:
-                _take_weights(op, new, folded.get(op), scale)
-                layers += [(op, new, scale)] if _set_trainable(new, batch_norm, norms_only) else []
-        else:
-            args, kwargs = node.arguments.fill_in(values)
-            values[id(op.output)] = op(*args, **kwargs)
-    above = [values[id(x)] for x in maps if id(x) in values and id(x) != id(cut)]
-    rows = [keras.layers.GlobalAveragePooling2D()(x) for x in above]
+            values[id(op.output)] = values[id(op._inbound_nodes[0].input_tensors[0])]
+            continue
+        is_layer = isinstance(op, keras.layers.Layer)
+        new, scale = _counterpart(op, folded.get(op), bf16) if is_layer else (op, None)
+        values[id(op.output)] = _called(new, op, values)
+        if is_layer and new.weights:
+            _take_weights(op, new, folded.get(op), scale)
+            layers += [(op, new, scale)] if _set_trainable(new, batch_norm, norms_only) else []
+    rows = [keras.layers.GlobalAveragePooling2D()(values[id(x)]) for x in _changed(maps, values, cut)]
     model = keras.Model(start, keras.layers.Concatenate()(rows) if len(rows) > 1 else rows[0], name="upper")
-    return Upper(model, sum(x.shape[-1] for x in maps if id(x) not in values or id(x) == id(cut)), layers)
+    changed = sum(x.shape[-1] for x in _changed(maps, values, cut))
+    return Upper(model, sum(x.shape[-1] for x in maps) - changed, layers)
+
+
+def joined(frozen: keras.Model, tuned: keras.Model, count: int) -> keras.Model:
+    """Return a network with the features of a frozen network, and beside them those of its fine-tuned copy.
+
+    The blocks below the last ``count`` are the same in both, and are computed once. The features of these blocks stand
+    in the result once.
+
+    Args:
+        frozen: the network as it was, with features (N, D).
+        tuned: the network with other weights in the last ``count`` blocks; D' of its features lie in them.
+        count: the number of blocks.
+
+    Returns:
+        The network from photos to features (N, D + D').
+
+    Raises:
+        BackboneError: the networks have fewer blocks.
+    """
+    import keras
+
+    cut = cut_of(tuned, count)
+    values: dict[int, Any] = {id(cut): cut_of(frozen, count)}
+    for op in _above(tuned, values):
+        if not isinstance(op, keras.layers.Layer):
+            values[id(op.output)] = _called(op, op, values)
+            continue
+        copy = type(op).from_config({**op.get_config(), "name": f"tuned_{op.name}"})
+        values[id(op.output)] = _called(copy, op, values)
+        copy.set_weights(op.get_weights())
+    changed = _changed(pooled_maps(tuned), values, cut)
+    pools = [keras.layers.GlobalAveragePooling2D(name=f"tuned_pool_{i}") for i in range(len(changed))]
+    rows = [pool(values[id(x)]) for pool, x in zip(pools, changed, strict=True)]
+    model = keras.Model(frozen.inputs[0], keras.layers.Concatenate(name="joined")([*_rows(frozen), *rows]))
+    names = getattr(frozen, "regraft_stages", None) or {"output": frozen.outputs[0].shape[-1]}
+    again = [(f"tuned {name}", names[name]) for name in list(names)[-len(rows) :]]
+    model.regraft_stages = {**names, **dict(again)}
+    return model
+
+
+def cut_of(network: keras.Model, thawed: int) -> Any:
+    """Return the activations (N, h, w, C) at which the last ``thawed`` blocks begin.
+
+    Raises:
+        BackboneError: the network has fewer blocks.
+    """
+    found = blocks(network)
+    if not 0 < thawed <= len(found):
+        raise BackboneError(
+            f"the backbone has {len(found)} blocks to thaw, not {thawed}; or type {option('thaw', 'all')}"
+        )
+    return found[-thawed]
+
+
+def _above(network: keras.Model, values: dict[int, Any]) -> Iterator[Any]:
+    """Yield each operation whose inputs all have a value, in the order of computation. The caller adds its output."""
+    for op in network.operations:
+        given = [id(x) for x in op._inbound_nodes[0].input_tensors]
+        if given and id(op.output) not in values and all(x in values for x in given):
+            yield op
+
+
+def _called(new: Any, op: Any, values: dict[int, Any]) -> Any:
+    """Return the output of ``new`` for the values of the inputs of ``op``. ``new`` is ``op`` itself, or a layer."""
+    node = op._inbound_nodes[0]
+    if new is op:
+        args, kwargs = node.arguments.fill_in(values)
+        return op(*args, **kwargs)
+    inputs = [values[id(x)] for x in node.input_tensors]
+    return new(inputs if len(inputs) > 1 or isinstance(op.input, list) else inputs[0])
+
+
+def _changed(maps: list[Any], values: dict[int, Any], cut: Any) -> list[Any]:
+    """Return the maps above a cut: those that have a value, except for the cut itself."""
+    return [x for x in maps if id(x) in values and id(x) != id(cut)]
 
 
 def _set_trainable(layer: Any, batch_norm: BatchNorm, norms_only: bool) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from regraft.backbones import graphs
 from regraft.backbones.base import Backbone, GraphBackbone, load_backbone
 from regraft.backbones.channels_first import CannotConvertError, channels_first
-from regraft.backbones.symmetric import Symmetric, averaged
+from regraft.backbones.symmetric import Symmetric, averaged, of_one_image
 from regraft.errors import BackboneError
 from regraft.foundation.keras_import import import_keras
 from regraft.photos.images import Transform
@@ -43,7 +43,7 @@ def write_graph(spec: str, options: dict[str, Any], out: str) -> None:
     path = Path(out)
     bare = path.parent / "bare"
     bare.mkdir()
-    model, widths = _bare_model(backbone.base if isinstance(backbone, Symmetric) else backbone, bare / "bare.xml")
+    model, widths = _bare_model(of_one_image(backbone), bare / "bare.xml")
     if isinstance(backbone, Symmetric):
         model = averaged(model, backbone.options.symmetry)
     model = _with_transform(model, backbone.transform)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft.backbones.base import Backbone
 from regraft.backbones.tuned_weights import Wrapped
 from regraft.foundation.files import digest_json
 
@@ -59,6 +60,11 @@ class Symmetric(Wrapped):
             images += [ops.transpose(image, (0, 1, 3, 2) if first else (0, 2, 1, 3)) for image in images]
         found = network(ops.concatenate(images, axis=0))
         return keras.Model(photo, ops.mean(ops.reshape(found, (len(images), -1, found.shape[-1])), axis=0))
+
+
+def of_one_image(backbone: Backbone) -> Backbone:
+    """Return the backbone from which a `Symmetric` one is made; any other backbone as it is."""
+    return backbone.base if isinstance(backbone, Symmetric) else backbone
 
 
 def averaged(model: Any, symmetry: str) -> Any:

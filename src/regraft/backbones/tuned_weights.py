@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.backbones.base import Backbone, BackboneOptions
-from regraft.backbones.blocks import blocks
+from regraft.backbones.blocks import cut_of, joined
 from regraft.backbones.graphs import Described
-from regraft.errors import BackboneError, option
+from regraft.errors import BackboneError
 from regraft.foundation.documents import write_tensors
 from regraft.foundation.files import digest_file, digest_json
 from regraft.photos.images import Transform
@@ -68,13 +68,17 @@ class Wrapped(Described, ABC):
 
 
 class Tuned(Wrapped):
-    """A backbone with fine-tuned weights: all or some of its weights come from a file that `write_weights` wrote."""
+    """A backbone with fine-tuned weights: all or some of its weights come from a file that `write_weights` wrote.
+
+    With the option ``beside`` the features of the frozen blocks stand before those of the fine-tuned ones.
+    """
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the base and the file of weights. Raises BackboneError if the file is missing."""
         self.require_weights()
-        return digest_json([self.base.fingerprint, digest_file(Path(self.options.tuned)), _CODE_VERSION])
+        beside = [self.options.beside] if self.options.beside else []
+        return digest_json([self.base.fingerprint, digest_file(Path(self.options.tuned)), *beside, _CODE_VERSION])
 
     def require_weights(self) -> None:
         """Raise BackboneError if the weights of the base, or the file of weights, are missing."""
@@ -87,7 +91,11 @@ class Tuned(Wrapped):
         self.require_weights()
         network = self._network()
         read_weights(network, Path(self.options.tuned))
-        return network
+        if not self.options.beside:
+            return network
+        if not self.options.beside.isdecimal():
+            raise BackboneError(f"beside is {self.options.beside!r}; wanted a number of blocks")
+        return joined(self._network(), network, int(self.options.beside))
 
 
 class Trunk(Wrapped):
@@ -108,20 +116,6 @@ class Trunk(Wrapped):
 
         network = self._network()
         return keras.Model(network.inputs[0], cut_of(network, self.options.thawed), name="trunk")
-
-
-def cut_of(network: keras.Model, thawed: int) -> Any:
-    """Return the activations (N, h, w, C) at which the last ``thawed`` blocks begin.
-
-    Raises:
-        BackboneError: the network has fewer blocks.
-    """
-    found = blocks(network)
-    if not 0 < thawed <= len(found):
-        raise BackboneError(
-            f"the backbone has {len(found)} blocks to thaw, not {thawed}; or type {option('thaw', 'all')}"
-        )
-    return found[-thawed]
 
 
 def write_weights(network: keras.Model, changed: list[Any], path: Path, before: str = "") -> None:

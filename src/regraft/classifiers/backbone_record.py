@@ -16,7 +16,7 @@ from regraft.photos.images import Transform
 TUNED = "backbone.safetensors"
 """The name of the file with fine-tuned weights in a run folder."""
 
-_OPTIONS = ("stages", "weights", "pixels", "symmetry")
+_OPTIONS = ("stages", "weights", "pixels", "symmetry", "beside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class BackboneRecord:
         num_features: D, the number of features over all stages.
         stages: the names of the layers that make the features.
         licence: the SPDX expression of the licence of the weights.
-        options: ``stages``, ``weights``, ``pixels`` and ``symmetry``; also ``tuned`` if weights were fine-tuned.
+        options: ``stages``, ``weights``, ``pixels``, ``symmetry`` and ``beside``; also ``tuned`` if weights were
+            fine-tuned.
         transform: the transform of a photo to the backbone's input.
         parts: the backbones whose features stand side by side; empty for a backbone of its own.
     """

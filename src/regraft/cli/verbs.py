@@ -76,7 +76,7 @@ VERBS = {
         about="""Fine-tune the last blocks of a run's backbone.
 
         Training uses the photos and the split of the run; if the run has folds, it draws a split first. It starts from
-        a linear head. The frozen part of the network is
+        a linear head; a run with the kernel head gets a kernel head again at the end. The frozen part of the network is
         computed once for each photo, and its activations are cached. It needs pip install 'regraft[tensorflow]'.""",
         positionals=(_RUN,),
         options=("regraft.cli.options:FinetuneOptions", "regraft.config.finetuning:FinetuneConfig"),

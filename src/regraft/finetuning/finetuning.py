@@ -15,23 +15,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from regraft.backbones.base import Backbone, load_backbone
-from regraft.backbones.tuned_weights import write_weights
 from regraft.classifiers.classifier import Classifier, open_photos, run_path
 from regraft.classifiers.metrics import Metrics, require_accuracy
 from regraft.classifiers.paired_evaluation import compare_predictors, what_is_worse
 from regraft.classifiers.run_folder import LAYOUT, is_run, is_unfinished
 from regraft.config.features import seconds_of
 from regraft.config.finetuning import FinetuneConfig
-from regraft.config.training import OF_ONE_HEAD, TrainConfig
 from regraft.config.values import options_of
-from regraft.engines.base import load_engine
 from regraft.engines.keras_backend import trainable_keras
 from regraft.errors import AccuracyError, RunError, TrainingError, option
-from regraft.features.features import Features, extract
 from regraft.finetuning.begun import Begun, existing_option, read_begun, write_begun
+from regraft.finetuning.conclusion import conclude, write_learned
 from regraft.finetuning.epoch_logs import EpochLogs
 from regraft.finetuning.folds import TunedFolds, discard, is_to_overwrite, tune_folds
 from regraft.finetuning.history_plot import plot_history
@@ -50,16 +44,12 @@ from regraft.foundation import console
 from regraft.foundation.documents import write_tensors
 from regraft.foundation.files import as_path, atomic_folder, digest_json, write_json
 from regraft.foundation.places import Product, Site, locked, require_free
-from regraft.heads.logistic import LogisticRegression
 from regraft.label_tools.corrections import carry_corrections
 from regraft.photos.dataset import Dataset, ImageRecord
-from regraft.photos.splitting import Split, group_counts
+from regraft.photos.splitting import Split
 from regraft.training.preparation import Clock
-from regraft.training.training import calibrate, evaluate_side
 
 _FINETUNING = Product("a run folder", lambda folder: is_run(folder) or is_unfinished(folder))
-_NOVELTY_PHOTOS = 1000
-"""The most train photos whose features are computed with the new weights, to fit the novelty."""
 SHOWN = f"{LAYOUT.checkpoints}/classifier-"
 """The path of the newest epoch's classifier, without the epoch's number: `follow` measures it during training."""
 
@@ -75,6 +65,9 @@ def finetune(
     min_accuracy: float | None = None,
 ) -> Classifier:
     """Train the last blocks of a run's backbone, and a linear head, and write a new run.
+
+    A run with the head ``kernel`` gets such a head again, which is fitted on the features of the trained blocks beside
+    those of the frozen ones. A run with ``symmetry`` keeps it.
 
     Args:
         run: the run folder to start from, or the classifier that was loaded from it.
@@ -101,14 +94,18 @@ def finetune(
     run, config = run_path(run), options_of(FinetuneConfig, config)
     before = Classifier.load(run)
     require_fit(before, config)
+    if before.backbone.options.symmetry == "all" and config.symmetry == "mirror":
+        config = replace(config, symmetry="all")  # the photos of such a run have no up
     place = Path(f"{run}-ft") if out is None else as_path(out, "out")
     work = Path(f"{place}-folds")
     how = "overwrite" if existing == "resume" and not is_unfinished(place) and is_to_overwrite(work) else existing
     with locked(place, _FINETUNING) as site:
         _require_free(site.path, run, how)
         dataset, clock = open_photos(before, photos), Clock()
-        trainable_keras(config.backend)
-        opened = with_features(before, dataset, photos)
+        with clock("keras"):
+            trainable_keras(config.backend)
+        with clock("features"):
+            opened = with_features(before, dataset, photos)
         folds = None
         if config.folds and opened.has_own_sides:
             console.note("there are no folds, as the photos have sides of their own")
@@ -152,11 +149,11 @@ def _finetuned(
         The fine-tuned classifier, whose run is not yet written, and the split of its photos.
     """
     folder, dataset = site.path, opened.dataset
-    options = linear_options(opened.before)
-    before, sides = starting_point(opened, folds is not None)
-    head = linear_head(before, opened.features, sides)
-    asked, config = config, _within_budget(config, folder, before, head, len(sides.train), existing)
-    thawed = Thawed(before.backbone, head, config)
+    with clock("start"):
+        before, sides = starting_point(opened, folds is not None)
+        head = linear_head(before, opened.features, sides)
+        asked, config = config, _within_budget(config, folder, before, head, len(sides.train), existing)
+        thawed = Thawed(before.backbone, head, config)
     with clock("activations"):
         seen = Photos(dataset.records, opened.features, sides.train, sides.val)
         thawed.load(seen, in_floats(before), config, before.precision)
@@ -164,9 +161,9 @@ def _finetuned(
     with clock("training"):
         budget = seconds_of(asked.budget) if asked.budget else 0.0
         trainer = _trained(thawed, config, folder, {} if as_trial else asdict(config), course, budget)
-    learned_head = _write_learned(thawed, folder)
     measured = ("val",) if as_trial or folds else ("val", "test")
-    after = _measured(replace(before, config=options), (dataset, sides), learned_head, folder, measured)
+    with clock("measuring"):
+        after = conclude(opened, before, sides, thawed, folder, measured)
     finetuned = {
         "blocks": thawed.blocks,
         "epochs": trainer.history[-1].number,
@@ -279,34 +276,11 @@ def _begin(site: Site, before: Classifier, config: FinetuneConfig, thaw: str, ex
     fill(folder)
 
 
-def linear_options(before: Classifier) -> TrainConfig:
-    """Return a fine-tuned run's options: the run's, with a linear head, defaults for those of other heads, no int8."""
-    defaults = TrainConfig()
-    others = {name: getattr(defaults, name) for name, head in OF_ONE_HEAD.items() if head != defaults.head}
-    return replace(in_floats(before), head=defaults.head, folds=0, **others)
-
-
-def tuned_backbone(before: Classifier, weights: Path) -> Backbone:
-    """Return the backbone of a run with the weights in a file that `write_weights` wrote."""
-    old = before.backbone
-    options = {key: getattr(old.options, key) for key in ("stages", "weights", "pixels")}
-    return load_backbone(old.name, old.transform.size, **options, tuned=str(weights.resolve()))
-
-
-def _write_learned(thawed: Thawed, folder: Path) -> LogisticRegression:
-    """Write the current weights of the backbone into ``folder``, and return the current head."""
-    thawed.upper.write_back()
-    learned = [original for original, _, _ in thawed.upper.layers]
-    write_weights(thawed.whole, learned, folder / LAYOUT.backbone, thawed.backbone.options.tuned)
-    weight, bias = (np.asarray(w, np.float32) for w in thawed.dense.get_weights())
-    return LogisticRegression.from_state({"weight": weight, "bias": bias})
-
-
 def _show(thawed: Thawed, folder: Path, number: int) -> None:
     """Write the classifier of epoch ``number`` for `follow`, then remove that of the epoch before."""
     path = Path(f"{folder / SHOWN}{number:04}")
     with atomic_folder(path) as fresh:
-        write_tensors(fresh / LAYOUT.head, _write_learned(thawed, fresh).state())
+        write_tensors(fresh / LAYOUT.head, write_learned(thawed, fresh).state())
     for older in path.parent.glob(f"{Path(SHOWN).name}*"):
         if older != path:
             shutil.rmtree(older, ignore_errors=True)
@@ -349,47 +323,3 @@ def _trained_once(
                 _show(thawed, folder, epoch.number)
 
         return trainer.fit(thawed.train_batches(config), thawed.validate, on_epoch)
-
-
-def _measured(
-    before: Classifier,
-    photos: tuple[Dataset, Split],
-    head: LogisticRegression,
-    folder: Path,
-    measured: Sequence[str],
-) -> Classifier:
-    """Return the new classifier, measured on the sides ``measured`` through the engine that predictions will use.
-
-    ``before`` is the old classifier, with the options of the new one.
-    """
-    dataset, sides = photos
-    backbone = tuned_backbone(before, folder / LAYOUT.backbone)
-    config = before.config
-    shown = sides.train[:: -(-len(sides.train) // _NOVELTY_PHOTOS)]
-    wanted = sorted({*shown, *(i for side in measured for i in getattr(sides, side))})
-    extraction = extract([dataset.records[i] for i in wanted], load_engine(backbone, config, trained=before.precision))
-    x = np.full((len(dataset.records), extraction.x.shape[1]), np.nan, np.float32)
-    x[wanted] = extraction.x
-    y = np.array([dataset.classes.index(r.label) for r in dataset.records], np.int64)
-    features = Features(x, y, dataset.classes, tuple(r.digest for r in dataset.records), backbone.name)
-    calibration = calibrate(head, features, replace(sides, train=shown), backbone, config)
-    found = {
-        side: evaluate_side(head, features, dataset, getattr(sides, side) if side in measured else (), calibration)
-        for side in ("val", "test")
-    }
-    kept = {key: before.metrics[key] for key in ("classes", "problems", "duplicate_groups") if key in before.metrics}
-    counts = {side: len(getattr(sides, side)) for side in ("train", "val", "test")}
-    computed = {"computed": extraction.computed, "cached": extraction.cached}
-    evaluations = {side: evaluation.to_dict() for side, evaluation in found.items()}
-    metrics = {**kept, "counts": counts, "groups": group_counts(dataset, sides), **evaluations, "features": computed}
-    return Classifier(
-        backbone,
-        head,
-        dataset.classes,
-        config,
-        metrics,
-        folder,
-        source=before.source,
-        calibration=calibration,
-        precision=before.precision,
-    )

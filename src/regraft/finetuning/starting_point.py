@@ -50,10 +50,10 @@ def require_fit(before: Classifier, config: FinetuneConfig) -> None:
             f"{before.path} is fine-tuned already: its backbone has learned from the photos that folds would hold out; "
             "start from the run that it was fine-tuned from"
         )
-    if before.backbone.options.symmetry:
+    if before.backbone.options.beside:
         raise TrainingError(
-            f"{before.path} has features that are means over symmetric images, which cannot be fine-tuned; train "
-            f"without {option('symmetry')} first: {option('symmetry', 'all')} is also an option of finetune"
+            f"{before.path} has frozen and fine-tuned features side by side, which cannot be fine-tuned again; start "
+            "from the run that it was fine-tuned from"
         )
     if len(parts_of(before.backbone)) > 1:
         raise TrainingError(

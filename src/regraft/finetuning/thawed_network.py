@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from regraft.backbones.base import Backbone, load_backbone
 from regraft.backbones.blocks import Upper, blocks, pooled_maps, upper
+from regraft.backbones.symmetric import of_one_image
 from regraft.config.features import FeatureConfig, seconds_of
 from regraft.config.finetuning import FinetuneConfig
 from regraft.engines.base import load_engine
@@ -58,7 +59,7 @@ class Thawed:
     """The last blocks of a backbone and a linear head as one network, ready to train.
 
     Args:
-        backbone: the backbone, with its pretrained weights.
+        backbone: the backbone, with its pretrained weights. If it has symmetric images, the network sees one at a time.
         head: the weight (D, C) and bias (C,) with which the head begins.
         config: how many blocks to thaw, dropout rate and batch normalisation.
 
@@ -80,8 +81,8 @@ class Thawed:
     ) -> None:
         import keras
 
-        self.backbone = backbone
-        whole = backbone.keras_model()
+        self.backbone: Backbone = of_one_image(backbone)
+        whole = self.backbone.keras_model()
         if whole is None:
             raise BackboneError(f"{backbone.name} has no Keras model, so it cannot be fine-tuned")
         self.whole = whole

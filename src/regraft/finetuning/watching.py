@@ -21,7 +21,8 @@ from regraft.classifiers.run_folder import LAYOUT, is_run, is_unfinished, read_h
 from regraft.config.levels import Levels
 from regraft.errors import ConfigError, RunError, option
 from regraft.finetuning.begun import read_begun
-from regraft.finetuning.finetuning import SHOWN, linear_options, tuned_backbone
+from regraft.finetuning.conclusion import linear_options, tuned_backbone
+from regraft.finetuning.finetuning import SHOWN
 from regraft.foundation.files import as_path, scratch_cache
 from regraft.foundation.tensorboard import EventFile
 from regraft.photos.dataset import Dataset, takes_levels
