@@ -12,14 +12,18 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from _common import regraft, report
+
+from regraft.classifiers.run_folder import LAYOUT
 
 WITHIN = 0.1
 
@@ -29,6 +33,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--budget", type=int, default=60, help="seconds")
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30, help="more than the budget allows")
     options = parser.parse_args()
     dice = random.Random(0)
     shares, begun = [], []
@@ -39,7 +44,8 @@ def main() -> None:
         regraft("finetune", "run", "--out", "warm", "--epochs", "1", cache=cache, cwd=folder)  # caches the activations
         for number in range(options.runs):
             after = dice.uniform(0.1, 0.9) * options.budget
-            seconds = tuned_beside_load(folder, cache, options.budget, after)
+            wanted = ("--epochs", str(options.epochs), "--patience", str(options.epochs))
+            seconds = tuned_beside_load(folder, cache, (*wanted, "--budget", f"{options.budget}s"), after)
             shares.append(seconds / options.budget)
             begun.append(after)
             print(f"run {number + 1}: {seconds:.1f} s, other work after {after:.0f} s", file=sys.stderr, flush=True)
@@ -53,30 +59,27 @@ def main() -> None:
     )
 
 
-def tuned_beside_load(folder: Path, cache: Path, budget: int, after: float) -> float:
-    """Fine-tune with a budget, with other work that begins ``after`` seconds of training; return the seconds of it."""
-    log = folder / "progress"
-    command = ("finetune", "run", "--out", "tuned", "--overwrite", "--json", "--epochs", "1000", "--patience", "1000")
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "regraft", *command, "--budget", f"{budget}s"],
-            cwd=folder,
-            env={**os.environ, "REGRAFT_CACHE": str(cache)},
-            stdout=subprocess.PIPE,
-            stderr=file,
-        )
-        while process.poll() is None and "val accuracy" not in log.read_text():  # the first epoch is done
-            time.sleep(0.1)
-        time.sleep(after)
-        load = [multiprocessing.Process(target=compute, daemon=True) for _ in range(os.cpu_count() or 1)]
-        for worker in load:
-            worker.start()
-        out, _ = process.communicate()
-        for worker in load:
-            worker.kill()
-            worker.join()
+def tuned_beside_load(folder: Path, cache: Path, wanted: Sequence[str], after: float) -> float:
+    """Return the seconds of a training, ``after`` whose first epoch by so many seconds other work begins."""
+    shutil.rmtree(folder / "tuned", ignore_errors=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "regraft", "finetune", "run", "--out", "tuned", "--json", *wanted],
+        cwd=folder,
+        env={**os.environ, "REGRAFT_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+    )
+    while process.poll() is None and not (folder / "tuned" / LAYOUT.checkpoints / LAYOUT.history).exists():
+        time.sleep(0.1)
+    time.sleep(after)
+    load = [multiprocessing.Process(target=compute, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for worker in load:
+        worker.start()
+    out, _ = process.communicate()
+    for worker in load:
+        worker.kill()
+        worker.join()
     if process.returncode != 0:
-        sys.exit(log.read_text())
+        sys.exit("the fine-tuning failed")
     return float(json.loads(out)["seconds"]["training"])
 
 

@@ -24,6 +24,7 @@ from regraft.classifiers.held_out import HeldOut
 from regraft.config.finetuning import FinetuneConfig
 from regraft.engines import keras_backend
 from regraft.engines.keras_backend import trainable_keras
+from regraft.engines.openvino import OpenVinoEngine
 from regraft.errors import BackboneError, ConfigError
 from regraft.photos.dataset import Dataset
 from tests.conftest import Command
@@ -251,6 +252,10 @@ def test_a_kernel_head_learns_from_frozen_and_fine_tuned_features_of_symmetric_i
     frozen, tuned = (Classifier.load(tmp_path / name) for name in ("run", "run-ft"))
     assert 'symmetry = "all"' in (tmp_path / "run-ft" / "config.toml").read_text(encoding="utf-8")
     assert tuned.backbone.stages == (*frozen.backbone.stages, "tuned stage6", "tuned head")
+    photo = np.random.default_rng(0).integers(0, 256, (1, *[tuned.backbone.transform.size] * 2, 3), np.uint8)
+    old, both = (OpenVinoEngine(one.backbone, "f32").features(photo) for one in (frozen, tuned))
+    np.testing.assert_allclose(both[:, : old.shape[1]], old, atol=1e-4)
+    assert np.abs(both[:, old.shape[1] :] - old[:, -1472:]).max() > 0.01
     assert sum(tuned.head.state()["root_widths"]) == tuned.backbone.num_features == frozen.backbone.num_features + 1472
 
     with Image.open(photos / "circle" / "000.jpg") as image:

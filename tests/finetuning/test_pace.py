@@ -27,26 +27,35 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def trained(
-    clock: Clock, budget: float, seconds: float, later: float, validation: float = 0.3
+    clock: Clock,
+    budget: float,
+    seconds: float,
+    later: float,
+    validation: float = 0.3,
+    saving: float = 0.1,
+    sizes: tuple[int, int] = (STEPS, PERIOD),
 ) -> tuple[float, list[float]]:
     """Return the seconds of a training and its learning rates; from its middle on, a step takes ``later`` seconds."""
     begin = clock.now
     rates: list[float] = []
-    pace = Pace(CONFIG, STEPS, PERIOD, budget)
+    steps, period = sizes
+    pace = Pace(CONFIG, steps, period, budget)
 
-    def validate() -> None:
-        taken = validation * (later / seconds if len(rates) > STEPS / 2 else 1)
-        clock.now += taken
-        pace.validated(taken)
+    def wait(fast: float) -> None:
+        clock.now += fast * (later / seconds if len(rates) > STEPS / 2 else 1)
 
-    validate()
+    wait(validation)
     while len(rates) < pace.steps:
-        rates.append(pace.rate(len(rates)))
-        clock.now += (seconds if len(rates) <= STEPS / 2 else later) + (COMPILING if len(rates) == 1 else 0)
-        pace.stepped(len(rates))
-        if len(rates) % PERIOD == 0 or len(rates) >= pace.steps:
-            validate()
-    clock.now += 3 * validation * (later / seconds if len(rates) > STEPS / 2 else 1)  # the blends
+        pace.begins(validation * (later / seconds if len(rates) > STEPS / 2 else 1))
+        for _ in range(period):
+            rates.append(pace.rate(len(rates)))
+            wait(seconds)
+            clock.now += COMPILING if len(rates) == 1 else 0
+            pace.stepped(len(rates))
+            if len(rates) >= pace.steps:
+                break
+        wait(validation + saving)
+    wait(3 * validation)  # the blends
     return clock.now - begin, rates
 
 
@@ -67,6 +76,15 @@ def test_a_training_on_a_slower_machine_ends_in_time_with_a_low_learning_rate(
     taken, rates = trained(clock, 60.0, seconds, later)
     assert len(rates) < STEPS
     assert 0.75 * 60 < taken < 1.1 * 60
+    assert rates[-1] < 0.1
+
+
+@pytest.mark.parametrize(("validation", "saving"), [(0.3, 0.1), (0.05, 1.0), (3.0, 0.1)])
+def test_many_short_epochs_fill_the_budget(clock: Clock, validation: float, saving: float) -> None:
+    """A plan with a thousand validations had once no time left for a second epoch."""
+    taken, rates = trained(clock, 60.0, 0.05, 0.05, validation, saving, (7000, 7))
+    assert 0.85 * 60 < taken < 1.1 * 60
+    assert len(rates) < 7000
     assert rates[-1] < 0.1
 
 

@@ -24,8 +24,8 @@ _RECENT = 8
 _FEWEST = 3
 """The number of steps before which nothing is planned: the first one compiles the network."""
 
-_LAST_VALIDATIONS = 4
-"""How often val is answered after the last step: for the epoch, and for each blend with the initial weights."""
+_BLENDS = 3
+"""How often val is answered after the last epoch: for each blend with the initial weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,9 @@ class Pace:
         self._config, self._all, self._period, self._budget = config, steps, period, budget
         self._start = self._last = perf_counter()
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._validation = 0.0  # counted in steps, since a machine that becomes slower needs longer for both
-        self._unscaled = 0.0  # the same in seconds, while it is not known how long a step takes
+        # Counted in steps, since a machine that becomes slower needs longer for all of them.
+        self._pause, self._validation = 0.0, 0.0
+        self._unscaled: tuple[float, float] | None = None  # both in seconds, while no step was timed
 
     def rate(self, step: int) -> float:
         """Return the learning rate of ``step`` (from 0).
@@ -79,13 +80,14 @@ class Pace:
             return self._config.learning_rate * 0.1 ** int(share * 3)
         return self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
-    def validated(self, seconds: float) -> None:
-        """Note how long it took to answer val."""
-        self._last = perf_counter()
-        if len(self._recent) < _FEWEST:
-            self._unscaled = seconds
-        else:
-            self._validation = seconds / self._seconds
+    def begins(self, validation: float) -> None:
+        """Note that the steps of an epoch begin, after a pause in which val was answered in ``validation`` seconds.
+
+        In the pause the epoch before is also saved and drawn.
+        """
+        now = perf_counter()
+        self._unscaled, self._last = (now - self._last, validation), now
+        self._scale()
 
     def stepped(self, done: int) -> None:
         """Note that so many steps are done, and plan the others."""
@@ -94,11 +96,15 @@ class Pace:
         self._last = now
         if not self._budget or len(self._recent) < _FEWEST:
             return
-        if self._unscaled:
-            self._validation, self._unscaled = self._unscaled / self._seconds, 0.0
-        epochs = (self.steps - done) // self._period
-        left = (self._budget - (now - self._start)) / self._seconds - self._validation * (epochs + _LAST_VALIDATIONS)
-        self.steps = min(self._all, done + max(0, int(left)))
+        self._scale()
+        left = (self._budget - (now - self._start)) / self._seconds - self._pause - _BLENDS * self._validation
+        self.steps = min(self._all, done + max(0, int(left / (1 + self._pause / self._period))))
+
+    def _scale(self) -> None:
+        """Count the newest pause in steps, if it is known how long a step takes."""
+        if self._unscaled and len(self._recent) >= _FEWEST:
+            self._pause, self._validation = (seconds / self._seconds for seconds in self._unscaled)
+            self._unscaled = None
 
     @property
     def _seconds(self) -> float:

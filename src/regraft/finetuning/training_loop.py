@@ -170,22 +170,21 @@ class Trainer:
         period = self.course.period if self.course else len(batches)
         pace = Pace(self.config, self.course.steps if self.course else period * self.config.epochs, period, self.budget)
 
-        def validated() -> Validation:
-            start = perf_counter()
-            figures = validate()
-            pace.validated(perf_counter() - start)
-            return figures
-
+        begin = perf_counter()
         if not self.history:
-            self.history.append(Epoch.start(validated()))
+            self.history.append(Epoch.start(validate()))
+        validation = perf_counter() - begin
         if on_epoch:
             for known in self.history:
                 on_epoch(known)
         while (first := (len(self.history) - 1) * period) < pace.steps and not self._is_over():
+            pace.begins(validation)
             start = perf_counter()
             losses, rate = self._trained(batches, range(first, min(first + period, pace.steps)), pace)
-            seconds = perf_counter() - start
-            self._finish(losses, validated(), rate, seconds)
+            trained = perf_counter()
+            figures = validate()
+            validation = perf_counter() - trained
+            self._finish(losses, figures, rate, trained - start)
             if on_epoch:
                 on_epoch(self.history[-1])
         self._read(self._best())
