@@ -25,8 +25,7 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from regraft.backbones.blocks import upper
-    from regraft.backbones.tuned_weights import cut_of
+    from regraft.backbones.blocks import cut_of, upper
     from regraft.classifiers.classifier import Classifier
     from regraft.config.finetuning import FinetuneConfig
 
