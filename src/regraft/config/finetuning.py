@@ -112,7 +112,8 @@ class FinetuneConfig(OptimizerConfig):
 
     symmetry: Literal["mirror", "all", "none"] = "mirror"
     """Images of a photo that have the same class: its mirror image; all eight rotations and mirror images, for photos
-    without an up, from above or through a microscope (four times the activations); or none, as for written text."""
+    without an up, from above or through a microscope (four times the activations); or none, as for written text. For a
+    run that was trained with symmetry all, mirror is all."""
 
     mixup: float = 0.2
     """Alpha of mixup, which blends pairs of photos; 0 for none."""
