@@ -3,7 +3,7 @@
 In: the thawed network after training. Out: a `Classifier` whose run is not yet written.
 Why: a run is measured through the engine that predictions will use, on the weights as they are in its file.
 Surprise: the head that was trained together with the blocks is linear. A run with a kernel head gets a kernel head
-again. It is fitted on the new features and the old ones side by side, of which each kind is right where the other errs.
+again. It is fitted on the new features and, beside them, those of the frozen blocks: each kind helps with other photos.
 """
 
 from __future__ import annotations
