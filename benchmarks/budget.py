@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30, help="more than the budget allows")
     options = parser.parse_args()
     dice = random.Random(0)
-    shares, begun = [], []
+    shares = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cache = folder / "cache"
@@ -47,7 +47,6 @@ def main() -> None:
             wanted = ("--epochs", str(options.epochs), "--patience", str(options.epochs))
             seconds = tuned_beside_load(folder, cache, (*wanted, "--budget", f"{options.budget}s"), after)
             shares.append(seconds / options.budget)
-            begun.append(after)
             print(f"run {number + 1}: {seconds:.1f} s, other work after {after:.0f} s", file=sys.stderr, flush=True)
     report(
         budget=options.budget,
@@ -60,7 +59,7 @@ def main() -> None:
 
 
 def tuned_beside_load(folder: Path, cache: Path, wanted: Sequence[str], after: float) -> float:
-    """Return the seconds of a training, ``after`` whose first epoch by so many seconds other work begins."""
+    """Fine-tune, and begin other work so many seconds ``after`` the first epoch. Return the seconds of training."""
     shutil.rmtree(folder / "tuned", ignore_errors=True)
     process = subprocess.Popen(
         [sys.executable, "-m", "regraft", "finetune", "run", "--out", "tuned", "--json", *wanted],

@@ -42,11 +42,11 @@ def trained(
     pace = Pace(CONFIG, steps, period, budget)
 
     def wait(fast: float) -> None:
-        clock.now += fast * (later / seconds if len(rates) > STEPS / 2 else 1)
+        clock.now += fast * (later / seconds if len(rates) > steps / 2 else 1)
 
     wait(validation)
     while len(rates) < pace.steps:
-        pace.begins(validation * (later / seconds if len(rates) > STEPS / 2 else 1))
+        pace.begins(validation * (later / seconds if len(rates) > steps / 2 else 1))
         for _ in range(period):
             rates.append(pace.rate(len(rates)))
             wait(seconds)

@@ -63,9 +63,9 @@ class Pace:
         self._config, self._all, self._period, self._budget = config, steps, period, budget
         self._start = self._last = perf_counter()
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        # Counted in steps, since a machine that becomes slower needs longer for all of them.
+        # The pause between two epochs and the answers to val, counted in steps: a slower machine needs longer for all.
         self._pause, self._validation = 0.0, 0.0
-        self._unscaled: tuple[float, float] | None = None  # both in seconds, while no step was timed
+        self._unscaled: tuple[float, float] | None = None  # the same two in seconds, while too few steps are timed
 
     def rate(self, step: int) -> float:
         """Return the learning rate of ``step`` (from 0).
